@@ -1,0 +1,49 @@
+"""pycaffe's interface on PyTorch: `import torchcaffe as caffe`.
+
+Names are loaded when first used, so that `torchcaffe.proto` needs no torch.
+"""
+import importlib
+from typing import Any
+
+__version__ = "1.0.0"  # the Caffe whose rules this follows
+
+_WHERE = {
+    "blob": ["Blob"],
+    "context": ["set_device", "set_mode_cpu", "set_mode_gpu", "set_random_seed", "set_solver_count", "set_solver_rank",
+                "solver_count", "solver_rank"],
+    "errors": ["CaffeError"],
+    "layers.python": ["Layer"],
+    "net": ["Net"],
+    "net_spec": ["NetSpec", "layers", "params", "to_proto"],
+    "proto.caffe_pb2": ["TEST", "TRAIN"],
+    "solver": ["get_solver"],
+}
+_SOURCE = {name: module for module, names in _WHERE.items() for name in names}
+_MODULES = ("io", "proto", "net_spec")
+_SOLVERS = ("SGDSolver", "NesterovSolver", "AdaGradSolver", "RMSPropSolver", "AdaDeltaSolver", "AdamSolver")
+_REFUSED = ("Classifier", "Detector", "NCCL", "Timer", "draw")
+
+__all__ = sorted([*_SOURCE, *_SOLVERS, "io", "layer_type_list", "proto"])
+
+
+def layer_type_list() -> "list[str]":
+    """Return the layer types that nets may use."""
+    from .layers import LAYERS
+    return sorted(LAYERS)
+
+
+def has_nccl() -> bool:
+    """Return False: several GPUs work through torch.distributed, not through NCCL objects."""
+    return False
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SOURCE:
+        return getattr(importlib.import_module(f".{_SOURCE[name]}", __name__), name)
+    if name in _SOLVERS:
+        return importlib.import_module(".solver", __name__).SOLVERS[name[:-len("Solver")]]
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _REFUSED:
+        raise AttributeError(f"torchcaffe has no {name}; use Net with caffe.io.Transformer, and torchrun for several GPUs")
+    raise AttributeError(f"module 'torchcaffe' has no attribute {name!r}")

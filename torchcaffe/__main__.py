@@ -1,0 +1,254 @@
+"""Caffe's command line: `python -m torchcaffe train -solver solver.prototxt`, with the flags and log lines of `caffe`.
+
+Everything but multi-GPU runs as there; what real Caffe aborts on ends with `error: <one line>` and exit status 1.
+"""
+import argparse
+import os
+import signal
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from .errors import CaffeError
+from .log import log, number
+
+_USAGE = """\
+command line brew
+usage: torchcaffe <command> <flags>
+
+commands:
+  train           train or finetune a model
+  test            score a model
+  device_query    show GPU diagnostic information
+  time            benchmark model execution time
+
+example: torchcaffe train -solver solvers/stage1.prototxt -weights vgg16CAM.caffemodel -gpu 0
+"""
+_FLAGS = [
+    ("solver", "", "the solver prototxt (train)"),
+    ("model", "", "the net prototxt (test, time)"),
+    ("weights", "", "weights to start from or to score; several, separated by commas, fill one after the other"),
+    ("snapshot", "", "the .solverstate to continue from (train)"),
+    ("gpu", "", "number of the GPU; without it the solver's solver_mode decides, and without that the CPU is used"),
+    ("phase", "", "TRAIN or TEST (time)"),
+    ("level", "0", "level of the net's state"),
+    ("stage", "", "stages of the net's state, separated by commas"),
+    ("iterations", "50", "how many batches (test, time)"),
+    ("sigint_effect", "stop", "what Ctrl-C does while training: stop (with a snapshot), snapshot or none"),
+    ("sighup_effect", "snapshot", "what SIGHUP does while training: stop, snapshot or none"),
+]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="torchcaffe", usage=argparse.SUPPRESS, description=_USAGE, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=sorted(_COMMANDS))
+    for name, default, text in _FLAGS:
+        parser.add_argument(f"-{name}", f"--{name}", default=default, help=text)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _stages(flags: Any) -> List[str]:
+    return [stage for stage in flags.stage.split(",") if stage]
+
+
+def _integer(flags: Any, name: str) -> int:
+    try:
+        return int(getattr(flags, name))
+    except ValueError:
+        raise CaffeError(f"-{name} is {getattr(flags, name)!r}, it must be a whole number") from None
+
+
+def _choose_device(gpu: str, line: str) -> None:
+    """Set mode and device from the -gpu flag."""
+    from . import context
+    if not gpu:
+        log("caffe.cpp:197", "Use CPU.")
+        context.set_mode_cpu()
+        return
+    if not gpu.isdigit():
+        raise CaffeError(f"-gpu is {gpu!r}: torchcaffe uses one GPU a process; give one number")
+    context.set_device(int(gpu))
+    context.set_mode_gpu()
+    log("caffe.cpp:202", line + gpu)
+
+
+def _required(flags: Any, name: str, purpose: str) -> str:
+    value = str(getattr(flags, name))
+    if not value:
+        raise CaffeError(f"need a {purpose}: give -{name}")
+    return value
+
+
+class _Signals:
+    """Remembers what a signal asked for, until the solver asks."""
+
+    def __init__(self, flags: Any) -> None:
+        self.wanted = "none"
+        for number_, effect in ((signal.SIGINT, flags.sigint_effect), (signal.SIGHUP, flags.sighup_effect)):
+            if effect not in ("stop", "snapshot", "none"):
+                raise CaffeError(f"invalid signal effect {effect!r}; choose stop, snapshot or none")
+            signal.signal(number_, lambda *_, effect=effect: self._note(effect))
+
+    def _note(self, effect: str) -> None:
+        self.wanted = effect
+
+    def take(self) -> str:
+        """Return what was asked for since the last call."""
+        wanted, self.wanted = self.wanted, "none"
+        return wanted
+
+
+def train(flags: Any) -> None:
+    """Train or fine-tune a net."""
+    from .netparam import read_solver
+    from .solver import get_solver
+    path = _required(flags, "solver", "solver definition to train")
+    if flags.snapshot and flags.weights:
+        raise CaffeError("give -snapshot to resume training or -weights to fine-tune, not both")
+    param = read_solver(path)
+    param.train_state.level = _integer(flags, "level")
+    param.train_state.stage.extend(_stages(flags))
+    gpu = flags.gpu
+    if not gpu and param.HasField("solver_mode") and param.solver_mode == param.GPU:
+        gpu = str(param.device_id)
+    _choose_device(gpu, "Using GPUs ")
+    signals = _Signals(flags)
+    if flags.snapshot or flags.weights:
+        del param.weights[:]
+    if flags.weights:
+        param.weights.append(flags.weights)
+    log("solver.cpp:45", f"Initializing solver from parameters:\n{param}")
+    solver = get_solver(param)
+    solver.requested = signals.take
+    if flags.snapshot:
+        log("caffe.cpp:240", f"Resuming from {flags.snapshot}")
+        solver.restore(flags.snapshot)
+    log("caffe.cpp:248", "Starting Optimization")
+    solver.solve()
+    log("caffe.cpp:259", "Optimization Done.")
+
+
+def test(flags: Any) -> None:
+    """Run a net in the test phase and print its mean outputs."""
+    from . import TEST
+    from .net import Net
+    model, weights = _required(flags, "model", "model definition to score"), _required(flags, "weights", "model weights to score")
+    iterations = _integer(flags, "iterations")
+    _choose_device(flags.gpu, "Use GPU with device ID ")
+    net = Net(model, TEST, level=_integer(flags, "level"), stages=_stages(flags))
+    for path in weights.split(","):
+        net.copy_from(path)
+    log("caffe.cpp:290", f"Running for {iterations} iterations.")
+    loss, sums = 0.0, {}  # type: ignore[var-annotated]
+    for i in range(iterations):
+        loss += float(net.run_forward(keep_graph=False))
+        for name in net.outputs:
+            values = net.blobs[name].data.flatten().tolist()
+            for value in values:
+                log("caffe.cpp:313", f"Batch {i}, {name} = {number(value)}")
+            sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(values)), values)]
+    log("caffe.cpp:318", f"Loss: {number(loss / iterations)}")
+    for name, totals in sums.items():
+        weight = net.blob_loss_weights[name]
+        for mean in (total / iterations for total in totals):
+            share = f" (* {number(weight)} = {number(weight * mean)} loss)" if weight else ""
+            log("caffe.cpp:330", f"{name} = {number(mean)}{share}")
+
+
+def time_net(flags: Any) -> None:
+    """Time each layer, forward and backward."""
+    from . import TEST, TRAIN
+    from .net import Net
+    model, iterations = _required(flags, "model", "model definition to time"), _integer(flags, "iterations")
+    if flags.phase not in ("", "TRAIN", "TEST"):
+        raise CaffeError(f"-phase is {flags.phase!r}, it must be TRAIN or TEST")
+    _choose_device(flags.gpu, "Use GPU with device ID ")
+    net = Net(model, TEST if flags.phase == "TEST" else TRAIN, level=_integer(flags, "level"), stages=_stages(flags))
+    log("caffe.cpp:369", "Performing Forward")
+    log("caffe.cpp:374", f"Initial loss: {number(float(net.run_forward()))}")
+    log("caffe.cpp:375", "Performing Backward")
+    net.run_backward()
+    log("caffe.cpp:383", "*** Benchmark begins ***")
+    log("caffe.cpp:384", f"Testing for {iterations} iterations.")
+    start = time.perf_counter()
+    spent: Dict[Tuple[int, str], float] = {}
+    for i in range(iterations):
+        begin = time.perf_counter()
+        _time_once(net, spent)
+        log("caffe.cpp:412", f"Iteration: {i + 1} forward-backward time: {number((time.perf_counter() - begin) * 1e3)} ms.")
+    _show_times(net, spent, iterations, time.perf_counter() - start)
+
+
+def _time_once(net: Any, spent: Dict[Tuple[int, str], float]) -> None:
+    count = len(net.layers)
+    for i in range(count):
+        spent[i, "forward"] = spent.get((i, "forward"), 0) + _seconds(lambda i=i: net.run_forward(i, i))
+    for i in reversed(range(count)):
+        spent[i, "backward"] = spent.get((i, "backward"), 0) + _seconds(lambda i=i: net.run_backward(i, i))
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    import torch
+    start = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _show_times(net: Any, spent: Dict[Tuple[int, str], float], iterations: int, total: float) -> None:
+    log("caffe.cpp:414", "Average time per layer: ")
+    for i, name in enumerate(net._layer_names):
+        for way in ("forward", "backward"):
+            log("caffe.cpp:417", f"{name:>10}\t{way}: {number(spent[i, way] * 1e3 / iterations)} ms.")
+    for title, way in (("Forward", "forward"), ("Backward", "backward")):
+        sum_ = sum(t for (_, w), t in spent.items() if w == way)
+        log("caffe.cpp:425", f"Average {title} pass: {number(sum_ * 1e3 / iterations)} ms.")
+    log("caffe.cpp:429", f"Average Forward-Backward: {number(total * 1e3 / iterations)} ms.")
+    log("caffe.cpp:431", f"Total Time: {number(total * 1e3)} ms.")
+    log("caffe.cpp:432", "*** Benchmark ends ***")
+
+
+def device_query(flags: Any) -> None:
+    """Show what PyTorch knows of the GPUs."""
+    import torch
+    log("caffe.cpp:138", f"Querying GPUs {flags.gpu}")
+    found = list(range(torch.cuda.device_count()))
+    chosen = found if flags.gpu in ("", "all") else [int(g) for g in flags.gpu.split(",") if g.isdigit()]
+    for i in chosen:
+        if i not in found:
+            raise CaffeError(f"no GPU {i}; PyTorch sees {len(found)} CUDA devices")
+        properties = torch.cuda.get_device_properties(i)
+        log("common.cpp:140", f"Device id:                     {i}")
+        log("common.cpp:141", f"Major revision number:         {properties.major}")
+        log("common.cpp:142", f"Minor revision number:         {properties.minor}")
+        log("common.cpp:143", f"Name:                          {properties.name}")
+        log("common.cpp:144", f"Total global memory:           {properties.total_memory}")
+
+
+_COMMANDS: Dict[str, Callable[[Any], None]] = {"train": train, "test": test, "time": time_net, "device_query": device_query}
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run a command; return the exit status."""
+    flags = _parser().parse_args(argv)
+    try:
+        _COMMANDS[flags.command](flags)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except CaffeError as error:
+        if flags.debug:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # reading threads need not be waited for

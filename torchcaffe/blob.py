@@ -1,0 +1,180 @@
+"""Caffe's Blob: an N-dimensional float32 array and its gradient, visible from Python as numpy arrays."""
+from typing import Any, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import context
+
+Shape = Tuple[int, ...]
+
+
+class Memory:
+    """One array of a blob; Caffe's SyncedMemory.
+
+    The engine works on tensors (``read``, ``write``); users see numpy (``array``). On a CPU both are the same memory.
+    On a GPU the user's array is a host copy: made when asked for, and taken back the next time the engine reads.
+    Once a user has an array, later results are copied into it rather than put beside it, so that an array that a
+    script holds stays alive, as in pycaffe. No tensor yet means zeros.
+    """
+
+    __slots__ = ("_host", "_stale", "_tensor", "device", "shape", "shown")
+
+    def __init__(self, shape: Shape, device: torch.device) -> None:
+        self.shape, self.device = shape, device
+        self._tensor: Optional[Tensor] = None
+        self._host: Optional[Tensor] = None
+        self._stale = True   # the host copy is older than the tensor
+        self.shown = False   # a user has an array of it
+
+    @property
+    def empty(self) -> bool:
+        """True when nothing was written yet: the array is zero and takes no memory."""
+        return self._tensor is None
+
+    def read(self) -> Tensor:
+        """Return the tensor for the engine, after taking back what a user changed."""
+        if self._tensor is None:
+            self._tensor = torch.zeros(self.shape, device=self.device)
+        if self._host is not None and not self._stale:
+            self._tensor.copy_(self._host)
+            self._stale = True
+        return self._tensor
+
+    def write(self, tensor: Tensor) -> None:
+        """Replace the content (and the shape) by a tensor of the engine."""
+        if self.shown and tuple(tensor.shape) == self.shape and self._tensor is not None:
+            if self._tensor.data_ptr() != tensor.data_ptr() or self._tensor.stride() != tensor.stride():
+                self._tensor.copy_(tensor)
+        else:
+            overlaps = 0 in tensor.stride() and tensor.numel() > 1
+            self._tensor, self._host, self.shown = tensor.contiguous() if overlaps else tensor, None, False
+            self.shape = tuple(tensor.shape)
+        self._stale = True
+
+    def clear(self) -> None:
+        """Set to zero."""
+        if self.shown:
+            self.read().zero_()
+            self._stale = True
+        else:
+            self._tensor = None
+
+    def reshape(self, shape: Shape) -> None:
+        """Change the shape; the content survives where the count stays the same."""
+        if shape == self.shape:
+            return
+        same = self._tensor is not None and self._tensor.numel() == int(np.prod(shape))
+        self._tensor = self.read().reshape(shape) if same else None
+        self.shape, self._host, self.shown = shape, None, False
+
+    def array(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Return the content as an array that writes through."""
+        self.shown = True
+        tensor = self.read()
+        if tensor.device.type == "cpu":
+            return tensor.numpy()  # type: ignore[no-any-return]
+        if self._host is None:
+            self._host = torch.empty_like(tensor, device="cpu")
+        if self._stale:
+            self._host.copy_(tensor)
+        self._stale = False
+        return self._host.numpy()  # type: ignore[no-any-return]
+
+
+class Blob:
+    """An N-dimensional array ``data`` and its gradient ``diff``, float32, N x C x H x W for pictures."""
+
+    def __init__(self, shape: Shape = (), device: Optional[torch.device] = None) -> None:
+        where = device or context.device()
+        self._data, self._diff = Memory(tuple(shape), where), Memory(tuple(shape), where)
+
+    @property
+    def data(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Values, as a numpy array that writes through, on a GPU too."""
+        return self._data.array()
+
+    @property
+    def diff(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Gradient, as a numpy array that writes through; after an update of the solver, the step taken."""
+        return self._diff.array()
+
+    @property
+    def tensor(self) -> Tensor:
+        """Values, for the engine."""
+        return self._data.read()
+
+    @tensor.setter
+    def tensor(self, value: Tensor) -> None:
+        self._data.write(value)
+        self._diff.reshape(self._data.shape)
+
+    @property
+    def grad(self) -> Tensor:
+        """Gradient, for the engine."""
+        return self._diff.read()
+
+    @grad.setter
+    def grad(self, value: Tensor) -> None:
+        self._diff.write(value)
+
+    @property
+    def shown(self) -> bool:
+        """True when a user has an array of the values."""
+        return self._data.shown
+
+    def add_grad(self, value: Tensor) -> None:
+        """Add to the gradient."""
+        if self._diff.empty:
+            self._diff.write(value)
+        else:
+            self._diff.read().add_(value)
+
+    def clear_grad(self) -> None:
+        """Set the gradient to zero."""
+        self._diff.clear()
+
+    @property
+    def shape(self) -> Shape:
+        """Lengths of the axes."""
+        return self._data.shape
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape))
+
+    def reshape(self, *shape: int) -> None:
+        """Change the shape; the values survive where their number stays the same."""
+        self._data.reshape(tuple(int(n) for n in shape))
+        self._diff.reshape(self._data.shape)
+
+    def _legacy(self, axis: int) -> int:
+        return self.shape[axis] if axis < len(self.shape) else 1
+
+    num = property(lambda self: self._legacy(0), doc="Length of axis 0, or 1.")
+    channels = property(lambda self: self._legacy(1), doc="Length of axis 1, or 1.")
+    height = property(lambda self: self._legacy(2), doc="Length of axis 2, or 1.")
+    width = property(lambda self: self._legacy(3), doc="Length of axis 3, or 1.")
+
+
+def share(source: Blob, target: Blob) -> None:
+    """Let `target` use the memory of `source` for its values (``ShareData``)."""
+    target._data = source._data
+
+
+class Blobs(list):  # type: ignore[type-arg]
+    """The list of a layer's parameters (pycaffe's BlobVec)."""
+
+    def add_blob(self, *shape: int) -> Blob:
+        """Append a parameter of the given shape, filled with zeros."""
+        self.append(Blob(shape))
+        return self[-1]  # type: ignore[no-any-return]
+
+
+def alias(source: Blob, target: Blob) -> None:
+    """Let `target`, of another shape but as many values, use the memory of `source` for values and gradient."""
+    for mine, theirs in ((target._data, source._data), (target._diff, source._diff)):
+        theirs.shown = mine.shown = True  # from now on both are only ever written in place
+        mine._tensor = theirs.read().view(mine.shape)

@@ -1,0 +1,91 @@
+"""What Caffe keeps in its global object: mode and device, random generators, rank among several solvers."""
+import os
+from typing import Optional
+
+import numpy as np
+import torch
+
+from .errors import CaffeError
+
+_UINT32 = 2**32
+
+
+class _Context:
+    """The process-wide state; Caffe's singleton of the same purpose is ``Caffe::Get()``."""
+
+    def __init__(self) -> None:
+        self.gpu = False
+        self.device_id = 0
+        self.rank, self.count = 0, 1
+        self.seed(int.from_bytes(os.urandom(4), "little"))
+
+    def seed(self, seed: int) -> None:
+        self.stream = np.random.RandomState(seed % _UINT32)
+        self.generators = {"cpu": torch.Generator().manual_seed(seed % _UINT32)}
+        self.seeded = seed % _UINT32
+
+
+_context = _Context()
+
+
+def set_mode_cpu() -> None:
+    """Compute on the CPU; concerns nets and solvers made from now on."""
+    _context.gpu = False
+
+
+def set_mode_gpu() -> None:
+    """Compute on the current GPU; concerns nets and solvers made from now on."""
+    if not torch.cuda.is_available():
+        raise CaffeError("cannot use GPU: PyTorch sees no CUDA device; use set_mode_cpu() or no -gpu flag")
+    _context.gpu = True
+
+
+def set_device(device_id: int) -> None:
+    """Choose the GPU for the nets and solvers made from now on."""
+    found = torch.cuda.device_count()
+    if not 0 <= device_id < found:
+        raise CaffeError(f"cannot use GPU {device_id}: PyTorch sees {found} CUDA devices")
+    _context.device_id = device_id
+
+
+def device() -> torch.device:
+    """Return the device that new blobs live on."""
+    return torch.device("cuda", _context.device_id) if _context.gpu else torch.device("cpu")
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed every generator of the process, as ``Caffe::set_random_seed`` does."""
+    _context.seed(seed)
+
+
+def draw() -> int:
+    """Return the next 32 bits of Caffe's main generator, mt19937 (``caffe_rng_rand``)."""
+    return int(_context.stream.randint(0, _UINT32, dtype=np.uint32))
+
+
+def generator(where: Optional[torch.device] = None) -> torch.Generator:
+    """Return the generator of fillers and dropout for a device; its stream is torch's, not Caffe's."""
+    name = str(where or "cpu")
+    if name not in _context.generators:
+        _context.generators[name] = torch.Generator(device=name).manual_seed(_context.seeded)
+    return _context.generators[name]
+
+
+def solver_rank() -> int:
+    """Return the number of this process among those that train together."""
+    return _context.rank
+
+
+def set_solver_rank(rank: int) -> None:
+    """Set the number of this process among those that train together."""
+    _context.rank = rank
+
+
+def solver_count() -> int:
+    """Return how many processes train together."""
+    return _context.count
+
+
+def set_solver_count(count: int) -> None:
+    """Set how many processes train together."""
+    _context.count = count

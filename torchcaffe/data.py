@@ -1,0 +1,210 @@
+"""Where batches come from: LMDB records and picture lists, transformed as Caffe does, read ahead by a thread."""
+import os
+import queue
+import threading
+import weakref
+from typing import Any, Iterator, List, Optional, Tuple
+
+import cv2
+import lmdb
+import numpy as np
+
+from . import context
+from .errors import CaffeError
+from .netparam import blob_array, read_binary
+from .proto import caffe_pb2 as pb
+
+Array = Any  # numpy arrays; uint8 H x W x C or float32 C x H x W, BGR
+
+
+class Transformer:
+    """Mirror, crop, mean and scale of one picture after another (data_transformer.cpp).
+
+    The random stream is Caffe's own: for each picture mirror, then the row, then the column of the crop, each one raw
+    draw of an mt19937 modulo the number of choices.
+    """
+
+    def __init__(self, param: Any, phase: int) -> None:
+        self.param, self.phase = param, phase
+        self.random: Optional[np.random.RandomState] = None
+        self.mean = self._read_mean()
+        if param.force_color and param.force_gray:
+            raise CaffeError("transform_param: force_color and force_gray exclude each other")
+
+    def _read_mean(self) -> Array:
+        p = self.param
+        if not p.HasField("mean_file"):
+            return np.array(p.mean_value, np.float32)
+        if p.mean_value:
+            raise CaffeError("transform_param: give either mean_file or mean_value, not both")
+        mean = blob_array(read_binary(p.mean_file, pb.BlobProto()))
+        return mean.reshape(mean.shape[-3:])
+
+    def seed(self) -> None:
+        """Start the random stream from the main generator, if anything here is random (``InitRand``)."""
+        if self.param.mirror or (self.phase == pb.TRAIN and self.param.crop_size):
+            self.random = np.random.RandomState(context.draw())
+
+    def _draw(self, choices: int) -> int:
+        assert self.random is not None
+        return int(self.random.randint(0, 2**32, dtype=np.uint32)) % choices
+
+    def shape(self, picture: Array) -> Tuple[int, int, int]:
+        """Return the shape (C, H, W) of a picture once transformed."""
+        channels, height, width = picture.shape
+        crop = self.param.crop_size
+        if height < crop or width < crop:
+            raise CaffeError(f"crop_size {crop} exceeds a picture of {height} x {width}")
+        return (channels, crop, crop) if crop else (channels, height, width)
+
+    def __call__(self, picture: Array, out: Array) -> None:
+        """Transform a picture (C x H x W, any number type) into `out` (float32)."""
+        p, (channels, height, width) = self.param, picture.shape
+        if out.shape != self.shape(picture):
+            raise CaffeError(f"a picture of {channels} x {height} x {width} does not fit a batch of {out.shape}")
+        mirror = p.mirror and self._draw(2)
+        row = column = 0
+        if p.crop_size:
+            rows, columns = height - p.crop_size, width - p.crop_size
+            train = self.phase == pb.TRAIN
+            row = self._draw(rows + 1) if train else rows // 2
+            column = self._draw(columns + 1) if train else columns // 2
+        window = (slice(None), slice(row, row + out.shape[1]), slice(column, column + out.shape[2]))
+        self._normalize(picture[window], window, channels, out[:, :, ::-1] if mirror else out, picture.shape)
+
+    def _normalize(self, picture: Array, window: Any, channels: int, out: Array, whole: Tuple[int, ...]) -> None:
+        mean = self.mean
+        if mean.ndim == 3:
+            if mean.shape != whole:
+                raise CaffeError(f"mean_file is {mean.shape}, pictures are {whole}")
+            np.subtract(picture, mean[window], out=out)
+        elif mean.size:
+            if mean.size not in (1, channels):
+                raise CaffeError(f"{mean.size} mean_value for {channels} channels; give 1 or {channels}")
+            np.subtract(picture, mean[:, None, None], out=out)
+        else:
+            out[...] = picture
+        if self.param.scale != 1:
+            out *= np.float32(self.param.scale)
+
+
+def decode(datum: Any, param: Any) -> Array:
+    """Return the picture of a Datum as C x H x W, uint8 or float32."""
+    if not datum.encoded:
+        shape = (datum.channels, datum.height, datum.width)
+        flat = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+        if flat.size != np.prod(shape) or min(shape) < 1:
+            raise CaffeError(f"a Datum of {shape} holds {flat.size} values")
+        return flat.reshape(shape)
+    flag = cv2.IMREAD_COLOR if param.force_color else cv2.IMREAD_GRAYSCALE if param.force_gray else cv2.IMREAD_UNCHANGED
+    picture = _decoded(datum.data, flag)
+    if picture is None or picture.dtype != np.uint8:
+        raise CaffeError("an encoded Datum holds no picture that OpenCV decodes to 8 bits")
+    return np.atleast_3d(picture).transpose(2, 0, 1)
+
+
+def _decoded(data: bytes, flag: int) -> Array:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+    except cv2.error:
+        return None
+
+
+_open: "weakref.WeakValueDictionary[Tuple[int, int], Any]" = weakref.WeakValueDictionary()  # one a file and process
+
+
+def open_lmdb(source: str) -> Any:
+    """Open an LMDB for reading; no lock file, so read-only folders do."""
+    path = os.path.join(source, "data.mdb")
+    if not os.path.isfile(path):
+        raise CaffeError(f"source {source!r}: no LMDB there; expected a folder with data.mdb, relative to {os.getcwd()}")
+    file = os.stat(path)
+    try:
+        env = _open.get((file.st_dev, file.st_ino)) or lmdb.open(source, readonly=True, lock=False, readahead=True)
+        _open[file.st_dev, file.st_ino] = env
+        with env.begin() as txn:
+            if not txn.cursor().first():
+                raise CaffeError(f"source {source!r}: the LMDB is empty")
+    except lmdb.Error as error:
+        raise CaffeError(f"source {source!r}: not a whole LMDB ({error}); make it again") from None
+    return env
+
+
+def records(env: Any, source: str) -> Iterator[Any]:
+    """Yield the Datums of an LMDB in key order, over and over."""
+    datum = pb.Datum()
+    try:
+        with env.begin(buffers=True) as txn:
+            while True:
+                for key, value in txn.cursor():
+                    try:
+                        datum.ParseFromString(bytes(value))
+                    except Exception:
+                        raise CaffeError(f"source {source!r}: record {bytes(key)!r} is no Datum") from None
+                    yield datum
+    except lmdb.Error as error:
+        raise CaffeError(f"source {source!r}: not a whole LMDB ({error}); make it again") from None
+
+
+def read_picture(path: str, height: int, width: int, color: bool) -> Array:
+    """Return a picture file as C x H x W uint8, resized if height and width are given (``ReadImageToCVMat``)."""
+    picture = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise CaffeError(f"could not load {path!r}: " + ("not a picture" if os.path.exists(path) else "no such file"))
+    if height and width:
+        picture = cv2.resize(picture, (width, height))
+    return np.atleast_3d(picture).transpose(2, 0, 1)
+
+
+def shuffle(lines: List[Any], random: np.random.RandomState) -> None:
+    """Shuffle in place exactly as Caffe does (rng.hpp with boost::uniform_int on an mt19937)."""
+    top = 2**32 - 1
+    for i in range(len(lines) - 1, 0, -1):
+        bucket = top // (i + 1) + (top % (i + 1) == i)
+        while True:
+            j = int(random.randint(0, 2**32, dtype=np.uint32)) // bucket
+            if j <= i:
+                break
+        lines[i], lines[j] = lines[j], lines[i]
+
+
+class Prefetcher:
+    """Runs an iterator in a thread, a few items ahead; an exception there is raised by `next` here."""
+
+    def __init__(self, items: Iterator[Any], depth: int) -> None:
+        self._items, self._queue = items, queue.Queue(max(1, depth))  # type: queue.Queue[Any]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=_produce, args=(items, self._queue, self._stop), daemon=True)
+        self._thread.start()
+
+    def next(self) -> Any:
+        """Return the next item."""
+        item, error = self._queue.get()
+        if error is not None:
+            raise error
+        return item
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.01)
+            except queue.Empty:
+                pass
+
+
+def _produce(items: Iterator[Any], out: "queue.Queue[Any]", stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            entry = (next(items), None)
+        except BaseException as error:
+            entry = (None, error)
+        while not stop.is_set():
+            try:
+                out.put(entry, timeout=0.1)
+                break
+            except queue.Full:
+                continue
+        if entry[1] is not None:
+            return

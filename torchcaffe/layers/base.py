@@ -1,0 +1,165 @@
+"""What every layer shares: its parameters, its shapes, and how a step forward and back runs.
+
+A layer is a class with `setup` (make parameters), `top_shapes` (Caffe's Reshape rule) and `compute` (the mathematics on
+torch tensors). The gradient comes from autograd on a graph that holds this one layer: bottoms and parameters enter as
+leaves, the diffs of the tops go in, the diffs of the bottoms come out. So `Net.backward` can start and stop anywhere,
+and every blob has its diff, as in Caffe.
+"""
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar, Union
+
+import torch
+from torch import Tensor
+
+from ..blob import Blob, Blobs, Shape
+from ..errors import CaffeError
+from ..fillers import fill
+
+Tensors = Union[Tensor, Sequence[Tensor]]
+LAYERS: Dict[str, Type["Layer"]] = {}
+_L = TypeVar("_L", bound=Type["Layer"])
+
+
+def register(cls: _L) -> _L:
+    """Make a layer class known under its class name, which is Caffe's type name."""
+    LAYERS[cls.__name__] = cls
+    return cls
+
+
+class Layer:
+    """One step of a net.
+
+    Parameters
+    ----------
+    param : LayerParameter
+        The layer's text, of the current syntax (V2).
+    phase : int
+        0 TRAIN, 1 TEST.
+    """
+
+    bottoms: Tuple[int, Optional[int]] = (1, 1)  # fewest and most bottoms
+    tops: Tuple[int, Optional[int]] = (1, 1)
+    auto_top = False      # losses get an unnamed top where the text names none
+    is_loss = False       # the first top has loss weight 1 by default
+    reshapes = True       # the shapes of its tops follow from its bottoms, again in each forward pass
+    saves_top = True      # autograd may need the top again, so no later layer may overwrite it
+    no_gradient: Tuple[int, ...] = ()  # bottoms that never get a gradient (labels)
+
+    def __init__(self, param: Any, phase: int) -> None:
+        self.param, self.phase = param, phase
+        self.name: str = param.name
+        self.blobs = Blobs()
+        self.param_wanted: List[bool] = []       # which parameters need a gradient
+        self.propagate_down: List[bool] = []     # which bottoms need a gradient
+        self.needs_backward = False
+        self.may_overwrite = False               # the bottom's memory may be used for the top (in place)
+        self.loss_weights: List[float] = []
+        self._graph: Optional[Tuple[List[Tensor], List[Tensor], Sequence[Tensor]]] = None
+
+    @property
+    def type(self) -> str:
+        """Caffe's type name."""
+        return str(self.param.type)
+
+    @property
+    def public(self) -> Any:
+        """What `net.layers` shows for this layer."""
+        return self
+
+    def fail(self, message: str) -> NoReturn:
+        """Raise CaffeError with the layer's name and type before the message."""
+        raise CaffeError(f"layer {self.name!r} ({self.type}): {message}")
+
+    def check(self, holds: bool, message: str) -> None:
+        """Raise CaffeError unless something holds."""
+        if not holds:
+            self.fail(message)
+
+    # ------------------------------------------------------------ what a layer type defines
+    def setup(self, shapes: List[Shape]) -> None:
+        """Read the text, check it, make the parameters; `shapes` are those of the bottoms."""
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        """Return the shapes of the tops; by default that of the first bottom."""
+        return [shapes[0]]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        """Return the tops from the bottoms, followed by the parameters."""
+        raise AssertionError(f"{type(self).__name__} computes nothing")
+
+    # ------------------------------------------------------------ helpers for them
+    def add_param(self, shape: Shape, filler: Any) -> None:
+        """Append a parameter drawn by a filler."""
+        blob = Blob(shape)
+        tensor = fill(shape, filler)
+        blob.tensor = tensor.to(blob.tensor.device)
+        self.blobs.append(blob)
+
+    def axis(self, axis: int, shape: Shape, name: str = "axis") -> int:
+        """Return a possibly negative axis as one from 0."""
+        self.check(-len(shape) <= axis < len(shape), f"{name} {axis} is outside a bottom with shape {shape}")
+        return axis % len(shape)
+
+    # ------------------------------------------------------------ how it runs
+    def reshape(self, bottoms: List[Blob], tops: List[Blob]) -> None:
+        """Give the tops the shapes that follow from the bottoms."""
+        for top, shape in zip(tops, self.top_shapes([b.shape for b in bottoms])):
+            top.reshape(*shape)
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        """Compute the tops; remember what the way back needs if `keep_graph`."""
+        keep = keep_graph and self.needs_backward
+        in_place = bool(bottoms) and any(top is bottoms[0] for top in tops)
+        xs = [b.tensor.detach() for b in bottoms]
+        if keep and in_place and bottoms[0].shown:
+            xs[0] = xs[0].clone()  # the result will be written over what the graph saves
+        ps = [b.tensor.detach() for b in self.blobs]
+        if keep:
+            for leaf, wanted in zip(xs + ps, self.propagate_down + self.param_wanted):
+                leaf.requires_grad_(wanted)
+        with torch.set_grad_enabled(keep):
+            ys = self.compute(*xs, *ps)
+        ys = (ys,) if isinstance(ys, Tensor) else ys
+        self._graph = (xs, ps, ys) if keep else None
+        for top, y in zip(tops, ys):
+            top.tensor = y.detach()
+
+    def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
+        """Set the diffs of the bottoms and add to those of the parameters; `retain` allows another backward."""
+        if not any(self.propagate_down + self.param_wanted):
+            return
+        for i in self.no_gradient:
+            self.check(not self.propagate_down[i], f"has no gradient for bottom {i} ({self.param.bottom[i]!r})")
+        if self._graph is None:
+            self.fail("backward without a forward before it")
+        xs, ps, ys = self._graph
+        wanted = [leaf for leaf in xs + ps if leaf.requires_grad]
+        ends = [(y, top.grad) for y, top in zip(ys, tops) if y.requires_grad]
+        if wanted and ends:
+            found = torch.autograd.grad([y for y, _ in ends], wanted, [g for _, g in ends], retain, allow_unused=True)
+        else:
+            found = (None,) * len(wanted)
+        grads = iter(found)
+        for blob, leaf in zip(bottoms, xs):
+            if leaf.requires_grad:
+                grad = next(grads)
+                blob.grad = torch.zeros_like(leaf) if grad is None else grad
+        for blob, leaf in zip(self.blobs, ps):
+            if leaf.requires_grad:
+                grad = next(grads)
+                if grad is not None:
+                    blob.add_grad(grad)
+        if not retain:
+            self._graph = None
+
+
+def check_count(layer: Layer, what: str, found: int, allowed: Tuple[int, Optional[int]]) -> None:
+    """Raise CaffeError unless the number of bottoms or tops is one that the layer type takes."""
+    fewest, most = allowed
+    if found < fewest or (most is not None and found > most):
+        wants = f"{fewest}" if fewest == most else f"at least {fewest}" if most is None else f"{fewest} to {most}"
+        layer.fail(f"has {found} {what}, takes {wants}")
+
+
+def elementwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `compute` of a layer that only applies a function of one tensor."""
+    return lambda self, x: function(x)

@@ -1,0 +1,146 @@
+"""Layers that mix values without a window: inner product, normalizations, softmax, reductions."""
+import math
+from typing import List
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..blob import Shape
+from ..proto import caffe_pb2 as pb
+from .base import Layer, Tensors, register
+
+
+@register
+class InnerProduct(Layer):
+    """Linear map of everything from `axis` on; the weights are N x K, or K x N with `transpose`."""
+
+    saves_top = False
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.inner_product_param
+        self.check(p.num_output > 0, "num_output must be positive")
+        self.at = self.axis(p.axis, shapes[0])
+        self.inputs = math.prod(shapes[0][self.at:])
+        self.add_param((self.inputs, p.num_output) if p.transpose else (p.num_output, self.inputs), p.weight_filler)
+        if p.bias_term:
+            self.add_param((p.num_output,), p.bias_filler)
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        found = math.prod(shapes[0][self.at:])
+        self.check(found == self.inputs, f"was set up for {self.inputs} inputs, gets {found} from shape {shapes[0]}")
+        return [(*shapes[0][:self.at], self.param.inner_product_param.num_output)]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        x, weight = tensors[0].flatten(self.at), tensors[1]
+        bias = tensors[2] if len(tensors) > 2 else None
+        return F.linear(x, weight.t() if self.param.inner_product_param.transpose else weight, bias)
+
+
+@register
+class BatchNorm(Layer):
+    """Zero mean and unit variance a channel; keeps sums of both and their number (batch_norm_layer.cpp)."""
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.batch_norm_param
+        self.fixed = p.use_global_stats if p.HasField("use_global_stats") else self.phase == pb.TEST
+        channels = shapes[0][1] if len(shapes[0]) > 1 else 1
+        for shape in ((channels,), (channels,), (1,)):
+            self.add_param(shape, pb.FillerParameter(type="constant"))
+        self.check(all(spec.lr_mult == 0 or not spec.HasField("lr_mult") for spec in self.param.param),
+                   "its parameters are statistics, not trained: lr_mult must be 0")
+        while len(self.param.param) < 3:
+            self.param.param.add()
+        for spec in self.param.param:
+            spec.lr_mult = 0
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        x, mean, var, number = tensors
+        p = self.param.batch_norm_param
+        shape = (1, -1) + (1,) * (x.dim() - 2) if x.dim() > 1 else (-1,)
+        axes = [i for i in range(x.dim()) if i != 1] if x.dim() > 1 else [0]
+        if self.fixed:
+            scale = 1 / number if float(number) else torch.zeros_like(number)
+            return (x - (mean * scale).view(shape)) / ((var * scale).view(shape) + p.eps).sqrt()
+        centre = x.mean(axes)
+        moved = x - centre.view(shape)
+        spread = (moved * moved).mean(axes)
+        with torch.no_grad():
+            m = x.numel() // spread.numel()
+            fraction = p.moving_average_fraction
+            number.mul_(fraction).add_(1)
+            mean.mul_(fraction).add_(centre)
+            var.mul_(fraction).add_(spread, alpha=m / (m - 1) if m > 1 else 1)
+        return moved / (spread + p.eps).sqrt().view(shape)
+
+
+@register
+class MVN(Layer):
+    """Zero mean and, unless switched off, unit variance of each picture or of each of its channels."""
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        p, x = self.param.mvn_param, tensors[0]
+        axes = list(range(1 if p.across_channels else 2, x.dim()))
+        moved = x - x.mean(axes, keepdim=True)
+        if not p.normalize_variance:
+            return moved
+        return moved / ((moved * moved).mean(axes, keepdim=True).sqrt() + p.eps)
+
+
+@register
+class Softmax(Layer):
+    """exp(x) over its sum along `axis`."""
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self.at = self.axis(self.param.softmax_param.axis, shapes[0])
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return F.softmax(tensors[0], self.at)
+
+
+@register
+class ArgMax(Layer):
+    """Index (and value) of the largest entries; of equal ones the last comes first (argmax_layer.cpp)."""
+
+    no_gradient = (0,)
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.argmax_param
+        self.at = self.axis(p.axis, shapes[0]) if p.HasField("axis") else None
+        self.size = shapes[0][self.at] if self.at is not None else math.prod(shapes[0][1:])
+        self.check(1 <= p.top_k <= self.size, f"top_k is {p.top_k}, there are {self.size} values")
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        p = self.param.argmax_param
+        if self.at is not None:
+            return [(*shapes[0][:self.at], p.top_k, *shapes[0][self.at + 1:])]
+        shape = [1] * max(3, len(shapes[0]))
+        shape[0], shape[1], shape[2] = shapes[0][0], 1 + p.out_max_val, p.top_k
+        return [tuple(shape)]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        p = self.param.argmax_param
+        x = tensors[0] if self.at is not None else tensors[0].flatten(1)
+        at = self.at if self.at is not None else 1
+        values, index = torch.sort(x.flip(at), dim=at, descending=True, stable=True)
+        values, index = values.narrow(at, 0, p.top_k), self.size - 1 - index.narrow(at, 0, p.top_k)
+        if self.at is not None:
+            return values if p.out_max_val else index.to(x.dtype)
+        both = [index.to(x.dtype), values][:1 + p.out_max_val]
+        return torch.stack(both, 1).reshape(self.top_shapes([tuple(tensors[0].shape)])[0])
+
+
+@register
+class Reduction(Layer):
+    """Sum, sum of absolute values, of squares, or mean of everything from `axis` on, times `coeff`."""
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self.at = self.axis(self.param.reduction_param.axis, shapes[0])
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        return [shapes[0][:self.at]]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        p, x = self.param.reduction_param, tensors[0].flatten(self.at)
+        x = {p.SUM: lambda: x, p.ASUM: x.abs, p.SUMSQ: x.square, p.MEAN: lambda: x}[p.operation]()
+        return (x.mean(-1) if p.operation == p.MEAN else x.sum(-1)) * p.coeff

@@ -1,0 +1,244 @@
+"""Layers without bottoms: where a net's data come from."""
+import itertools
+import math
+import weakref
+from typing import Any, Iterator, List, Optional, Tuple
+
+import numpy as np
+import torch
+
+from .. import context, data
+from ..blob import Blob, Shape
+from ..errors import CaffeError
+from ..fillers import fill
+from ..proto import caffe_pb2 as pb
+from .base import Layer, register
+
+
+@register
+class Input(Layer):
+    """Tops that the user fills."""
+
+    bottoms, tops = (0, 0), (1, None)
+    reshapes = False
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        given = [tuple(s.dim) for s in self.param.input_param.shape]
+        count = len(self.param.top)
+        self.check(len(given) in (0, 1, count), f"has {len(given)} shapes for {count} tops; give 1 or {count}")
+        self.check(all(n >= 0 for s in given for n in s), f"negative length in shapes {given}")
+        return given * count if len(given) == 1 else given or [()] * count
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        pass
+
+
+@register
+class DummyData(Layer):
+    """Tops drawn from fillers: constants once, all others anew in each forward pass."""
+
+    bottoms, tops = (0, 0), (1, None)
+    reshapes = False
+    filled = False
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        p, count = self.param.dummy_data_param, len(self.param.top)
+        legacy = [p.num, p.channels, p.height, p.width]
+        if any(legacy):
+            self.check(not p.shape, "give either shape or num, channels, height and width")
+            self.check(all(len(f) in (1, count) for f in legacy), f"num ... width must be given 1 or {count} times")
+            given = list(zip(*[list(f) * count if len(f) == 1 else list(f) for f in legacy]))
+        else:
+            given = [tuple(s.dim) for s in p.shape]
+            self.check(len(given) in (1, count), f"has {len(given)} shapes for {count} tops; give 1 or {count}")
+        fillers = list(p.data_filler) or [pb.FillerParameter(type="constant")]
+        self.check(len(fillers) in (1, count), f"has {len(fillers)} fillers for {count} tops; give none, 1 or {count}")
+        self.fillers = fillers * count if len(fillers) == 1 else fillers
+        return given * count if len(given) == 1 else given
+
+    def reshape(self, bottoms: List[Blob], tops: List[Blob]) -> None:
+        super().reshape(bottoms, tops)
+        if not self.filled:
+            self.fill(tops, constants=True)
+            self.filled = True
+
+    def fill(self, tops: List[Blob], constants: bool) -> None:
+        """Fill the constant tops, or the others."""
+        for top, filler in zip(tops, self.fillers):
+            if (filler.type == "constant") == constants:
+                top.tensor = fill(top.shape, filler).to(context.device())
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        self.fill(tops, constants=False)
+
+
+class _Batches(Layer):
+    """What layers share that read records: transformation, read-ahead, label top."""
+
+    bottoms, tops = (0, 0), (1, 2)
+    reshapes = False
+
+    def setup(self, shapes: List[Shape]) -> None:
+        try:
+            self.transformer = data.Transformer(self.param.transform_param, self.phase)
+            self.transformer.seed()
+            self.open()
+            self.first = self.transformer.shape(self.peek())
+        except CaffeError as error:
+            self.fail(str(error))
+        self.transformer.seed()  # Caffe seeds twice; the second draw counts
+        context.draw()           # and once for its thread
+        self.prefetcher: Optional[data.Prefetcher] = None
+
+    def open(self) -> None:
+        """Open the source."""
+        raise AssertionError
+
+    def peek(self) -> Any:
+        """Return the first picture, C x H x W."""
+        raise AssertionError
+
+    def pictures(self) -> Iterator[Tuple[Any, int]]:
+        """Yield (picture, label) without end."""
+        raise AssertionError
+
+    @property
+    def batch_size(self) -> int:
+        """Number of records of a batch."""
+        raise AssertionError
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        self.check(self.batch_size > 0, "batch_size must be positive")
+        return [(self.batch_size, *self.first), (self.batch_size,)][:len(self.param.top)]
+
+    def batches(self) -> Iterator[Tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (data, labels) without end."""
+        pictures = self.pictures()
+        while True:
+            labels = np.empty(self.batch_size, np.float32)
+            for i, (picture, label) in enumerate(itertools.islice(pictures, self.batch_size)):
+                if i == 0:
+                    batch = np.empty((self.batch_size, *self.transformer.shape(picture)), np.float32)
+                self.transformer(picture, batch[i])
+                labels[i] = label
+            yield torch.from_numpy(batch), torch.from_numpy(labels)
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        if self.prefetcher is None:
+            depth = self.param.data_param.prefetch
+            self.prefetcher = data.Prefetcher(self.batches(), depth)
+            weakref.finalize(self, self.prefetcher.stop)
+        try:
+            batch = self.prefetcher.next()
+        except CaffeError as error:
+            self.fail(str(error))
+        for top, tensor in zip(tops, batch):
+            top.tensor = tensor.to(context.device(), non_blocking=True)
+
+
+@register
+class Data(_Batches):
+    """Datums of an LMDB, in key order, from the first record on, wrapping around at the end."""
+
+    def open(self) -> None:
+        p = self.param.data_param
+        self.check(p.backend == p.LMDB, "backend LEVELDB is not supported; use backend: LMDB")
+        self.env = data.open_lmdb(p.source)
+
+    def peek(self) -> Any:
+        return data.decode(next(self._records()), self.param.transform_param)
+
+    @property
+    def batch_size(self) -> int:
+        return int(self.param.data_param.batch_size)
+
+    def _records(self) -> Iterator[Any]:
+        return data.records(self.env, self.param.data_param.source)
+
+    def pictures(self) -> Iterator[Tuple[Any, int]]:
+        rank, count = (0, 1) if self.phase == pb.TEST else (context.solver_rank(), context.solver_count())
+        for datum in itertools.islice(self._records(), rank, None, count):
+            yield data.decode(datum, self.param.transform_param), datum.label
+
+
+@register
+class ImageData(_Batches):
+    """Picture files named in a text file, one `path label` a line."""
+
+    tops = (2, 2)
+
+    def open(self) -> None:
+        p = self.param.image_data_param
+        self.check((p.new_height > 0) == (p.new_width > 0), "give new_height and new_width together")
+        self.lines = self._read_lines(p.source)
+        if p.shuffle:
+            self.random = np.random.RandomState(context.draw())
+            data.shuffle(self.lines, self.random)
+        self.start = context.draw() % p.rand_skip if p.rand_skip else 0
+        self.check(self.start < len(self.lines), f"cannot skip {self.start} of {len(self.lines)} pictures")
+
+    def _read_lines(self, source: str) -> List[Tuple[str, int]]:
+        try:
+            with open(source, encoding="utf-8") as file:
+                rows = [line.rstrip("\n").rpartition(" ") for line in file if line.strip()]
+        except OSError as error:
+            raise CaffeError(f"source {source!r}: {error.strerror}") from None
+        self.check(bool(rows), f"source {source!r} names no picture")
+        for path, _, label in rows:
+            self.check(bool(path) and label.strip().lstrip("-").isdigit(),
+                       f"source {source!r}: line '{path} {label}' is not 'path label'")
+        return [(path, int(label)) for path, _, label in rows]
+
+    def _read(self, path: str) -> Any:
+        p = self.param.image_data_param
+        return data.read_picture(p.root_folder + path, p.new_height, p.new_width, p.is_color)
+
+    def peek(self) -> Any:
+        return self._read(self.lines[self.start][0])
+
+    @property
+    def batch_size(self) -> int:
+        return int(self.param.image_data_param.batch_size)
+
+    def pictures(self) -> Iterator[Tuple[Any, int]]:
+        at = self.start
+        while True:
+            for path, label in self.lines[at:]:
+                yield self._read(path), label
+            at = 0
+            if self.param.image_data_param.shuffle:
+                data.shuffle(self.lines, self.random)
+
+
+@register
+class MemoryData(Layer):
+    """Arrays given by `net.set_input_arrays`, a batch after the other."""
+
+    bottoms, tops = (0, 0), (2, 2)
+    reshapes = False
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.memory_data_param
+        self.shape = (p.batch_size, p.channels, p.height, p.width)
+        self.check(math.prod(self.shape) > 0, "batch_size, channels, height and width must be positive")
+        self.arrays: Optional[Tuple[Any, Any]] = None
+        self.at = 0
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        return [self.shape, self.shape[:1]]
+
+    def set_arrays(self, pictures: Any, labels: Any) -> None:
+        """Take float32 arrays N x C x H x W and N; N must be a multiple of the batch size."""
+        count = len(pictures)
+        self.check(tuple(pictures.shape[1:]) == self.shape[1:], f"data is {pictures.shape}, expected N x {self.shape[1:]}")
+        self.check(labels.size == count, f"{labels.size} labels for {count} pictures")
+        self.check(count > 0 and count % self.shape[0] == 0, f"{count} pictures are no multiple of {self.shape[0]}")
+        self.arrays, self.at = (pictures, labels.reshape(-1)), 0
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        if self.arrays is None:
+            self.fail("has no data; call net.set_input_arrays(data, labels) first")
+        end = self.at + self.shape[0]
+        for top, array in zip(tops, self.arrays):
+            top.tensor = torch.from_numpy(np.array(array[self.at:end], np.float32)).to(context.device())
+        self.at = end % len(self.arrays[0])

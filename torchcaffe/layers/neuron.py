@@ -1,0 +1,223 @@
+"""Layers that treat every value by itself: activations, powers, dropout."""
+import math
+from typing import Any, List
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import context
+from ..blob import Blob, Shape
+from ..proto import caffe_pb2 as pb
+from .base import Layer, Tensors, elementwise, register
+
+
+@register
+class ReLU(Layer):
+    """max(x, 0) + negative_slope * min(x, 0); the gradient at 0 is that of negative values (relu_layer.cpp).
+
+    Needs only its top on the way back, so it overwrites its bottom where the net allows it.
+    """
+
+    saves_top = True
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        slope, x = self.param.relu_param.negative_slope, bottoms[0].tensor.detach()
+        if tops[0] is bottoms[0] and self.may_overwrite:
+            F.leaky_relu_(x, slope) if slope else torch.relu_(x)
+            tops[0].tensor = x
+        else:
+            tops[0].tensor = F.leaky_relu(x, slope) if slope else torch.relu(x)
+
+    def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
+        if self.propagate_down[0]:
+            slope, y, dy = self.param.relu_param.negative_slope, tops[0].tensor, tops[0].grad
+            if slope:
+                bottoms[0].grad = torch.where(y > 0, dy, dy * slope)
+            else:
+                bottoms[0].grad = torch.ops.aten.threshold_backward(dy, y, 0)
+
+
+@register
+class PReLU(Layer):
+    """ReLU with a learned slope for negative values, one a channel or one in all (prelu_layer.cpp)."""
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.prelu_param
+        self.check(len(shapes[0]) >= 2, f"the bottom has shape {shapes[0]}, it needs a channel axis")
+        self.add_param(() if p.channel_shared else (shapes[0][1],), _filler(p, 0.25))
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return F.prelu(tensors[0], tensors[1].reshape(-1))
+
+
+@register
+class Dropout(Layer):
+    """Zero a share of the values while training and enlarge the others; nothing in the test phase."""
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self.ratio = self.param.dropout_param.dropout_ratio
+        self.check(0 < self.ratio < 1, f"dropout_ratio is {self.ratio:g}, it must lie between 0 and 1")
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        x, = tensors
+        if self.phase == pb.TEST:
+            return x.view_as(x)
+        mask = torch.empty_like(x).bernoulli_(1 - self.ratio, generator=context.generator(x.device))
+        return x * mask.div_(1 - self.ratio)
+
+
+@register
+class Threshold(Layer):
+    """1 where x > threshold, else 0; has no gradient."""
+
+    no_gradient = (0,)
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return (tensors[0] > self.param.threshold_param.threshold).to(tensors[0].dtype)
+
+
+@register
+class Power(Layer):
+    """(shift + scale * x) ** power (power_layer.cpp)."""
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        p = self.param.power_param
+        y = tensors[0] * p.scale + p.shift
+        return y if p.power == 1 else y ** p.power
+
+
+@register
+class Exp(Layer):
+    """base ** (shift + scale * x); base -1 means e."""
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        p = self.param.exp_param
+        self.check(p.base > 0 or p.base == -1, f"base is {p.base:g}, it must be positive, or -1 for e")
+        return ((tensors[0] * p.scale + p.shift) * (1 if p.base == -1 else math.log(p.base))).exp()
+
+
+@register
+class Log(Layer):
+    """Logarithm to a base of (shift + scale * x); base -1 means e."""
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        p = self.param.log_param
+        self.check(p.base > 0 or p.base == -1, f"base is {p.base:g}, it must be positive, or -1 for e")
+        return (tensors[0] * p.scale + p.shift).log() / (1 if p.base == -1 else math.log(p.base))
+
+
+@register
+class Clip(Layer):
+    """The value, kept between min and max."""
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return tensors[0].clamp(self.param.clip_param.min, self.param.clip_param.max)
+
+
+@register
+class ELU(Layer):
+    """x for positive values, alpha * (exp(x) - 1) for others."""
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return F.elu(tensors[0], self.param.elu_param.alpha)
+
+
+@register
+class Swish(Layer):
+    """x * sigmoid(beta * x)."""
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return tensors[0] * torch.sigmoid(tensors[0] * self.param.swish_param.beta)
+
+
+@register
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x))."""
+
+    compute = elementwise(torch.sigmoid)
+
+
+@register
+class TanH(Layer):
+    """Hyperbolic tangent."""
+
+    compute = elementwise(torch.tanh)
+
+
+@register
+class AbsVal(Layer):
+    """Absolute value."""
+
+    compute = elementwise(torch.abs)
+
+
+@register
+class BNLL(Layer):
+    """log(1 + exp(x)) (bnll_layer.cpp)."""
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return F.softplus(tensors[0], threshold=50)
+
+
+def _filler(param: Any, default: float) -> Any:
+    """Return a parameter's filler, or the constant that stands where the text names none."""
+    return param.filler if param.HasField("filler") else pb.FillerParameter(type="constant", value=default)
+
+
+def _across(x: Tensor, factor: Tensor, axis: int) -> Tensor:
+    """Return `factor` with axes of length 1 added, so that its first axis meets `axis` of x."""
+    return factor.reshape((1,) * axis + tuple(factor.shape) + (1,) * (x.dim() - axis - factor.dim()))
+
+
+class _Affine(Layer):
+    """What Scale and Bias share: where their second operand comes from, and where it is laid."""
+
+    bottoms = (1, 2)
+    field, constant = "", 0.0
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = getattr(self.param, self.field)
+        self.at = self.axis(p.axis, shapes[0]) if shapes[0] else 0
+        if len(shapes) == 1:
+            self.check(p.num_axes >= -1, f"num_axes is {p.num_axes}, it must be -1 or more")
+            end = len(shapes[0]) if p.num_axes == -1 else self.at + p.num_axes
+            self.check(end <= len(shapes[0]), f"axis {p.axis} + num_axes {p.num_axes} exceeds the axes of {shapes[0]}")
+            self.operand = shapes[0][self.at:end]
+            self.add_param(self.operand, _filler(p, self.constant))
+        else:
+            self.at = 0 if not shapes[1] else self.at
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        operand = shapes[1] if len(shapes) > 1 else self.operand
+        self.check(shapes[0][self.at:self.at + len(operand)] == operand,
+                   f"operand of shape {operand} does not fit axis {self.at} of a bottom with shape {shapes[0]}")
+        return [shapes[0]]
+
+
+@register
+class Scale(_Affine):
+    """Product with a learned or given factor, broadcast from `axis` on; optional bias (scale_layer.cpp)."""
+
+    field, constant = "scale_param", 1.0
+
+    def setup(self, shapes: List[Shape]) -> None:
+        super().setup(shapes)
+        p = self.param.scale_param
+        if p.bias_term:
+            operand = shapes[1] if len(shapes) > 1 else self.operand
+            self.add_param(operand, p.bias_filler)
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        y = tensors[0] * _across(tensors[0], tensors[1], self.at)
+        return y + _across(y, tensors[2], self.at) if len(tensors) > 2 else y
+
+
+@register
+class Bias(_Affine):
+    """Sum with a learned or given term, broadcast from `axis` on (bias_layer.cpp)."""
+
+    field, constant = "bias_param", 0.0
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return tensors[0] + _across(tensors[0], tensors[1], self.at)

@@ -1,0 +1,65 @@
+"""Layers that a user writes in Python: `type: "Python"` names a class derived from `caffe.Layer`."""
+import importlib
+from typing import Any, List
+
+from ..blob import Blob, Blobs, Shape
+from .base import Layer as EngineLayer
+from .base import register
+
+
+class Layer:
+    """Base of user layers, as pycaffe's: `setup`, `reshape`, `forward(bottom, top)`, `backward(top, propagate_down, bottom)`.
+
+    Attributes `param_str`, `phase` and `blobs` are there from the start; `blobs.add_blob(*shape)` adds a parameter.
+    """
+
+    type = "Python"
+    param_str = ""
+    phase = 0
+    blobs: Blobs
+
+    def setup(self, bottom: List[Blob], top: List[Blob]) -> None:
+        """Read `param_str`, add parameters."""
+
+    def reshape(self, bottom: List[Blob], top: List[Blob]) -> None:
+        """Call `top[i].reshape(...)` for every top."""
+
+    def forward(self, bottom: List[Blob], top: List[Blob]) -> None:
+        """Set `top[i].data`."""
+
+    def backward(self, top: List[Blob], propagate_down: List[bool], bottom: List[Blob]) -> None:
+        """Set `bottom[i].diff` where `propagate_down[i]`."""
+
+
+@register
+class Python(EngineLayer):
+    """Runs a user's layer."""
+
+    bottoms, tops = (0, None), (0, None)
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.python_param
+        try:
+            made = getattr(importlib.import_module(p.module), p.layer)()
+        except (ImportError, AttributeError) as error:
+            self.fail(f"cannot load {p.layer!r} of module {p.module!r}: {error}; is it on PYTHONPATH?")
+        self.user: Any = made
+        self.user.param_str, self.user.phase, self.user.blobs = p.param_str, self.phase, self.blobs
+        self.started = False
+
+    @property
+    def public(self) -> Any:
+        return self.user
+
+    def reshape(self, bottoms: List[Blob], tops: List[Blob]) -> None:
+        """Let the user's layer set itself up (once) and shape its tops."""
+        if not self.started:
+            self.user.setup(bottoms, tops)
+            self.started = True
+        self.user.reshape(bottoms, tops)
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        self.user.forward(bottoms, tops)
+
+    def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
+        self.user.backward(tops, self.propagate_down, bottoms)

@@ -1,0 +1,164 @@
+"""Layers that join, cut, copy and rename the shape of blobs, and sums of several blobs."""
+import math
+from typing import List
+
+import torch
+from torch import Tensor
+
+from ..blob import Shape
+from .base import Layer, Tensors, register
+
+
+@register
+class Split(Layer):
+    """The same blob for several readers; the net inserts it. Its gradient is the sum of theirs."""
+
+    tops = (1, None)
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        return [shapes[0]] * len(self.param.top)
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return [tensors[0].view_as(tensors[0]) for _ in self.param.top]
+
+
+@register
+class Concat(Layer):
+    """Bottoms put one after the other along `axis`."""
+
+    bottoms = (1, None)
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.concat_param
+        self.at = self.axis(p.concat_dim if p.HasField("concat_dim") else p.axis, shapes[0])
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        rest = {(*s[:self.at], *s[self.at + 1:]) for s in shapes}
+        self.check(len(rest) == 1 and len({len(s) for s in shapes}) == 1,
+                   f"bottoms have shapes {shapes}; they may differ only in axis {self.at}")
+        return [(*shapes[0][:self.at], sum(s[self.at] for s in shapes), *shapes[0][self.at + 1:])]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return torch.cat(tensors, self.at)
+
+
+@register
+class Slice(Layer):
+    """A blob cut along `axis`, at the given points or into equal parts."""
+
+    tops = (1, None)
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        p, shape = self.param.slice_param, shapes[0]
+        self.at = self.axis(p.slice_dim if p.HasField("slice_dim") else p.axis, shape)
+        size, parts = shape[self.at], len(self.param.top)
+        points = [0, *p.slice_point, size]
+        if not p.slice_point:
+            self.check(size % parts == 0, f"{size} entries of axis {self.at} do not divide into {parts} tops")
+            points = list(range(0, size + 1, size // parts))
+        self.lengths = [b - a for a, b in zip(points, points[1:])]
+        self.check(len(self.lengths) == parts and min(self.lengths) > 0,
+                   f"slice points {list(p.slice_point)} do not cut {size} entries into {parts} tops")
+        return [(*shape[:self.at], n, *shape[self.at + 1:]) for n in self.lengths]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return [part.contiguous() for part in tensors[0].split(self.lengths, self.at)]
+
+
+@register
+class Eltwise(Layer):
+    """Product, weighted sum or maximum of bottoms of one shape (eltwise_layer.cpp)."""
+
+    bottoms = (2, None)
+    saves_top = False
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.eltwise_param
+        self.check(len(p.coeff) in (0, len(shapes)), f"{len(p.coeff)} coefficients for {len(shapes)} bottoms")
+        self.check(not p.coeff or p.operation == p.SUM, "only operation: SUM takes coefficients")
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        self.check(all(s == shapes[0] for s in shapes), f"bottoms differ in shape: {shapes}")
+        return [shapes[0]]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        p = self.param.eltwise_param
+        terms = [x * c for x, c in zip(tensors, p.coeff)] if p.coeff else list(tensors)
+        total = terms[0]
+        for i, x in enumerate(terms[1:]):
+            if p.operation == p.MAX:  # of equal values the second of the first pair wins, later ones must be larger
+                total = torch.where(total > x, total, x) if i == 0 else torch.where(x > total, x, total)
+            else:
+                total = total * x if p.operation == p.PROD else total + x
+        return total
+
+
+@register
+class Flatten(Layer):
+    """Axes from `axis` to `end_axis` made one."""
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.flatten_param
+        self.first, self.last = self.axis(p.axis, shapes[0]), self.axis(p.end_axis, shapes[0], "end_axis")
+        self.check(self.first <= self.last, f"axis {p.axis} comes after end_axis {p.end_axis}")
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        s = shapes[0]
+        return [(*s[:self.first], math.prod(s[self.first:self.last + 1]), *s[self.last + 1:])]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return tensors[0].flatten(self.first, self.last)
+
+
+@register
+class Reshape(Layer):
+    """New lengths for `num_axes` axes from `axis` on; 0 keeps a length, -1 is inferred (reshape_layer.cpp)."""
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        p, shape = self.param.reshape_param, shapes[0]
+        first = p.axis if p.axis >= 0 else len(shape) + p.axis + 1
+        end = len(shape) if p.num_axes == -1 else first + p.num_axes
+        self.check(0 <= first <= end <= len(shape), f"axis {p.axis} and num_axes {p.num_axes} do not fit {shape}")
+        self.check(all(n or first + i < len(shape) for i, n in enumerate(p.shape.dim)),
+                   f"dim 0 keeps a length that the bottom {shape} does not have")
+        new = [n or shape[first + i] for i, n in enumerate(p.shape.dim)]
+        self.check(new.count(-1) <= 1 and min(new, default=1) >= -1, f"dims {new}: one -1 at most, none below")
+        top = [*shape[:first], *new, *shape[end:]]
+        known = math.prod(n for n in top if n != -1)
+        if -1 in top and known:
+            top[top.index(-1)] = math.prod(shape) // known
+        self.check(math.prod(top) == math.prod(shape), f"{tuple(top)} holds another number of values than {shape}")
+        self.shape = tuple(top)
+        return [self.shape]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return tensors[0].reshape(self.shape)
+
+
+@register
+class Tile(Layer):
+    """The bottom repeated along `axis`."""
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self.at = self.axis(self.param.tile_param.axis, shapes[0])
+        self.check(self.param.tile_param.tiles > 0, "tiles must be positive")
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        s = shapes[0]
+        return [(*s[:self.at], s[self.at] * self.param.tile_param.tiles, *s[self.at + 1:])]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return torch.cat([tensors[0]] * self.param.tile_param.tiles, self.at)
+
+
+@register
+class Silence(Layer):
+    """Reads blobs that nobody else reads, so that they are no outputs of the net."""
+
+    bottoms, tops = (1, None), (0, 0)
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        return []
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return []

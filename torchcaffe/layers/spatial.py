@@ -1,0 +1,258 @@
+"""Layers with windows over height and width: convolution, pooling, local response normalization, cropping."""
+import math
+from typing import Any, List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..blob import Shape
+from .base import Layer, Tensors, register
+
+SMALL = 100_000_000  # multiply-adds of a layer's forward pass, at most
+
+
+def _sizes(layer: Layer, param: Any, name: str, axes: int, default: Optional[int]) -> List[int]:
+    """Return a repeated spatial field (``pad``), or its _h and _w twins, as one number an axis."""
+    field = "kernel_size" if name == "kernel" else name
+    values = list(getattr(param, field))
+    if name != "dilation" and (param.HasField(name + "_h") or param.HasField(name + "_w")):
+        layer.check(axes == 2, f"{name}_h and {name}_w need two spatial axes, there are {axes}; give {field}")
+        layer.check(not values, f"give either {field} or {name}_h and {name}_w, not both")
+        values = [getattr(param, name + "_h"), getattr(param, name + "_w")]
+    layer.check(bool(values) or default is not None, f"{field} is missing")
+    values = values or [default or 0]
+    layer.check(len(values) in (1, axes), f"{field} is given {len(values)} times, need 1 or {axes}")
+    return values * axes if len(values) == 1 else values
+
+
+@register
+class Convolution(Layer):
+    """Cross-correlation of each group of channels with learned filters (base_conv_layer.cpp)."""
+
+    bottoms, tops = (1, None), (1, None)
+    saves_top = False
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.convolution_param
+        axis = self.axis(p.axis, shapes[0])
+        self.check(axis == 1, f"axis is {p.axis}; only the channel axis 1 is supported")
+        n = len(shapes[0]) - 2
+        self.check(1 <= n <= 3, f"the bottom has shape {shapes[0]}; 1 to 3 spatial axes are supported")
+        self.kernel, self.stride = _sizes(self, p, "kernel", n, None), _sizes(self, p, "stride", n, 1)
+        self.pad, self.dilation = _sizes(self, p, "pad", n, 0), _sizes(self, p, "dilation", n, 1)
+        self.check(min(self.kernel + self.stride + self.dilation) > 0, "kernel, stride and dilation must be positive")
+        self.group, self.channels = p.group, shapes[0][1]
+        self.check(p.num_output > 0, "num_output must be positive")
+        self.check(self.group > 0 and self.channels % self.group == 0 and p.num_output % self.group == 0,
+                   f"group {p.group} must divide the {self.channels} channels and num_output {p.num_output}")
+        self.add_param(self.weight_shape(p.num_output), p.weight_filler)
+        if p.bias_term:
+            self.add_param((p.num_output,), p.bias_filler)
+
+    def weight_shape(self, outputs: int) -> Shape:
+        """Return the shape of the weights."""
+        return (outputs, self.channels // self.group, *self.kernel)
+
+    def length(self, size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+        """Return the output length along one axis."""
+        return (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        self.check(all(s == shapes[0] for s in shapes), f"bottoms differ in shape: {shapes}")
+        self.check(len(shapes[0]) == len(self.kernel) + 2 and shapes[0][1] == self.channels,
+                   f"was set up for {self.channels} channels and {len(self.kernel)} spatial axes, gets {shapes[0]}")
+        out = tuple(map(self.length, shapes[0][2:], self.kernel, self.stride, self.pad, self.dilation))
+        self.check(min(out) > 0, f"input {shapes[0][2:]} is smaller than the kernel {tuple(self.kernel)}")
+        return [(shapes[0][0], self.param.convolution_param.num_output, *out)] * len(shapes)
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        count = len(tensors) - len(self.blobs)
+        weight, bias = tensors[count], tensors[count + 1] if len(self.blobs) > 1 else None
+        return [self.convolve(x, weight, bias) for x in tensors[:count]]
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+        """Return the top of one bottom."""
+        if self.is_small(x):
+            return self._as_caffe(x, weight, bias)
+        function = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel) - 1]
+        return function(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+
+
+    def is_small(self, x: Tensor) -> bool:
+        """Return whether to compute by im2col and BLAS as Caffe does.
+
+        That costs nothing on small layers and rounds like Caffe: gradients of weights are five times closer than oneDNN's,
+        and fewer near ties of a ReLU or a pooling fall the other way (docs/parity.md).
+        """
+        work = x.numel() * math.prod(self.kernel) * self.param.convolution_param.num_output // self.group
+        return x.device.type == "cpu" and x.dtype == torch.float32 and len(self.kernel) == 2 \
+            and self.dilation == [1, 1] and work <= SMALL
+
+    def _as_caffe(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+        pairs = zip(x.chunk(self.group, 1), weight.chunk(self.group, 0))
+        parts = [torch._C._nn.thnn_conv2d(a.contiguous(), w.contiguous(), self.kernel, None, self.stride, self.pad)
+                 for a, w in pairs]
+        y = parts[0] if self.group == 1 else torch.cat(parts, 1)
+        return y if bias is None else y + bias.view(-1, 1, 1)
+
+
+@register
+class Deconvolution(Convolution):
+    """The transpose of Convolution: spreads each input value over a window (deconv_layer.cpp)."""
+
+    def is_small(self, x: Tensor) -> bool:
+        return False
+
+    def weight_shape(self, outputs: int) -> Shape:
+        return (self.channels, outputs // self.group, *self.kernel)
+
+    def length(self, size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+        return stride * (size - 1) + dilation * (kernel - 1) + 1 - 2 * pad
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+        function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(self.kernel) - 1]
+        return function(x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
+
+
+@register
+class Pooling(Layer):
+    """Maximum or mean of windows (pooling_layer.cpp).
+
+    Output lengths round up by default, so the last window may hang over the edge and is clipped there. The mean divides
+    by the window's area including padding, but clipped at size + pad.
+    """
+
+    tops = (1, 2)
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.pooling_param
+        self.check(p.pool != p.STOCHASTIC, "pool: STOCHASTIC is not supported")
+        self.max = p.pool == p.MAX
+        self.check(len(self.param.top) < 2 or self.max, "only pool: MAX has a second top")
+        self.kernel = self._pair(p, "kernel", "kernel_size", 0)
+        self.stride, self.pad = self._pair(p, "stride", "stride", 1), self._pair(p, "pad", "pad", 0)
+        if p.global_pooling:
+            self.check(self.kernel == (0, 0), "global_pooling takes no kernel size")
+            self.check(self.pad == (0, 0) and self.stride == (1, 1), "global_pooling takes only pad 0 and stride 1")
+        else:
+            self.check(min(self.kernel) > 0, "kernel_size (or kernel_h and kernel_w) is missing or 0")
+            self.check(all(a < k for a, k in zip(self.pad, self.kernel)), "pad must be smaller than the kernel")
+        self.check(min(self.stride) > 0, "stride must be positive")
+
+    def _pair(self, p: Any, name: str, single: str, default: int) -> Tuple[int, int]:
+        two = p.HasField(name + "_h"), p.HasField(name + "_w")
+        self.check(two[0] == two[1] and not (two[0] and p.HasField(single)),
+                   f"give either {single} or both {name}_h and {name}_w")
+        if two[0]:
+            return getattr(p, name + "_h"), getattr(p, name + "_w")
+        return (getattr(p, single),) * 2 if p.HasField(single) else (default, default)
+
+    def _length(self, size: int, kernel: int, stride: int, pad: int) -> int:
+        room = size + 2 * pad - kernel
+        p = self.param.pooling_param
+        length = (room // stride if p.round_mode == p.FLOOR else -(-room // stride)) + 1
+        if any(self.pad) and (length - 1) * stride >= size + pad:
+            length -= 1
+        return length
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        self.check(len(shapes[0]) == 4, f"the bottom has shape {shapes[0]}, it must have 4 axes")
+        if self.param.pooling_param.global_pooling:
+            self.kernel = shapes[0][2], shapes[0][3]
+        size = shapes[0][2:]
+        self.out = tuple(map(self._length, size, self.kernel, self.stride, self.pad))
+        starts = [(n - 1) * s - a for n, s, a in zip(self.out, self.stride, self.pad)]
+        self.check(min(self.out) > 0 and all(a < n for a, n in zip(starts, size)),
+                   f"a window starts outside the input {size}; change kernel, stride or round_mode")
+        return [(*shapes[0][:2], *self.out)] * max(1, len(self.param.top))
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        x, = tensors
+        h, w = x.shape[2:]
+        if self.param.pooling_param.global_pooling and not self.max:
+            return x.mean((2, 3), keepdim=True)
+        torch_out = [self._torch_length(*a) for a in zip((h, w), self.kernel, self.stride, self.pad)]
+        if tuple(torch_out) == self.out and all(2 * a <= k for a, k in zip(self.pad, self.kernel)):
+            return self._pool(x, self.pad)
+        return self._padded(x)
+
+    def _torch_length(self, size: int, kernel: int, stride: int, pad: int) -> int:
+        """Return the length that torch's pooling with ceil_mode gives; 0 where it refuses."""
+        room = size + 2 * pad - kernel
+        length = -(-room // stride) + 1
+        return 0 if room < 0 else length - ((length - 1) * stride >= size + pad)
+
+    def _pool(self, x: Tensor, pad: Tuple[int, int]) -> Tensors:
+        if not self.max:
+            return F.avg_pool2d(x, self.kernel, self.stride, pad, ceil_mode=True, count_include_pad=True)
+        if len(self.param.top) < 2:
+            return F.max_pool2d(x, self.kernel, self.stride, pad, ceil_mode=True)
+        y, index = F.max_pool2d(x, self.kernel, self.stride, pad, ceil_mode=True, return_indices=True)
+        return y, index.to(x.dtype)
+
+    def _padded(self, x: Tensor) -> Tensors:
+        """Pool where torch's own rule differs: pad to whole windows, then divide means by Caffe's areas."""
+        size = x.shape[2:]
+        ends = [(n - 1) * s + k for n, s, k in zip(self.out, self.stride, self.kernel)]
+        after = [e - n - a for e, n, a in zip(ends, size, self.pad)]
+        room = (self.pad[1], after[1], self.pad[0], after[0])
+        if not self.max:
+            total = F.avg_pool2d(F.pad(x, room), self.kernel, self.stride, divisor_override=1)
+            return total / self._areas(x)
+        wide = F.pad(x, room, value=float("-inf"))
+        y, index = F.max_pool2d(wide, self.kernel, self.stride, return_indices=True)
+        row, column = index // wide.shape[3] - self.pad[0], index % wide.shape[3] - self.pad[1]
+        return (y, (row * size[1] + column).to(x.dtype))[:max(1, len(self.param.top))]
+
+    def _areas(self, x: Tensor) -> Tensor:
+        lengths = []
+        for n, size, k, s, a in zip(self.out, x.shape[2:], self.kernel, self.stride, self.pad):
+            start = torch.arange(n) * s - a
+            lengths.append((start + k).clamp(max=size + a) - start)
+        return (lengths[0][:, None] * lengths[1]).to(x)
+
+
+@register
+class LRN(Layer):
+    """Local response normalization, across channels or within one (lrn_layer.cpp)."""
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.lrn_param
+        self.check(p.local_size % 2 == 1, f"local_size is {p.local_size}, it must be odd")
+        self.check(len(shapes[0]) == 4, f"the bottom has shape {shapes[0]}, it must have 4 axes")
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        x, = tensors
+        p = self.param.lrn_param
+        n, square = p.local_size, x * x
+        if p.norm_region == p.ACROSS_CHANNELS:
+            total = F.avg_pool3d(square[:, None], (n, 1, 1), 1, (n // 2, 0, 0), divisor_override=1)[:, 0]
+            return x * (p.k + p.alpha / n * total) ** -p.beta
+        # within a channel Caffe takes the mean of Pooling AVE, with its clipped areas, and k = 1
+        mean = F.avg_pool2d(square, n, 1, n // 2, count_include_pad=True)
+        return x * (1 + p.alpha * mean) ** -p.beta
+
+
+@register
+class Crop(Layer):
+    """Cut the first bottom to the size of the second, from `axis` on (crop_layer.cpp)."""
+
+    bottoms = (2, 2)
+    no_gradient = (1,)
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        p = self.param.crop_param
+        whole, like = shapes
+        axis = self.axis(p.axis, whole)
+        self.check(len(whole) == len(like), f"bottoms have shapes {whole} and {like}; they need as many axes")
+        cut = len(whole) - axis
+        self.check(len(p.offset) in (0, 1, cut), f"offset is given {len(p.offset)} times, need 1 or {cut}")
+        offsets = list(p.offset) * cut if len(p.offset) == 1 else list(p.offset) or [0] * cut
+        for i, offset in enumerate(offsets, axis):
+            self.check(offset + like[i] <= whole[i], f"axis {i}: offset {offset} + {like[i]} exceeds {whole[i]}")
+        self.window = (slice(None),) * axis + tuple(slice(o, o + n) for o, n in zip(offsets, like[axis:]))
+        return [whole[:axis] + like[axis:]]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        return tensors[0][self.window].contiguous()

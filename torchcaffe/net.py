@@ -1,0 +1,442 @@
+"""Caffe's Net with pycaffe's interface: layers connected by named blobs."""
+from collections import OrderedDict
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import snapshot
+from .blob import Blob, alias, share
+from .errors import CaffeError
+from .layers import LAYERS, Layer
+from .layers.base import check_count
+from .log import log, number
+from .netparam import filter_net, insert_splits, read_net
+from .proto import caffe_pb2 as pb
+
+
+class Param:
+    """A learnable parameter: the blob, its rates, and where it was first named."""
+
+    def __init__(self, blob: Blob, spec: Any, layer: str, label: str) -> None:
+        self.blob, self.layer, self.label = blob, layer, label
+        self.lr_mult, self.decay_mult = spec.lr_mult, spec.decay_mult
+        self.given = {f: spec.HasField(f) for f in ("lr_mult", "decay_mult")}
+
+    def join(self, spec: Any, name: str) -> None:
+        """Take over the rates of another layer that shares this parameter; they must not contradict."""
+        for field in ("lr_mult", "decay_mult"):
+            if spec.HasField(field):
+                if self.given[field] and getattr(self, field) != getattr(spec, field):
+                    raise CaffeError(f"shared param {name!r} has mismatched {field}")
+                setattr(self, field, getattr(spec, field))
+                self.given[field] = True
+
+
+class Net:
+    """A network, built from a prototxt file.
+
+    Parameters
+    ----------
+    network_file : str or NetParameter
+        The prototxt's path.
+    phase : int
+        `TRAIN` or `TEST`. In pycaffe's older form ``Net(file, weights, phase)`` the weights come before it.
+    level, stages : int, list of str
+        The rest of the NetState, for the layers' include and exclude rules.
+    weights : str
+        A `.caffemodel` (or HDF5) to load.
+
+    Raises
+    ------
+    CaffeError
+        Where the text is not a net, a layer or field is not supported, shapes do not fit, or the weights do not.
+    """
+
+    def __init__(self, network_file: Any, phase: Any = None, level: Any = 0,
+                 stages: Optional[List[str]] = None, weights: Optional[str] = None) -> None:
+        if isinstance(phase, str):  # Net(file, weights, phase)
+            weights, phase, level = phase, level, 0
+        text = network_file
+        if isinstance(network_file, (str, bytes)):
+            text = read_net(str(network_file))
+            if phase is None:
+                raise CaffeError("Net: the phase is missing; give TRAIN or TEST")
+            text.state.MergeFrom(pb.NetState(phase=phase, level=level, stage=stages or []))
+        self._build(insert_splits(filter_net(text)))
+        if weights:
+            self.copy_from(weights)
+
+    # ------------------------------------------------------------ construction
+    def _build(self, text: Any) -> None:
+        self.name: str = text.name
+        self.phase: int = text.state.phase
+        self.debug_info: bool = text.debug_info
+        self._engine: List[Layer] = []
+        self._layer_names: List[str] = []
+        self._blobs: List[Blob] = []
+        self._blob_names: List[str] = []
+        self._blob_loss_weights: List[float] = []
+        self._ids: Dict[str, List[List[int]]] = {"bottom": [], "top": []}
+        self._inputs: List[int] = []
+        self.learnable: List[Param] = []
+        self._named: Dict[str, Param] = {}
+        self._where: Dict[str, int] = {}      # blob name -> number, latest
+        self._needs: List[bool] = []          # blob number -> needs a gradient
+        self._free: Set[str] = set()          # tops that nobody read yet
+        producers: Dict[int, Layer] = {}
+        for param in text.layer:
+            layer = self._add_layer(param, producers)
+            for i in self._ids["top"][-1]:
+                producers[i] = layer
+        self._prune_backward()
+        if text.force_backward:
+            self._force_backward()
+        self._outputs = [self._where[name] for name in sorted(self._free)]
+        log("net.cpp:255", "Network initialization done.")
+
+    def _add_layer(self, param: Any, producers: Dict[int, Layer]) -> Layer:
+        if param.type not in LAYERS:
+            raise CaffeError(f"layer {param.name!r}: type {param.type!r} is not supported; known: {', '.join(sorted(LAYERS))}")
+        layer = LAYERS[param.type](param, param.phase if param.HasField("phase") else self.phase)
+        bottoms = [self._read_blob(layer, name) for name in param.bottom]
+        tops = [self._write_blob(layer, name, bottoms) for name in param.top]
+        needed = (layer.tops[0] if layer.auto_top else 0) - len(tops)
+        tops += [self._new_blob("(automatic)") for _ in range(needed)]
+        check_count(layer, "bottoms", len(bottoms), layer.bottoms)
+        check_count(layer, "tops", len(tops), layer.tops)
+        layer.check(len(param.propagate_down) in (0, len(bottoms)), "propagate_down must be given for each bottom or none")
+        layer.propagate_down = list(param.propagate_down) or [self._needs[i] for i in bottoms]
+        layer.may_overwrite = bool(bottoms) and bottoms[0] in producers and not producers[bottoms[0]].saves_top
+        self._engine.append(layer)
+        self._layer_names.append(param.name)
+        self._ids["bottom"].append(bottoms)
+        self._ids["top"].append(tops)
+        layer.setup([self._blobs[i].shape for i in bottoms])
+        layer.reshape(*self._ends(len(self._engine) - 1))
+        self._set_loss_weights(layer, tops)
+        self._add_params(layer)
+        layer.needs_backward = any(self._needs[i] for i in bottoms) or any(layer.param_wanted)
+        if layer.needs_backward:
+            for i in tops:
+                self._needs[i] = True
+        if param.type == "Input":
+            self._inputs += tops
+        return layer
+
+    def _read_blob(self, layer: Layer, name: str) -> int:
+        if name not in self._where:
+            layer.fail(f"unknown bottom blob {name!r}")
+        self._free.discard(name)
+        return self._where[name]
+
+    def _write_blob(self, layer: Layer, name: str, bottoms: List[int]) -> int:
+        if name in self._where:
+            layer.check(self._where[name] in bottoms, f"top blob {name!r} is already the top of another layer")
+            self._free.add(name)
+            return self._where[name]
+        self._where[name] = len(self._blobs)
+        self._free.add(name)
+        return self._new_blob(name)
+
+    def _new_blob(self, name: str) -> int:
+        self._blobs.append(Blob())
+        self._blob_names.append(name)
+        self._blob_loss_weights.append(0)
+        self._needs.append(False)
+        return len(self._blobs) - 1
+
+    def _set_loss_weights(self, layer: Layer, tops: List[int]) -> None:
+        given = list(layer.param.loss_weight)
+        layer.check(len(given) in (0, len(tops)), f"{len(given)} loss_weight for {len(tops)} tops; give none or one each")
+        layer.loss_weights = given or [float(layer.is_loss and i == 0) for i in range(len(tops))]
+        for i, weight in zip(tops, layer.loss_weights):
+            self._blob_loss_weights[i] = weight
+            if weight:
+                self._blobs[i].grad = torch.full_like(self._blobs[i].grad, weight)
+
+    def _add_params(self, layer: Layer) -> None:
+        specs = list(layer.param.param)
+        layer.check(len(specs) <= len(layer.blobs), f"{len(specs)} param entries for {len(layer.blobs)} parameters")
+        specs += [pb.ParamSpec()] * (len(layer.blobs) - len(specs))
+        layer.param_wanted = [spec.lr_mult != 0 for spec in specs]
+        for i, spec in enumerate(specs):
+            if spec.name in self._named:
+                self._share_param(layer, i, spec)
+                continue
+            found = Param(layer.blobs[i], spec, layer.name, spec.name or str(i))
+            self.learnable.append(found)
+            if spec.name:
+                self._named[spec.name] = found
+
+    def _share_param(self, layer: Layer, i: int, spec: Any) -> None:
+        owner, mine = self._named[spec.name], layer.blobs[i]
+        permissive = spec.share_mode == spec.PERMISSIVE
+        fits = mine.count == owner.blob.count if permissive else mine.shape == owner.blob.shape
+        layer.check(fits, f"cannot share param {spec.name!r} of layer {owner.layer!r}: its shape is {owner.blob.shape}, "
+                          f"here {mine.shape} is needed")
+        owner.join(spec, spec.name)
+        if mine.shape == owner.blob.shape:
+            layer.blobs[i] = owner.blob
+        else:
+            alias(owner.blob, mine)
+
+    def _prune_backward(self) -> None:
+        """Drop the backward pass of what no loss depends on (second half of ``Net::Init``)."""
+        under_loss: Set[int] = set()
+        skipped: Set[int] = set()
+        for layer, bottoms, tops in reversed(list(zip(self._engine, self._ids["bottom"], self._ids["top"]))):
+            contributes = any(layer.loss_weights) or any(i in under_loss for i in tops)
+            if all(i in skipped for i in tops) and layer.needs_backward:
+                layer.needs_backward, layer.propagate_down = False, [False] * len(bottoms)
+            if not contributes:
+                layer.needs_backward, layer.propagate_down = False, [False] * len(bottoms)
+            else:
+                under_loss.update(bottoms)
+            skipped.update(i for i, wanted in zip(bottoms, layer.propagate_down) if not wanted)
+
+    def _force_backward(self) -> None:
+        for layer in self._engine:
+            layer.needs_backward = True
+            layer.propagate_down = [w or i not in layer.no_gradient for i, w in enumerate(layer.propagate_down)]
+            layer.param_wanted = [layer.type != "BatchNorm"] * len(layer.blobs)
+
+    def _ends(self, i: int) -> Tuple[List[Blob], List[Blob]]:
+        return [self._blobs[b] for b in self._ids["bottom"][i]], [self._blobs[t] for t in self._ids["top"][i]]
+
+    # ------------------------------------------------------------ running
+    def run_forward(self, start: int = 0, end: Optional[int] = None, keep_graph: bool = True) -> Tensor:
+        """Run layers `start` to `end` (inclusive); return the weighted sum of their losses."""
+        end = len(self._engine) - 1 if end is None else end
+        loss = torch.zeros(())
+        for i in range(start, end + 1):
+            layer, (bottoms, tops) = self._engine[i], self._ends(i)
+            if layer.reshapes:
+                layer.reshape(bottoms, tops)
+            layer.forward(bottoms, tops, keep_graph)
+            for top, weight in zip(tops, layer.loss_weights):
+                if weight:
+                    loss = loss.to(top.tensor.device) + weight * top.tensor.sum()
+            if self.debug_info:
+                self._debug_forward(i)
+        return loss
+
+    def run_backward(self, start: Optional[int] = None, end: int = 0, retain: bool = True) -> None:
+        """Run layers `start` to `end` (inclusive) backward; `retain` allows to run them again."""
+        start = len(self._engine) - 1 if start is None else start
+        for i in range(start, end - 1, -1):
+            layer = self._engine[i]
+            if layer.needs_backward:
+                layer.backward(*self._ends(i), retain)
+                if self.debug_info:
+                    self._debug_backward(i)
+
+    def _forward(self, start: int, end: int) -> float:
+        return float(self.run_forward(start, end))
+
+    def _backward(self, start: int, end: int) -> None:
+        self.run_backward(start, end)
+
+    def forward(self, blobs: Optional[List[str]] = None, start: Optional[str] = None, end: Optional[str] = None,
+                **kwargs: Any) -> Dict[str, Any]:
+        """Set inputs, run forward, return {name: data} of the outputs and of `blobs`.
+
+        Parameters
+        ----------
+        blobs : list of str
+            Further blobs to return.
+        start, end : str
+            Names of the first and last layer to run (inclusive).
+        **kwargs : ndarray
+            Input blobs by name: all of them or none.
+        """
+        first = self._layer_index(start) if start is not None else 0
+        last = self._layer_index(end) if end is not None else len(self._engine) - 1
+        wanted = self.top_names[end] if end is not None else self.outputs
+        self._take(kwargs, self.inputs, "data")
+        self._forward(first, last)
+        return {name: self.blobs[name].data for name in {*wanted, *(blobs or [])}}
+
+    def backward(self, diffs: Optional[List[str]] = None, start: Optional[str] = None, end: Optional[str] = None,
+                 **kwargs: Any) -> Dict[str, Any]:
+        """Set output diffs, run backward, return {name: diff} of the inputs and of `diffs`; see `forward`."""
+        first = self._layer_index(start) if start is not None else len(self._engine) - 1
+        last = self._layer_index(end) if end is not None else 0
+        wanted = self.bottom_names[end] if end is not None else self.inputs
+        self._take(kwargs, self.outputs, "diff")
+        self._backward(first, last)
+        return {name: self.blobs[name].diff for name in {*wanted, *(diffs or [])}}
+
+    def _layer_index(self, name: str) -> int:
+        if name not in self._layer_names:
+            raise CaffeError(f"net {self.name!r} has no layer {name!r}")
+        return self._layer_names.index(name)
+
+    def _take(self, arrays: Dict[str, Any], names: List[str], kind: str) -> None:
+        if arrays and set(arrays) != set(names):
+            raise CaffeError(f"given are {sorted(arrays)}, the net's blobs are {sorted(names)}")
+        for name, array in arrays.items():
+            target = getattr(self.blobs[name], kind)
+            if len(array) != len(target):
+                raise CaffeError(f"{name!r}: {len(array)} items given, the blob holds {len(target)}; reshape it first")
+            target[...] = array
+
+    def _batches(self, arrays: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+        size, count = self._blobs[0].shape[0], len(next(iter(arrays.values()))) if arrays else 0
+        for at in range(0, count, size):
+            batch = {name: np.asarray(array[at:at + size]) for name, array in arrays.items()}
+            short = size - min(size, count - at)
+            yield {name: np.concatenate([a, np.zeros((short, *a.shape[1:]))]) for name, a in batch.items()}
+
+    def forward_all(self, blobs: Optional[List[str]] = None, **kwargs: Any) -> Dict[str, Any]:
+        """Run `forward` over inputs of any length, batch by batch; return whole arrays."""
+        parts = [{k: v.copy() for k, v in self.forward(blobs=blobs, **b).items()} for b in self._batches(kwargs)]
+        count = len(next(iter(kwargs.values())))
+        return {name: np.concatenate([p[name] for p in parts])[:count] for name in parts[0]}
+
+    def forward_backward_all(self, blobs: Optional[List[str]] = None, diffs: Optional[List[str]] = None,
+                             **kwargs: Any) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+        """Run `forward` and `backward` over inputs and output diffs of any length; return all blobs and diffs."""
+        ins = list(self._batches({k: v for k, v in kwargs.items() if k in self.inputs}))
+        outs = list(self._batches({k: v for k, v in kwargs.items() if k in self.outputs}))
+        found: Tuple[List[Dict[str, Any]], List[Dict[str, Any]]] = ([], [])
+        for i in range(max(len(ins), len(outs))):
+            data = self.forward(blobs=blobs, **(ins[i] if ins else {}))
+            found[0].append({k: v.copy() for k, v in data.items()})
+            grads = self.backward(diffs=diffs, **(outs[i] if outs else {}))
+            found[1].append({k: v.copy() for k, v in grads.items()})
+        count = len(next(iter(kwargs.values())))
+        joined = [{k: np.concatenate([p[k] for p in parts])[:count] for k in parts[0]} for parts in found]
+        return joined[0], joined[1]
+
+    def set_input_arrays(self, data: Any, labels: Any) -> None:
+        """Give the MemoryData layer (the first layer) its pictures N x C x H x W and labels N."""
+        layer = self._engine[0]
+        if layer.type != "MemoryData":
+            raise CaffeError(f"set_input_arrays needs a net whose first layer is MemoryData; here it is {layer.type}")
+        layer.set_arrays(np.asarray(data), np.asarray(labels))  # type: ignore[attr-defined]
+
+    def reshape(self) -> None:
+        """Bring all shapes in line with those of the input blobs."""
+        for i, layer in enumerate(self._engine):
+            if layer.reshapes:
+                layer.reshape(*self._ends(i))
+
+    # ------------------------------------------------------------ parameters
+    def copy_from(self, path: str) -> None:
+        """Load weights by layer name; layers that the file lacks keep theirs, others in the file are ignored."""
+        self._load(path, snapshot.read_weights(str(path)))
+
+    def _load(self, path: str, weights: snapshot.Weights) -> None:
+        layers = dict(zip(self._layer_names, self._engine))
+        for name, arrays in weights:
+            if name not in layers:
+                log("net.cpp:744", f"Ignoring source layer {name}")
+                continue
+            layer = layers[name]
+            layer.check(len(arrays) == len(layer.blobs), f"{path} holds {len(arrays)} blobs for it, it has {len(layer.blobs)}")
+            for i, (blob, array) in enumerate(zip(layer.blobs, arrays)):
+                legacy = (1,) * (4 - len(blob.shape)) + blob.shape  # blobs of old files have four axes
+                if array.shape not in (blob.shape, legacy):
+                    layer.fail(f"cannot copy param {i} from {path}: shape mismatch, {array.shape} in the file, {blob.shape} "
+                               f"in the net; to train this layer from scratch instead, rename it")
+                blob.tensor.copy_(torch.from_numpy(array.reshape(blob.shape).copy()))
+
+    def save(self, path: str, diffs: bool = False) -> None:
+        """Write a `.caffemodel`."""
+        snapshot.write_weights(str(path), self.name, [(la.param, la.blobs) for la in self._engine], diffs)
+
+    def save_hdf5(self, path: str, diffs: bool = False) -> None:
+        """Write the weights as HDF5."""
+        snapshot.write_weights_hdf5(str(path), [(la.param, la.blobs) for la in self._engine if la.blobs], diffs)
+
+    def load_hdf5(self, path: str) -> None:
+        """Load weights written as HDF5."""
+        self.copy_from(path)
+
+    def share_with(self, other: "Net") -> None:
+        """Use the parameters of another net, layer by layer of the same name, without copying."""
+        layers = dict(zip(self._layer_names, self._engine))
+        for source in other._engine:
+            mine = layers.get(source.name)
+            if mine is None:
+                continue
+            mine.check(len(mine.blobs) == len(source.blobs), "cannot share parameters: their numbers differ")
+            for a, b in zip(source.blobs, mine.blobs):
+                mine.check(a.shape == b.shape, f"cannot share parameters: shapes {a.shape} and {b.shape}")
+                share(a, b)
+
+    def clear_param_diffs(self) -> None:
+        """Set the gradients of all parameters to zero."""
+        for param in self.learnable:
+            param.blob.clear_grad()
+
+    # ------------------------------------------------------------ names, as pycaffe shows them
+    @property
+    def blobs(self) -> "OrderedDict[str, Blob]":
+        """Blobs by name, in the order of their layers."""
+        return OrderedDict(zip(self._blob_names, self._blobs))
+
+    @property
+    def blob_loss_weights(self) -> "OrderedDict[str, float]":
+        """Loss weights of the blobs by name."""
+        return OrderedDict(zip(self._blob_names, self._blob_loss_weights))
+
+    @property
+    def layers(self) -> List[Any]:
+        """The layers, each with `type` and `blobs`."""
+        return [layer.public for layer in self._engine]
+
+    @property
+    def layer_dict(self) -> "OrderedDict[str, Any]":
+        """The layers by name."""
+        return OrderedDict(zip(self._layer_names, self.layers))
+
+    @property
+    def params(self) -> "OrderedDict[str, Any]":
+        """Lists of parameter blobs by layer name, for layers that have any."""
+        return OrderedDict((layer.name, layer.blobs) for layer in self._engine if layer.blobs)
+
+    def _named_ids(self, kind: str) -> "OrderedDict[str, List[str]]":
+        names = ([self._blob_names[i] for i in ids] for ids in self._ids[kind])
+        return OrderedDict(zip(self._layer_names, names))
+
+    def _bottom_ids(self, i: int) -> List[int]:
+        return self._ids["bottom"][i]
+
+    def _top_ids(self, i: int) -> List[int]:
+        return self._ids["top"][i]
+
+    bottom_names = property(lambda self: self._named_ids("bottom"), doc="Names of each layer's bottoms.")
+    top_names = property(lambda self: self._named_ids("top"), doc="Names of each layer's tops.")
+    inputs = property(lambda self: [self._blob_names[i] for i in self._inputs], doc="Names of the input blobs.")
+    outputs = property(lambda self: [self._blob_names[i] for i in self._outputs], doc="Names of blobs nobody reads.")
+
+    # ------------------------------------------------------------ debug_info
+    def _debug_forward(self, i: int) -> None:
+        layer = self._engine[i]
+        for b in self._ids["top"][i]:
+            log("net.cpp:581", f"    [Forward] Layer {layer.name}, top blob {self._blob_names[b]} data: "
+                               f"{_mean_abs(self._blobs[b].tensor)}")
+        for j, blob in enumerate(layer.blobs):
+            log("net.cpp:593", f"    [Forward] Layer {layer.name}, param blob {self._label(layer, j)} data: "
+                               f"{_mean_abs(blob.tensor)}")
+
+    def _debug_backward(self, i: int) -> None:
+        layer = self._engine[i]
+        for b, wanted in zip(self._ids["bottom"][i], layer.propagate_down):
+            if wanted:
+                log("net.cpp:609", f"    [Backward] Layer {layer.name}, bottom blob {self._blob_names[b]} diff: "
+                                   f"{_mean_abs(self._blobs[b].grad)}")
+        for j, blob in enumerate(layer.blobs):
+            if layer.param_wanted[j]:
+                log("net.cpp:620", f"    [Backward] Layer {layer.name}, param blob {self._label(layer, j)} diff: "
+                                   f"{_mean_abs(blob.grad)}")
+
+    def _label(self, layer: Layer, i: int) -> str:
+        return (layer.param.param[i].name if i < len(layer.param.param) else "") or str(i)
+
+
+def _mean_abs(tensor: Tensor) -> str:
+    return number(float(tensor.abs().mean()) if tensor.numel() else 0.0)

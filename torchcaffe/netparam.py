@@ -1,0 +1,241 @@
+"""Net and solver texts: reading, upgrading old syntax, filtering by state, inserting splits."""
+import os
+from collections import Counter
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+from google.protobuf import message, text_format
+
+from .errors import CaffeError
+from .proto import caffe_pb2 as pb
+
+_V1_TYPES = {
+    "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "CONTRASTIVE_LOSS": "ContrastiveLoss", "DUMMY_DATA": "DummyData",
+    "ELTWISE": "Eltwise", "EUCLIDEAN_LOSS": "EuclideanLoss", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output",
+    "HINGE_LOSS": "HingeLoss", "IM2COL": "Im2col", "IMAGE_DATA": "ImageData", "INFOGAIN_LOSS": "InfogainLoss",
+    "INNER_PRODUCT": "InnerProduct", "LRN": "LRN", "MEMORY_DATA": "MemoryData", "MVN": "MVN",
+    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss", "RELU": "ReLU",
+    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss", "SOFTMAX_LOSS": "SoftmaxWithLoss", "TANH": "TanH",
+    "WINDOW_DATA": "WindowData"}
+_TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")  # once part of data_param and its like
+
+
+def read_file(path: str) -> bytes:
+    """Return a file's bytes."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise CaffeError(f"{path}: {error.strerror} (relative to {os.getcwd()})") from None
+
+
+def parse_text(text: str, into: Any, origin: str) -> Any:
+    """Parse prototxt text into a message and return it."""
+    try:
+        return text_format.Parse(text, into)
+    except (text_format.ParseError, message.Error, RecursionError, ValueError) as error:
+        raise CaffeError(f"{origin}: {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def read_text(path: str, into: Any) -> Any:
+    """Parse a prototxt file into a message and return it."""
+    try:
+        text = read_file(path).decode()
+    except UnicodeDecodeError as error:
+        raise CaffeError(f"{path}: not a text file (byte {error.start})") from None
+    return parse_text(text, into, path)
+
+
+def read_binary(path: str, into: Any) -> Any:
+    """Parse a binary protobuf file into a message and return it."""
+    try:
+        into.ParseFromString(read_file(path))
+    except message.Error as error:
+        raise CaffeError(f"{path}: no {into.DESCRIPTOR.name} in protobuf format ({error})") from None
+    return into
+
+
+def read_net(path: str) -> Any:
+    """Return the NetParameter of a prototxt file, upgraded to the current syntax."""
+    net = upgrade_net(read_text(path, pb.NetParameter()), path)
+    if not net.layer:
+        raise CaffeError(f"{path}: no layers in it; is it a net's prototxt?")
+    return net
+
+
+def read_solver(path: str) -> Any:
+    """Return the SolverParameter of a prototxt file, upgraded to the current syntax."""
+    solver = read_text(path, pb.SolverParameter())
+    if solver.HasField("solver_type"):
+        if solver.HasField("type"):
+            raise CaffeError(f"{path}: give either type or the old solver_type, not both")
+        names = {"NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp", "ADADELTA": "AdaDelta", "ADAM": "Adam"}
+        old = solver.SolverType.Name(solver.solver_type)
+        solver.type = names.get(old, old)
+        solver.ClearField("solver_type")
+    return solver
+
+
+# ---------------------------------------------------------------- old syntax
+def upgrade_net(net: Any, origin: str) -> Any:
+    """Bring a NetParameter to the current syntax in place (upgrade_proto.cpp) and return it."""
+    if net.layers:
+        if net.layer:
+            raise CaffeError(f"{origin}: has both `layer` and the old `layers`; use `layer` only")
+        for old in net.layers:
+            if not old.HasField("type") and not old.name:
+                raise CaffeError(f"{origin}: uses the V0 syntax of 2013 (`layers {{ layer {{ ... }} }}`), not supported")
+            _upgrade_v1_layer(old, net.layer.add(), origin)
+        net.ClearField("layers")
+    for layer in net.layer:
+        for field in ("data_param", "image_data_param", "window_data_param"):
+            if layer.HasField(field):
+                _move_transformation(getattr(layer, field), layer.transform_param)
+        if layer.type == "BatchNorm" and len(layer.param) == 3:
+            for spec in layer.param:
+                spec.lr_mult = spec.decay_mult = 0
+    _upgrade_input(net, origin)
+    return net
+
+
+def _upgrade_v1_layer(old: Any, new: Any, origin: str) -> None:
+    known = set(new.DESCRIPTOR.fields_by_name)
+    for field, value in old.ListFields():
+        if field.name == "type":
+            name = old.LayerType.Name(value)
+            new.type = _V1_TYPES.get(name, name.capitalize())
+        elif field.name in ("param", "blob_share_mode", "blobs_lr", "weight_decay"):
+            target = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
+            while len(new.param) < len(value):
+                new.param.add()
+            for spec, item in zip(new.param, value):
+                setattr(spec, target[field.name], item)
+        elif field.name not in known:
+            raise CaffeError(f"{origin}: layer {old.name!r}: field {field.name} is not supported")
+        elif isinstance(value, str):
+            setattr(new, field.name, value)
+        elif isinstance(value, message.Message):
+            getattr(new, field.name).CopyFrom(value)
+        else:
+            getattr(new, field.name).extend(value)
+
+
+def _move_transformation(source: Any, target: Any) -> None:
+    for field in _TRANSFORM_FIELDS:
+        if source.HasField(field):
+            setattr(target, field, getattr(source, field))
+            source.ClearField(field)
+
+
+def _upgrade_input(net: Any, origin: str) -> None:
+    if not net.input:
+        return
+    shapes = [list(s.dim) for s in net.input_shape]
+    shapes = shapes or [list(net.input_dim[i:i + 4]) for i in range(0, len(net.input_dim), 4)]
+    if shapes:
+        if len(shapes) != len(net.input) or (net.input_dim and len(net.input_dim) % 4):
+            raise CaffeError(f"{origin}: {len(net.input)} inputs, but shapes for {len(shapes)}")
+        layer = pb.LayerParameter(name="input", type="Input", top=net.input)
+        for shape in shapes:
+            layer.input_param.shape.add(dim=shape)
+        rest = list(net.layer)
+        del net.layer[:]
+        net.layer.extend([layer, *rest])
+    for field in ("input", "input_shape", "input_dim"):
+        net.ClearField(field)
+
+
+# ---------------------------------------------------------------- state
+def _meets(state: Any, rule: Any) -> bool:
+    return not ((rule.HasField("phase") and rule.phase != state.phase)
+                or (rule.HasField("min_level") and state.level < rule.min_level)
+                or (rule.HasField("max_level") and state.level > rule.max_level)
+                or not set(rule.stage) <= set(state.stage)
+                or set(rule.not_stage) & set(state.stage))
+
+
+def filter_net(net: Any) -> Any:
+    """Return a copy of a net with the layers that its own NetState includes (``Net::FilterNet``)."""
+    kept = []
+    for layer in net.layer:
+        if layer.include and layer.exclude:
+            raise CaffeError(f"layer {layer.name!r}: give either include or exclude rules, not both")
+        rules = layer.include or layer.exclude
+        met = any(_meets(net.state, rule) for rule in rules)
+        if met == bool(layer.include):
+            kept.append(layer)
+    filtered = pb.NetParameter()
+    filtered.CopyFrom(net)
+    del filtered.layer[:]
+    filtered.layer.extend(kept)
+    return filtered
+
+
+# ---------------------------------------------------------------- splits
+def insert_splits(net: Any) -> Any:
+    """Return a copy in which a blob with several readers passes a Split layer (insert_splits.cpp).
+
+    A top with a loss weight counts its loss as a reader, as in Caffe.
+    """
+    latest: Dict[str, Tuple[int, int]] = {}           # blob name -> (layer, top) that wrote it last
+    source: Dict[Tuple[int, int], Tuple[int, int]] = {}
+    readers: "Counter[Tuple[int, int]]" = Counter()
+    weight: Dict[Tuple[int, int], float] = {}
+    for i, layer in enumerate(net.layer):
+        for j, name in enumerate(layer.bottom):
+            if name not in latest:
+                raise CaffeError(f"layer {layer.name!r}: unknown bottom blob {name!r}; no layer before it has that top")
+            source[i, j] = latest[name]
+            readers[latest[name]] += 1
+        for j, name in enumerate(layer.top):
+            latest[name] = (i, j)
+        for j, w in enumerate(list(layer.loss_weight)[:len(layer.top)]):
+            weight[latest[layer.top[j]]] = w
+            readers[latest[layer.top[j]]] += bool(w)
+    return _with_splits(net, source, readers, weight)
+
+
+def _with_splits(net: Any, source: Any, readers: Any, weight: Any) -> Any:
+    out = pb.NetParameter()
+    out.CopyFrom(net)
+    del out.layer[:]
+    used: "Counter[Tuple[int, int]]" = Counter()
+    for i, original in enumerate(net.layer):
+        layer = out.layer.add()
+        layer.CopyFrom(original)
+        for j, name in enumerate(layer.bottom):
+            top = source[i, j]
+            if readers[top] > 1:
+                layer.bottom[j] = _split_blob(net.layer[top[0]].name, name, top[1], used[top])
+                used[top] += 1
+        for j, name in enumerate(original.top):
+            count, w = readers[i, j], weight.get((i, j), 0)
+            if count > 1:
+                split = out.layer.add(name=f"{name}_{original.name}_{j}_split", type="Split", bottom=[name])
+                split.top.extend(_split_blob(original.name, name, j, k) for k in range(count))
+                if w:
+                    split.loss_weight.extend([w] + [0] * (count - 1))
+                    layer.ClearField("loss_weight")
+                    used[i, j] += 1
+    return out
+
+
+def _split_blob(layer: str, blob: str, top: int, number: int) -> str:
+    return f"{blob}_{layer}_{top}_split_{number}"
+
+
+# ---------------------------------------------------------------- blobs
+def blob_shape(proto: Any) -> Tuple[int, ...]:
+    """Return the shape of a BlobProto; the old form has num, channels, height, width."""
+    if proto.HasField("shape") or not any(proto.HasField(f) for f in ("num", "channels", "height", "width")):
+        return tuple(proto.shape.dim)
+    return proto.num, proto.channels, proto.height, proto.width
+
+
+def blob_array(proto: Any, diff: bool = False) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Return the values (or gradients) of a BlobProto in its shape."""
+    values: List[float] = list(proto.diff or proto.double_diff) if diff else list(proto.data or proto.double_data)
+    shape = blob_shape(proto)
+    if len(values) != int(np.prod(shape, dtype=object)):
+        raise CaffeError(f"a blob of shape {shape} holds {len(values)} values")
+    return np.array(values, np.float32).reshape(shape)

@@ -1,0 +1,1 @@
+"""Caffe's protobuf messages, without protoc and without Caffe; needs no torch."""

@@ -1,0 +1,346 @@
+"""Caffe's solvers: training, testing, snapshots, with Caffe's log lines (solver.cpp, sgd_solver.cpp)."""
+import os
+import time
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from . import context, rates, snapshot
+from .errors import CaffeError
+from .log import log, number
+from .net import Net
+from .netparam import read_net, read_solver
+from .proto import caffe_pb2 as pb
+from .updates import RULES, add_scaled
+
+NONE, STOP, SNAPSHOT = "none", "stop", "snapshot"
+
+
+class Solver:
+    """Trains a net as a solver prototxt says.
+
+    Parameters
+    ----------
+    param_file : str or SolverParameter
+        The solver's prototxt.
+
+    Attributes
+    ----------
+    net, test_nets : Net, list of Net
+    iter : int
+        How many updates were made.
+    param : SolverParameter
+    """
+
+    type = "SGD"
+
+    def __init__(self, param_file: Any) -> None:
+        self.param = read_solver(param_file) if isinstance(param_file, str) else param_file
+        p = self.param
+        if p.average_loss < 1 or p.iter_size < 1:
+            raise CaffeError("solver: average_loss and iter_size must be at least 1")
+        rates.check_policy(p)
+        self._check_rule()
+        self._check_snapshot_prefix()
+        if p.random_seed >= 0:
+            context.set_random_seed(p.random_seed + context.solver_rank())
+        self.net = self._train_net()
+        self.test_nets = list(self._test_nets())
+        for net in [self.net, *self.test_nets]:
+            for path in (w.strip() for entry in p.weights for w in entry.split(",")):
+                log("solver.cpp:83", f"Finetuning from {path}")
+                net.copy_from(path)
+        self.iter = self.current_step = 0
+        _, self._depth = RULES[self.type]
+        self.history = [torch.zeros_like(q.blob.tensor) for _ in range(self._depth) for q in self.net.learnable]
+        self.requested: Callable[[], str] = lambda: NONE  # what a signal asked for since the last call
+        self._callbacks: List[Tuple[Any, Any]] = []
+        self._losses: List[Tensor] = []
+        self._smoothed: Any = 0.0
+        self._clock, self._clock_iter = time.perf_counter(), 0
+        self._stopped = False
+        log("solver.cpp:57", "Solver scaffolding done.")
+
+    # ------------------------------------------------------------ construction
+    def _check_rule(self) -> None:
+        p = self.param
+        if p.regularization_type not in ("L1", "L2"):
+            raise CaffeError(f"solver: unknown regularization_type {p.regularization_type!r}; known: L1, L2")
+        if self.type in ("AdaGrad", "RMSProp") and p.momentum:
+            raise CaffeError(f"solver: momentum cannot be used with {self.type}")
+        if self.type == "RMSProp" and not 0 <= p.rms_decay < 1:
+            raise CaffeError(f"solver: rms_decay is {p.rms_decay:g}, it must lie in [0, 1)")
+
+    def _check_snapshot_prefix(self) -> None:
+        p = self.param
+        if not p.snapshot:
+            return
+        if not p.HasField("snapshot_prefix"):
+            raise CaffeError("solver: snapshot is given but snapshot_prefix is not")
+        folder = os.path.dirname(p.snapshot_prefix) or "."
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise CaffeError(f"solver: cannot write to snapshot_prefix {p.snapshot_prefix!r}: "
+                             f"make the folder {folder!r} and let it be writable")
+
+    def _net_of(self, text: Any, phase: int, state: Optional[Any]) -> Net:
+        merged = pb.NetState(phase=phase)
+        merged.MergeFrom(text.state)
+        if state is not None:
+            merged.MergeFrom(state)
+        text.state.CopyFrom(merged)
+        return Net(text)
+
+    def _copy(self, text: Any) -> Any:
+        copy = pb.NetParameter()
+        copy.CopyFrom(text)
+        return copy
+
+    def _train_net(self) -> Net:
+        p = self.param
+        fields = [f for f in ("net", "net_param", "train_net", "train_net_param") if p.HasField(f)]
+        if len(fields) != 1:
+            raise CaffeError(f"solver: give one of net, net_param, train_net, train_net_param; found {fields or 'none'}")
+        value = getattr(p, fields[0])
+        named = isinstance(value, str)
+        log("solver.cpp:97", "Creating training net " + (f"from {fields[0]} file: {value}" if named else f"in {fields[0]}."))
+        return self._net_of(read_net(value) if named else self._copy(value), pb.TRAIN, p.train_state)
+
+    def _test_nets(self) -> Iterator[Net]:
+        p = self.param
+        sources: List[Tuple[str, Callable[[], Any]]] = []
+        sources += [("test_net_param", lambda t=t: self._copy(t)) for t in p.test_net_param]
+        sources += [(f"test_net file: {f}", lambda f=f: read_net(f)) for f in p.test_net]
+        rest, generic = len(p.test_iter) - len(sources), p.HasField("net") or p.HasField("net_param")
+        if rest < 0 or (rest > 0 and not generic):
+            raise CaffeError(f"solver: test_iter is given {len(p.test_iter)} times for {len(sources)} test nets")
+        if generic:
+            source = f"net file: {p.net}" if p.HasField("net") else "net_param"
+            sources += [(source, lambda: read_net(p.net) if p.HasField("net") else self._copy(p.net_param))] * rest
+        if p.test_state and len(p.test_state) != len(sources):
+            raise CaffeError(f"solver: test_state is given {len(p.test_state)} times for {len(sources)} test nets")
+        if sources and p.test_interval <= 0:
+            raise CaffeError("solver: test_iter needs a positive test_interval")
+        for i, (source, read) in enumerate(sources):
+            log("solver.cpp:190", f"Creating test net (#{i}) specified by {source}")
+            yield self._net_of(read(), pb.TEST, p.test_state[i] if p.test_state else None)
+
+    # ------------------------------------------------------------ training
+    def step(self, iters: int) -> None:
+        """Train `iters` iterations."""
+        start, stop = self.iter, self.iter + iters
+        self._losses, self._smoothed = [], 0.0
+        self._clock = time.perf_counter()
+        while self.iter < stop:
+            self.net.clear_param_diffs()
+            if self._is_due(self.param.test_interval) and (self.iter > 0 or self.param.test_initialization):
+                self._test_all()
+                if self._stopped:
+                    break
+            for on_start, _ in self._callbacks:
+                on_start()
+            display = self._is_due(self.param.display)
+            self._smooth(self._accumulate(display and self.param.debug_info), start)
+            if display:
+                self._show_progress()
+            for _, on_gradients_ready in self._callbacks:
+                on_gradients_ready()
+            self.apply_update()
+            request = self.requested()
+            if (self._is_due(self.param.snapshot) and context.solver_rank() == 0) or request == SNAPSHOT:
+                self.snapshot()
+            if request == STOP:
+                self._stopped = True
+                break
+
+    def _is_due(self, interval: int) -> bool:
+        return bool(interval) and self.iter % interval == 0
+
+    def _accumulate(self, debug: bool) -> Tensor:
+        """Add up the gradients of `iter_size` batches; return their mean loss."""
+        self.net.debug_info = debug
+        total = torch.zeros(())
+        for _ in range(self.param.iter_size):
+            total = self.net.run_forward() + total.to(context.device())
+            self.net.run_backward(retain=False)
+        return total / self.param.iter_size
+
+    def _smooth(self, loss: Tensor, start: int) -> None:
+        """Average the loss over `average_loss` iterations (``UpdateSmoothedLoss``); nothing is copied from a GPU."""
+        span = self.param.average_loss
+        if len(self._losses) < span:
+            self._losses.append(loss)
+            self._smoothed = (self._smoothed * (len(self._losses) - 1) + loss) / len(self._losses)
+        else:
+            at = (self.iter - start) % span
+            self._smoothed = self._smoothed + (loss - self._losses[at]) / span
+            self._losses[at] = loss
+
+    def _show_progress(self) -> None:
+        now = time.perf_counter()
+        lapse, done = now - self._clock, self.iter - self._clock_iter
+        self._clock, self._clock_iter = now, self.iter
+        log("solver.cpp:239", f"Iteration {self.iter} ({number(done / (lapse or 1))} iter/s, {number(lapse)}s/"
+                              f"{self.param.display} iters), loss = {number(float(self._smoothed))}")
+        for i, line in enumerate(_outputs(self.net)):
+            log("solver.cpp:258", f"    Train net output #{i}: {line}")
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next update; with `multistep`, asking advances the step as in Caffe."""
+        step = rates.next_step(self.param, self.iter, self.current_step)
+        if step != self.current_step and self.param.lr_policy == "multistep":
+            log("sgd_solver.cpp:50", f"MultiStep Status: Iteration {self.iter}, step = {step}")
+        self.current_step = step
+        return rates.rate(self.param, self.iter, step)
+
+    def apply_update(self) -> None:
+        """Turn the gradients into a step, take it, count the iteration."""
+        rate = self.lr
+        if self._is_due(self.param.display):
+            log("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {number(rate)}")
+        params = self.net.learnable
+        with torch.no_grad():
+            weights, grads = [q.blob.tensor for q in params], [q.blob.grad for q in params]
+            self._clip(grads)
+            if self.param.iter_size > 1:
+                torch._foreach_mul_(grads, 1 / self.param.iter_size)
+            self._regularize(weights, grads)
+            first, second = self.history[:len(params)], self.history[len(params):]
+            RULES[self.type][0](self.param, self.iter, [rate * q.lr_mult for q in params], grads, first, second)
+            if self.net.debug_info:
+                self._debug_update(weights, grads)
+            torch._foreach_sub_(weights, grads)
+        self.iter += 1
+
+    def _clip(self, grads: List[Tensor]) -> None:
+        limit = self.param.clip_gradients
+        if limit < 0:
+            return
+        norm = float(torch.stack(torch._foreach_norm(grads)).norm())
+        if norm > limit:
+            log("sgd_solver.cpp:95", f"Gradient clipping: scaling down gradients (L2 norm {number(norm)} > {number(limit)}) "
+                                     f"by scale factor {number(limit / norm)}")
+            torch._foreach_mul_(grads, limit / norm)
+
+    def _regularize(self, weights: List[Tensor], grads: List[Tensor]) -> None:
+        decay = self.param.weight_decay
+        factors = [decay * q.decay_mult for q in self.net.learnable]
+        if any(factors):
+            terms = torch._foreach_sign(weights) if self.param.regularization_type == "L1" else weights
+            add_scaled(grads, list(terms), factors)
+
+    def _debug_update(self, weights: List[Tensor], steps: List[Tensor]) -> None:
+        for q, weight, step in zip(self.net.learnable, weights, steps):
+            log("net.cpp:637", f"    [Update] Layer {q.layer}, param {q.label} data: {number(float(weight.abs().mean()))}; "
+                               f"diff: {number(float(step.abs().mean()))}")
+
+    def solve(self, resume_file: Optional[str] = None) -> None:
+        """Train up to max_iter, with tests and snapshots on the way and at the end."""
+        p = self.param
+        log("solver.cpp:279", f"Solving {self.net.name}")
+        log("solver.cpp:280", f"Learning Rate Policy: {p.lr_policy}")
+        self._stopped = False
+        if resume_file:
+            log("solver.cpp:286", f"Restoring previous solver status from {resume_file}")
+            self.restore(resume_file)
+        start = self.iter
+        self.step(p.max_iter - self.iter)
+        if p.snapshot_after_train and not self._is_due(p.snapshot):
+            self.snapshot()
+        if self._stopped:
+            log("solver.cpp:303", "Optimization stopped early.")
+            return
+        if self._is_due(p.display):
+            self._smooth(self.net.run_forward(keep_graph=False), start)
+            log("solver.cpp:317", f"Iteration {self.iter}, loss = {number(float(self._smoothed))}")
+        if self._is_due(p.test_interval):
+            self._test_all()
+        log("solver.cpp:325", "Optimization Done.")
+
+    # ------------------------------------------------------------ testing
+    def _test_all(self) -> None:
+        for i in range(len(self.test_nets)):
+            if not self._stopped:
+                self._test(i)
+
+    def _test(self, i: int) -> None:
+        log("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{i})")
+        net, count = self.test_nets[i], self.param.test_iter[i]
+        net.share_with(self.net)
+        net.debug_info = self.param.debug_info
+        loss, sums = 0.0, None
+        for _ in range(count):
+            while (request := self.requested()) != NONE:
+                if request == SNAPSHOT:
+                    self.snapshot()
+                else:
+                    self._stopped = True
+            if self._stopped:
+                log("solver.cpp:391", "Test interrupted.")
+                return
+            loss = loss + net.run_forward(keep_graph=False)
+            values = [net._blobs[j].tensor.clone() for j in net._outputs]
+            sums = values if sums is None else [a + b for a, b in zip(sums, values)]
+        if self.param.test_compute_loss:
+            log("solver.cpp:397", f"Test loss: {number(float(loss) / count)}")
+        for j, line in enumerate(_outputs(net, [s / count for s in sums or []])):
+            log("solver.cpp:414", f"    Test net output #{j}: {line}")
+
+    # ------------------------------------------------------------ snapshots
+    def snapshot(self) -> None:
+        """Write `PREFIX_iter_N.caffemodel` and `.solverstate` (or both as HDF5)."""
+        p = self.param
+        prefix, end = f"{p.snapshot_prefix}_iter_{self.iter}", ".h5" if p.snapshot_format == p.HDF5 else ""
+        model, state = f"{prefix}.caffemodel{end}", f"{prefix}.solverstate{end}"
+        kind = "HDF5 file" if end else "binary proto file"
+        log("solver.cpp:464", f"Snapshotting to {kind} {model}")
+        (self.net.save_hdf5 if end else self.net.save)(model, p.snapshot_diff)
+        log("sgd_solver.cpp:280", f"Snapshotting solver state to {kind} {state}")
+        snapshot.write_state(state, self.iter, model, self.current_step, self.history)
+
+    def restore(self, path: str) -> None:
+        """Continue from a solver state; loads the weights that it names."""
+        iteration, learned_net, step, history = snapshot.read_state(str(path))
+        if learned_net:
+            self.net.copy_from(learned_net)
+        if len(history) != len(self.history):
+            raise CaffeError(f"{path}: incorrect length of history: {len(history)} blobs, {len(self.history)} expected; "
+                             f"was it written by another solver type or net?")
+        for i, (mine, theirs) in enumerate(zip(self.history, history)):
+            if tuple(mine.shape) != theirs.shape:
+                raise CaffeError(f"{path}: history blob {i} has shape {theirs.shape}, expected {tuple(mine.shape)}")
+            mine.copy_(torch.from_numpy(theirs.copy()))
+        self.iter, self.current_step = iteration, step
+
+    def share_weights(self, net: Net) -> None:
+        """Let another net use the parameters of the training net."""
+        net.share_with(self.net)
+
+    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
+        """Call functions before each iteration and before each update."""
+        self._callbacks.append((on_start, on_gradients_ready))
+
+
+def _outputs(net: Net, values: Optional[List[Tensor]] = None) -> List[str]:
+    """Return a text for every number of the net's outputs, as Caffe's log shows them."""
+    lines = []
+    for at, i in enumerate(net._outputs):
+        weight, tensor = net._blob_loss_weights[i], values[at] if values is not None else net._blobs[i].tensor
+        for value in tensor.flatten().tolist():
+            loss = f" (* {number(weight)} = {number(weight * value)} loss)" if weight else ""
+            lines.append(f"{net._blob_names[i]} = {number(value)}{loss}")
+    return lines
+
+
+SOLVERS: Dict[str, Any] = {name: type(f"{name}Solver", (Solver,), {"type": name, "__doc__": f"Solver of type {name}."})
+                           for name in RULES}
+
+
+def get_solver(param_file: Any) -> Solver:
+    """Return the solver that a prototxt's `type` asks for."""
+    param = read_solver(param_file) if isinstance(param_file, str) else param_file
+    if param.type not in SOLVERS:
+        raise CaffeError(f"solver: unknown type {param.type!r}; known: {', '.join(SOLVERS)}")
+    solver: Solver = SOLVERS[param.type](param)
+    return solver

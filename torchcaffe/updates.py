@@ -1,0 +1,87 @@
+"""The six update rules of Caffe: from gradients and history to the step that is taken (src/caffe/solvers/).
+
+Each rule works on lists of tensors, one entry a parameter, through torch's fused list operations. It changes the histories and
+the gradients in place; afterwards the gradient of a parameter is the step, ``w -= step``.
+"""
+import math
+from typing import Any, Callable, Dict, List, Tuple
+
+import torch
+from torch import Tensor
+
+Rule = Callable[[Any, int, List[float], List[Tensor], List[Tensor], List[Tensor]], None]
+
+
+def add_scaled(ys: List[Tensor], xs: List[Tensor], factors: List[float]) -> None:
+    """Add factor * x to y for each pair, in one fused call for all pairs of equal factor.
+
+    A fused multiply-add rounds once, as the BLAS calls of Caffe do.
+    """
+    for factor in set(factors):
+        chosen = [i for i, f in enumerate(factors) if f == factor]
+        if factor:
+            torch._foreach_add_([ys[i] for i in chosen], [xs[i] for i in chosen], alpha=factor)
+
+
+def _sgd(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], _: List[Tensor]) -> None:
+    torch._foreach_mul_(h, p.momentum)
+    add_scaled(h, g, rates)
+    torch._foreach_copy_(g, h)
+
+
+def _nesterov(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], _: List[Tensor]) -> None:
+    old = torch._foreach_mul(h, p.momentum)
+    torch._foreach_mul_(h, p.momentum)
+    add_scaled(h, g, rates)
+    torch._foreach_copy_(g, h)
+    torch._foreach_mul_(g, 1 + p.momentum)
+    torch._foreach_sub_(g, old)
+
+
+def _adagrad(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], _: List[Tensor]) -> None:
+    torch._foreach_addcmul_(h, g, g)
+    _divide(g, h, p.delta, rates)
+
+
+def _rmsprop(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], _: List[Tensor]) -> None:
+    torch._foreach_mul_(h, p.rms_decay)
+    torch._foreach_addcmul_(h, g, g, 1 - p.rms_decay)
+    _divide(g, h, p.delta, rates)
+
+
+def _divide(g: List[Tensor], h: List[Tensor], delta: float, rates: List[float]) -> None:
+    root = torch._foreach_sqrt(h)
+    torch._foreach_add_(root, delta)
+    torch._foreach_div_(g, root)
+    torch._foreach_mul_(g, rates)
+
+
+def _adadelta(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], steps: List[Tensor]) -> None:
+    torch._foreach_mul_(h, p.momentum)
+    torch._foreach_addcmul_(h, g, g, 1 - p.momentum)
+    ratio = torch._foreach_add(steps, p.delta)
+    torch._foreach_div_(ratio, torch._foreach_add(h, p.delta))
+    torch._foreach_sqrt_(ratio)
+    torch._foreach_mul_(g, ratio)
+    torch._foreach_mul_(steps, p.momentum)
+    torch._foreach_addcmul_(steps, g, g, 1 - p.momentum)
+    torch._foreach_mul_(g, rates)
+
+
+def _adam(p: Any, it: int, rates: List[float], g: List[Tensor], m: List[Tensor], v: List[Tensor]) -> None:
+    torch._foreach_mul_(m, p.momentum)
+    torch._foreach_add_(m, g, alpha=1 - p.momentum)
+    torch._foreach_mul_(v, p.momentum2)
+    torch._foreach_addcmul_(v, g, g, 1 - p.momentum2)
+    correction = math.sqrt(1 - p.momentum2 ** (it + 1)) / (1 - p.momentum ** (it + 1))
+    root = torch._foreach_sqrt(v)
+    torch._foreach_add_(root, p.delta)
+    torch._foreach_copy_(g, m)
+    torch._foreach_div_(g, root)
+    torch._foreach_mul_(g, [r * correction for r in rates])
+
+
+# type -> (rule, number of histories a parameter)
+RULES: Dict[str, Tuple[Rule, int]] = {
+    "SGD": (_sgd, 1), "Nesterov": (_nesterov, 1), "AdaGrad": (_adagrad, 1), "RMSProp": (_rmsprop, 1),
+    "AdaDelta": (_adadelta, 2), "Adam": (_adam, 2)}
