@@ -1,0 +1,174 @@
+"""Which engine answers pycaffe's interface: real BVLC Caffe or torchcaffe. The only file that says ``import caffe``."""
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+
+from data_tools.files import listing
+from torchcaffe.proto import caffe_pb2
+
+from .errors import CamError
+
+ENGINES = ("auto", "caffe", "torch")
+GLOG_WARNING = "1"  # real Caffe prints a page of layers for every network below this level
+FINAL_WEIGHTS = "final.caffemodel"
+
+_MISSING = {
+    "caffe": "this Python cannot import caffe: use a Python that has BVLC Caffe (make caffe), or --engine torch",
+    "torch": "this Python cannot import torch: pip install 'skin-lesion-cam[torch]', or --engine caffe",
+}
+_TRY_GPU = "import sys, caffe; caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))"
+_announced: List[str] = []
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--engine`` and ``--gpu`` to a command."""
+    parser.add_argument("--engine", choices=ENGINES, default="auto",
+                        help="real Caffe, torchcaffe, or whichever this Python has, Caffe first (default: auto)")
+    parser.add_argument("--gpu", type=int, metavar="ID", help="compute on this GPU (default: the CPU)")
+
+
+def load(engine: str = "auto", gpu: Optional[int] = None) -> Any:
+    """Return the module that answers pycaffe's interface, set to a device, and say once on stderr which one it is.
+
+    Parameters
+    ----------
+    engine : str
+        ``caffe``, ``torch``, or ``auto``: real Caffe where this Python imports it, else torchcaffe.
+    gpu : int, optional
+        Device number; the CPU when left out.
+
+    Raises
+    ------
+    CamError
+        When the engine cannot be imported, or the device is negative.
+    """
+    if gpu is not None and gpu < 0:
+        raise CamError(f"--gpu {gpu}: expected a device number of 0 or more (leave --gpu out for the CPU)")
+    if engine == "auto":
+        engine = "caffe" if importlib.util.find_spec("caffe") else "torch"
+    module = _import(engine)
+    if gpu is None:
+        module.set_mode_cpu()
+    else:
+        if engine == "caffe":
+            _check_gpu(gpu)
+        module.set_mode_gpu()
+        module.set_device(gpu)
+    return module
+
+
+def _check_gpu(gpu: int) -> None:
+    """Try the device in a process of its own: real Caffe aborts when it has none, or was built without GPUs."""
+    tried = subprocess.run([sys.executable, "-c", _TRY_GPU, str(gpu)], stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE, check=False)
+    if tried.returncode != 0:
+        reason = next((line.split("] ", 1)[-1] for line in tried.stderr.decode(errors="replace").splitlines()
+                       if line.startswith("F")), f"exit status {tried.returncode}")
+        raise CamError(f"--gpu {gpu}: BVLC Caffe cannot use this device ({reason}); leave --gpu out for the CPU")
+
+
+def _import(engine: str) -> Any:
+    os.environ.setdefault("GLOG_minloglevel", GLOG_WARNING)
+    try:
+        if engine == "caffe":
+            import caffe as module
+        else:
+            import torchcaffe as module
+    except ImportError as error:
+        raise CamError(f"engine {engine}: {_MISSING[engine]} ({error})") from error
+    if engine not in _announced:
+        _announced.append(engine)
+        name = {"caffe": "BVLC Caffe", "torch": "torchcaffe"}[engine]
+        print(f"engine: {name} {getattr(module, '__version__', '')}".rstrip(), file=sys.stderr)
+    return module
+
+
+def weights_file(path: Path) -> Path:
+    """Return the weights file of a path: the file itself, or ``final.caffemodel`` in a folder."""
+    found = path / FINAL_WEIGHTS if path.is_dir() else path
+    if not found.is_file():
+        raise CamError(f"{found}: no such weights file; train first, or name a .caffemodel")
+    return found
+
+
+def deploy_net(caffe: Any, net: Path, weights: Path) -> Any:
+    """Return a network in TEST phase with every parameter filled from a weights file.
+
+    Parameters
+    ----------
+    caffe : module
+        What `load` returned.
+    net : Path
+        Deploy prototxt.
+    weights : Path
+        A ``.caffemodel``, or the folder that holds ``final.caffemodel``.
+
+    Raises
+    ------
+    CamError
+        When a file is missing or not what its name says, or a layer of the network is not in the weights or has
+        another shape there. Real Caffe would leave such a layer at its filler in silence, or abort the process.
+    """
+    check_prototxt(net)
+    weights = weights_file(weights)
+    shapes = weight_shapes(weights)
+    loaded = caffe.Net(str(net), caffe.TEST)
+    check_weights(loaded, shapes, where=f"{weights} does not fit {net}")
+    loaded.copy_from(str(weights))
+    return loaded
+
+
+def check_prototxt(path: Path) -> None:
+    """Raise a CamError unless the file is a network in protobuf's text format with an input to fill."""
+    if not path.is_file():
+        raise CamError(f"{path}: no such network file; expected a deploy prototxt")
+    try:
+        parsed = text_format.Parse(path.read_text(encoding="utf-8"), caffe_pb2.NetParameter())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise CamError(f"{path}: not a network in protobuf text format: {' '.join(str(error).split())}") from error
+    if not (parsed.input or any(layer.type == "Input" for layer in parsed.layer)):
+        raise CamError(f"{path}: the network has no Input layer; expected a deploy prototxt, not a training net")
+
+
+def weight_shapes(path: Path) -> Dict[str, List[Tuple[int, ...]]]:
+    """Return the shapes of the parameters in a ``.caffemodel`` by layer name (current and V1 files)."""
+    model = caffe_pb2.NetParameter()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise CamError(f"{path}: not a whole .caffemodel: cut short, or another kind of file") from error
+    layers = list(model.layer) + list(model.layers)
+    return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in layers if layer.blobs}
+
+
+def _shape(blob: Any) -> Tuple[int, ...]:
+    if blob.HasField("shape"):
+        return tuple(blob.shape.dim)
+    return (blob.num, blob.channels, blob.height, blob.width)
+
+
+def _significant(shape: Tuple[int, ...]) -> Tuple[int, ...]:
+    """Drop leading ones: old files store every blob with four dimensions."""
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def check_weights(net: Any, shapes: Dict[str, List[Tuple[int, ...]]], where: str) -> None:
+    """Raise a CamError unless every parameter of a network is among the shapes of a weights file."""
+    wanted = {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
+    absent = [name for name in wanted if name not in shapes]
+    if absent:
+        raise CamError(f"{where}: no weights for the layers {listing(absent)}; they would stay random")
+    other = [name for name in wanted
+             if [_significant(s) for s in shapes[name]] != [_significant(s) for s in wanted[name]]]
+    if other:
+        raise CamError(f"{where}: other shapes in {listing(other)} ({other[0]} has {shapes[other[0]]}, the network "
+                       f"wants {wanted[other[0]]}); use the deploy file of the network that was trained")

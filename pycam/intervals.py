@@ -1,0 +1,122 @@
+"""How sure an AUC is: DeLong's variance and a stratified bootstrap, for one prediction file and for a pair."""
+from statistics import NormalDist
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+SEED = 1
+
+
+class Interval(NamedTuple):
+    """Lower and upper end of a 95 % interval."""
+
+    low: float
+    high: float
+
+
+class PairedTest(NamedTuple):
+    """Difference of two AUCs on the same pictures (second minus first), its interval and two-sided p values."""
+
+    difference: float
+    low: float
+    high: float
+    p_delong: float
+    p_bootstrap: float
+
+
+def wins(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Compare every positive with every negative: P x Q float64, 1 where the positive scores higher, 0.5 for a tie.
+
+    Its mean is the area under the ROC curve.
+    """
+    return np.asarray((np.sign(scores[positive][:, None] - scores[~positive][None, :]) + 1) / 2)
+
+
+def influence(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return each picture's share in the error of the AUC: N float64 whose sum of squares is DeLong's variance.
+
+    DeLong, DeLong and Clarke-Pearson 1988: with V10 (V01) the mean wins of each positive (negative), the variance is
+    var(V10) / P + var(V01) / Q. Shares of several AUCs on the same pictures may be added or subtracted before they
+    are squared, which takes care of the covariance: so one function serves the mean of two AUCs and paired tests.
+    """
+    table = wins(positive, scores)
+    shares = np.zeros(len(scores))
+    for members, placement in ((positive, table.mean(axis=1)), (~positive, table.mean(axis=0))):
+        count = len(placement)
+        shares[members] = (placement - placement.mean()) / np.sqrt(count * max(count - 1, 1))
+    return shares
+
+
+def delong(auc: float, shares: np.ndarray) -> Interval:
+    """Return DeLong's interval of an AUC from the pictures' shares (`influence`), cut to [0, 1]."""
+    half = _z() * float(np.sqrt((shares ** 2).sum()))
+    return Interval(max(0.0, auc - half), min(1.0, auc + half))
+
+
+def _z() -> float:
+    return NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+
+def bootstrap_aucs(labels: np.ndarray, scores: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Return the AUC of each class against the rest in `RESAMPLES` resamples, drawn within each class by a fixed seed.
+
+    Parameters
+    ----------
+    labels : ndarray
+        N class numbers.
+    scores : ndarray
+        N x len(classes).
+    classes : sequence of int
+        Which class each column is about.
+
+    Returns
+    -------
+    ndarray
+        RESAMPLES x len(classes) float64. The draws depend on the labels alone, so two files resample alike.
+    """
+    counts = _resample(labels)
+    columns = []
+    for column, number in enumerate(classes):
+        positive = labels == number
+        table = wins(positive, scores[:, column])
+        total = ((counts[:, positive] @ table) * counts[:, ~positive]).sum(axis=1)
+        columns.append(total / table.size)
+    return np.stack(columns, axis=1)
+
+
+def _resample(labels: np.ndarray) -> np.ndarray:
+    """Return how often each picture is drawn: RESAMPLES x N; each class keeps its size."""
+    random = np.random.RandomState(SEED)
+    counts = np.zeros((RESAMPLES, len(labels)))
+    for number in np.unique(labels):
+        members = np.flatnonzero(labels == number)
+        counts[:, members] = random.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
+    return counts
+
+
+def percentiles(samples: np.ndarray) -> Interval:
+    """Return the middle 95 % of bootstrap samples."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(samples, [tail, 100 - tail])
+    return Interval(float(low), float(high))
+
+
+def paired_test(difference: float, shares: np.ndarray, samples: np.ndarray) -> PairedTest:
+    """Test whether a difference of two AUCs on the same pictures is zero.
+
+    Parameters
+    ----------
+    difference : float
+        Second AUC minus first.
+    shares : ndarray
+        N, `influence` of the second minus that of the first.
+    samples : ndarray
+        Bootstrap samples of the difference.
+    """
+    error = float(np.sqrt((shares ** 2).sum()))
+    p_delong = 2 * NormalDist().cdf(-abs(difference) / error) if error > 0 else float(difference == 0)
+    tail = min((samples <= 0).sum(), (samples >= 0).sum())
+    p_bootstrap = min(1.0, 2 * (float(tail) + 1) / (len(samples) + 1))
+    return PairedTest(difference, *percentiles(samples), p_delong, p_bootstrap)

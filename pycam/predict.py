@@ -1,0 +1,172 @@
+"""Run pictures through the deploy network: probabilities and class activation maps, and the command ``predict``."""
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Iterator, List, Sequence, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from data_tools.files import listing, read_image
+from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
+
+from . import engine, predictions
+from .cam import class_maps
+from .errors import CamError
+from .preprocess import VIEWS, to_blob, views
+
+INPUT_BLOB, PROB_BLOB = "data", "prob"
+CAM_BLOB, CAM_LAYER = "CAM_conv", "CAM_fc3"  # features after the ReLU, which works in place; the layer on their mean
+BATCH = 16
+
+
+def forward(net: Any, patches: Sequence[np.ndarray]) -> np.ndarray:
+    """Run patches through the network and return their probabilities.
+
+    Parameters
+    ----------
+    net : Net
+        Deploy network with the blobs ``data`` and ``prob``; its batch size follows the patches.
+    patches : sequence of ndarray
+        N patches of 224 x 224 x 3 uint8, BGR.
+
+    Returns
+    -------
+    ndarray
+        N x C float32.
+    """
+    blob = to_blob(patches)
+    net.blobs[INPUT_BLOB].reshape(*blob.shape)
+    net.reshape()
+    net.blobs[INPUT_BLOB].data[...] = blob
+    net.forward()
+    return np.array(net.blobs[PROB_BLOB].data, np.float32).reshape(len(patches), -1)
+
+
+def predict(net: Any, images: Sequence[np.ndarray], which: str = "centre") -> np.ndarray:
+    """Return the probabilities of pictures, averaged over their views (D17).
+
+    Parameters
+    ----------
+    net : Net
+        Deploy network.
+    images : sequence of ndarray
+        N pictures, H x W x 3 uint8 BGR, of any sizes.
+    which : str
+        ``centre`` or ``ten`` views.
+
+    Returns
+    -------
+    ndarray
+        N x C float64.
+    """
+    patches = [patch for image in images for patch in views(image, which)]
+    probs: np.ndarray = forward(net, patches).reshape(len(images), -1, len(CLASSES)).mean(axis=1, dtype=np.float64)
+    return probs
+
+
+def predict_with_maps(net: Any, images: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities and all class activation maps of pictures from one pass of their centre patches.
+
+    Returns
+    -------
+    probs : ndarray
+        N x C float32.
+    cams : ndarray
+        N x C x h x w float32, see `pycam.cam.class_maps`.
+    """
+    probs = forward(net, [views(image)[0] for image in images])
+    features = np.array(net.blobs[CAM_BLOB].data)
+    weights = np.array(net.params[CAM_LAYER][0].data)
+    return probs, class_maps(features, weights.reshape(len(CLASSES), -1))
+
+
+def open_net(args: argparse.Namespace) -> Any:
+    """Return the deploy network that ``--net``, ``--weights``, ``--engine`` and ``--gpu`` name."""
+    net = engine.deploy_net(engine.load(args.engine, args.gpu), args.net, args.weights)
+    missing = [name for name in (INPUT_BLOB, CAM_BLOB, PROB_BLOB) if name not in net.blobs]
+    missing += [name for name in (CAM_LAYER,) if name not in net.params]
+    if missing:
+        raise CamError(f"{args.net}: the network has no {listing(missing)}; expected a deploy file of prototxt/")
+    outputs = net.params[CAM_LAYER][0].data.shape[0]
+    if outputs != len(CLASSES):
+        raise CamError(f"{args.net}: {CAM_LAYER} has {outputs} outputs; expected {len(CLASSES)} ({', '.join(CLASSES)})")
+    return net
+
+
+def check_finite(ids: Sequence[str], values: np.ndarray) -> None:
+    """Raise a CamError that names the pictures whose values are not all finite."""
+    bad = [image_id for image_id, row in zip(ids, values) if not np.isfinite(row).all()]
+    if bad:
+        raise CamError(f"the network gives no number for {listing(bad)}: its weights are not finite; train again")
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Yield slices of at most ``size`` items, with a progress bar on stderr."""
+    with tqdm(total=len(items), unit="picture", file=sys.stderr, disable=None) as progress:
+        for start in range(0, len(items), size):
+            part = items[start:start + size]
+            yield part
+            progress.update(len(part))
+
+
+def add_net_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that `open_net` reads, and ``--batch``."""
+    parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="deploy prototxt")
+    parser.add_argument("--weights", type=Path, required=True, metavar="W",
+                        help=".caffemodel, or the folder that holds final.caffemodel")
+    parser.add_argument("--batch", type=positive, default=BATCH, metavar="N", help=f"patches a pass (default: {BATCH})")
+    engine.add_arguments(parser)
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least one from a command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command ``predict``."""
+    parser = subparsers.add_parser(
+        "predict", help="write the class probabilities of a folder of pictures",
+        description="Write image_id,melanoma,seborrheic_keratosis,nevus for every picture of a folder.",
+        epilog="example: python -m pycam predict --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 "
+               "--images build/clean/val --out build/results/stage1_val.csv")
+    add_net_arguments(parser)
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="where the probabilities go")
+    parser.add_argument("--submission", type=Path, metavar="CSV",
+                        help="also write the challenge's three-column file here")
+    parser.add_argument("--views", choices=VIEWS, default="centre", help="patches a picture (default: centre)")
+    parser.set_defaults(run=run)
+
+
+def list_pictures(folder: Path) -> List[Tuple[str, Path]]:
+    """List (image id, file): those that groundtruth.csv names, in its order, or all where there is no such file."""
+    if (folder / GROUNDTRUTH).is_file():
+        return [(sample.image_id, sample.path) for sample in load_samples(folder)]
+    pictures = list(find_pictures(folder).items())
+    if not pictures:
+        raise CamError(f"{folder}: no pictures; expected <image_id>.jpg or .png")
+    return pictures
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command ``predict``."""
+    pictures = list_pictures(args.images)
+    for path in (args.out, args.submission):
+        if path is not None:
+            predictions.prepare(path)
+    net = open_net(args)
+    rows: List[Tuple[str, List[float]]] = []
+    for part in batches(pictures, max(1, args.batch // VIEWS[args.views])):
+        ids = [image_id for image_id, _ in part]
+        probs = predict(net, [read_image(path) for _, path in part], args.views)
+        check_finite(ids, probs)
+        rows += zip(ids, probs.tolist())
+    predictions.write(args.out, rows)
+    if args.submission is not None:
+        predictions.write(args.submission, rows, predictions.SCORED)
+    print(f"{args.out}: {len(rows)} pictures")

@@ -1,0 +1,35 @@
+"""From a picture to the network's input, in one place; the pixels are those of the training records (data_tools)."""
+from typing import List, Sequence
+
+import numpy as np
+
+from data_tools.augment import apply, resize_square, variants
+
+MEAN_BGR = (103.939, 116.779, 123.68)  # D04; the mean_value lines of prototxt/ hold the same numbers
+VIEWS = {"centre": 1, "ten": 10}  # D17: patches a picture
+
+
+def views(image: np.ndarray, which: str = "centre") -> List[np.ndarray]:
+    """Cut the test-time views out of a picture (D17).
+
+    Parameters
+    ----------
+    image : ndarray
+        H x W x 3 uint8, BGR; the whole picture is resized to 256 x 256 first (D03).
+    which : str
+        ``centre``: the centre patch; ``ten``: four corners and centre, and the same five of the mirrored picture.
+
+    Returns
+    -------
+    list of ndarray
+        1 or 10 patches, 224 x 224 x 3 uint8, BGR.
+    """
+    square = resize_square(image)
+    ten = which == "ten"
+    return [apply(square, variant) for variant in variants((0,), flip=ten, patches="five" if ten else "centre")]
+
+
+def to_blob(patches: Sequence[np.ndarray]) -> np.ndarray:
+    """Turn N patches (h x w x 3 uint8 BGR) into the network's input: N x 3 x h x w float32, mean subtracted (D04)."""
+    batch = np.stack(patches).astype(np.float32) - np.array(MEAN_BGR, np.float32)
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))

@@ -1,0 +1,152 @@
+"""Scores by the rules of ISIC-2017 part 3, with intervals, and the command ``score``."""
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from data_tools.files import write_atomic
+
+from . import intervals
+from .errors import CamError
+from .predictions import SCORED, prepare, read_pair
+
+SENSITIVITIES = (0.82, 0.89, 0.95)  # where the 2017 challenge reads the specificity
+DECISION = 0.5  # positive is strictly above it, in the 2017 rules
+MEAN = "mean"
+
+Scores = Dict[str, Dict[str, float]]
+
+
+def score(labels: np.ndarray, probs: np.ndarray) -> Scores:
+    """Score melanoma and seborrheic keratosis, each against the rest (D14), and their mean.
+
+    Parameters
+    ----------
+    labels : ndarray
+        N class numbers (0 melanoma, 1 seborrheic keratosis, 2 nevus).
+    probs : ndarray
+        N x 2 float, melanoma and seborrheic keratosis, in [0, 1]; they need not add up to 1.
+
+    Returns
+    -------
+    dict
+        For ``melanoma``, ``seborrheic_keratosis`` and ``mean``: auc, auc_low and auc_high (stratified bootstrap,
+        95 %), auc_delong_low and auc_delong_high, average_precision, specificity_at_sensitivity_82, _89 and _95,
+        accuracy, sensitivity, specificity. ``mean`` is the plain mean; its intervals respect that both AUCs come
+        from the same pictures.
+
+    Raises
+    ------
+    CamError
+        When a class, or its rest, has no picture: there is no AUC then.
+    """
+    _check_classes(labels)
+    samples = intervals.bootstrap_aucs(labels, probs, range(len(SCORED)))
+    shares = _shares(labels, probs)
+    results = {name: category(labels == number, probs[:, number]) for number, name in enumerate(SCORED)}
+    results[MEAN] = {key: float(np.mean([results[name][key] for name in SCORED])) for key in results[SCORED[0]]}
+    for number, name in enumerate((*SCORED, MEAN)):
+        low, high = intervals.percentiles(samples.mean(axis=1) if name == MEAN else samples[:, number])
+        delong = intervals.delong(results[name]["auc"], shares[name])
+        results[name].update(auc_low=low, auc_high=high, auc_delong_low=delong.low, auc_delong_high=delong.high)
+    return results
+
+
+def _check_classes(labels: np.ndarray) -> None:
+    for number, name in enumerate(SCORED):
+        count = int((labels == number).sum())
+        if count in (0, len(labels)):
+            raise CamError(f"ground truth: {count} of {len(labels)} pictures are {name}; an AUC needs both kinds")
+
+
+def _shares(labels: np.ndarray, probs: np.ndarray) -> Dict[str, np.ndarray]:
+    shares = {name: intervals.influence(labels == i, probs[:, i]) for i, name in enumerate(SCORED)}
+    shares[MEAN] = np.mean([shares[name] for name in SCORED], axis=0)
+    return shares
+
+
+def category(truth: np.ndarray, prob: np.ndarray) -> Dict[str, float]:
+    """Return the 2017 figures of one question: N bool truth, N float probabilities.
+
+    The specificity at a sensitivity is read at the first point of the ROC curve that reaches it, without
+    interpolation, as the challenge's scorer did. Average precision is today's step sum (2017's scikit-learn
+    interpolated, so published values of that year are a little different).
+    """
+    falsely, truly, _ = roc_curve(truth, prob)
+    figures = {"auc": float(roc_auc_score(truth, prob)),
+               "average_precision": float(average_precision_score(truth, prob))}
+    for sensitivity in SENSITIVITIES:
+        figures[f"specificity_at_sensitivity_{sensitivity * 100:.0f}"] = float(1 - falsely[truly >= sensitivity][0])
+    called = prob > DECISION
+    figures["accuracy"] = float((called == truth).mean())
+    figures["sensitivity"] = float(called[truth].mean())
+    figures["specificity"] = float((~called[~truth]).mean())
+    return figures
+
+
+def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Dict[str, Dict[str, float]]:
+    """Test the AUCs of two sets of probabilities (N x 2 each) on the same pictures: second minus first.
+
+    Returns
+    -------
+    dict
+        For each category and the mean: difference, low, high (bootstrap), p_delong, p_bootstrap; two-sided.
+    """
+    _check_classes(labels)
+    samples = [intervals.bootstrap_aucs(labels, probs, range(len(SCORED))) for probs in (first, second)]
+    change = samples[1] - samples[0]
+    before, after = _shares(labels, first), _shares(labels, second)
+    aucs = [[float(intervals.wins(labels == i, probs[:, i]).mean()) for i in range(len(SCORED))]
+            for probs in (first, second)]
+    gain = np.subtract(aucs[1], aucs[0])
+    results = {}
+    for name, value, resampled in zip((*SCORED, MEAN), [*gain, gain.mean()], [*change.T, change.mean(axis=1)]):
+        results[name] = intervals.paired_test(float(value), after[name] - before[name], resampled)._asdict()
+    return results
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command ``score``."""
+    parser = subparsers.add_parser(
+        "score", help="score a prediction file by the ISIC-2017 rules",
+        description="Score predictions by the rules of ISIC-2017 part 3: melanoma and seborrheic keratosis, each "
+                    "against the rest, and their mean; with 95 %% intervals and, with --against, a paired test.",
+        epilog="example: python -m pycam score --truth build/clean/val/groundtruth.csv "
+               "build/results/stage2_val.csv --against build/results/stage1_val.csv")
+    parser.add_argument("predictions", type=Path, metavar="PRED.csv",
+                        help="image_id,melanoma,seborrheic_keratosis[,nevus]")
+    parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv", help="ground truth of the same pictures")
+    parser.add_argument("--against", type=Path, metavar="OTHER.csv", help="test whether PRED is better than OTHER")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file too")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command ``score``."""
+    labels, probs = read_pair(args.truth, args.predictions, args.against)
+    results: Dict[str, Any] = dict(score(labels, probs[0]))
+    lines = describe(results)
+    if args.against is not None:
+        results["against"] = compare(labels, probs[1], probs[0])
+        lines += describe_test(results["against"], args.against.name)
+    if args.json is not None:
+        prepare(args.json)
+        write_atomic(args.json, (json.dumps(results, indent=2) + "\n").encode())
+    print("\n".join(lines))
+
+
+def describe(results: Scores) -> List[str]:
+    """Return the scores as aligned lines of text, a figure a line and a category a column."""
+    lines = [f"{'':32}" + "".join(f"{name:>22}" for name in (*SCORED, MEAN))]
+    for key in results[MEAN]:
+        lines.append(f"{key:32}" + "".join(f"{results[name][key]:22.4f}" for name in (*SCORED, MEAN)))
+    return lines
+
+
+def describe_test(tests: Dict[str, Dict[str, float]], other: str) -> List[str]:
+    """Return the paired test as lines of text."""
+    return [f"{name}: AUC {t['difference']:+.4f} against {other} (95 % {t['low']:+.4f} to {t['high']:+.4f}), "
+            f"p = {t['p_delong']:.3f} (DeLong), {t['p_bootstrap']:.3f} (bootstrap)" for name, t in tests.items()]

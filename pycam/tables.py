@@ -1,0 +1,121 @@
+"""The paper's Table 1 from this run's predictions, and the command ``table1``."""
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+import numpy as np
+
+from data_tools.files import write_atomic
+
+from .errors import CamError
+from .predictions import SCORED, read_pair
+from .scoring import MEAN, Scores, compare, score
+
+PAPER = {  # Table 1, 150 validation pictures
+    "paper, Stage1": (0.782, 0.860, 0.821),
+    "paper, Stage1,2": (0.807, 0.909, 0.858),
+}
+STAGE1, STAGE2, BOTH = "Stage1", "Stage1,2", "mean of both stages"
+COLUMNS = ("M_AUC", "SK_AUC", "AVG_AUC")
+FIGURES = (*SCORED, MEAN)
+
+
+class Row(NamedTuple):
+    """One line of the table: for each column the AUC and the ends of its 95 % interval (NaN where not known)."""
+
+    name: str
+    cells: List[Tuple[float, float, float]]
+
+
+def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray) -> Dict[str, Any]:
+    """Score both stages, their mean (an extra, D12), and test stage 2 against stage 1.
+
+    Parameters
+    ----------
+    labels : ndarray
+        N class numbers.
+    stage1, stage2 : ndarray
+        N x 2 probabilities of melanoma and seborrheic keratosis.
+    """
+    scores: Dict[str, Scores] = {STAGE1: score(labels, stage1), STAGE2: score(labels, stage2),
+                                 BOTH: score(labels, (stage1 + stage2) / 2)}
+    return {"pictures": len(labels), "scores": scores, "stage2_against_stage1": compare(labels, stage1, stage2),
+            "paper": {name: dict(zip(FIGURES, values)) for name, values in PAPER.items()}}
+
+
+def read_metrics(path: Path) -> Dict[str, Any]:
+    """Read a metrics.json; raise a CamError when it is missing or is not one that `evaluate` gave."""
+    try:
+        metrics: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        table_rows(metrics)
+    except FileNotFoundError:
+        raise CamError(f"{path}: no such file; make it with `python -m pycam table1`") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CamError(f"{path}: damaged ({error!r}); make it again with `python -m pycam table1`") from error
+    return metrics
+
+
+def table_rows(metrics: Dict[str, Any]) -> List[Row]:
+    """Return the rows of the table: ours, then the paper's."""
+    ours = [Row(name, [(s[figure]["auc"], s[figure]["auc_low"], s[figure]["auc_high"]) for figure in FIGURES])
+            for name, s in metrics["scores"].items()]
+    unknown = float("nan")
+    return ours + [Row(name, [(values[figure], unknown, unknown) for figure in FIGURES])
+                   for name, values in metrics["paper"].items()]
+
+
+def cell(value: float, low: float, high: float) -> str:
+    """Return ``0.807 (0.71-0.89)``, or the value alone where the interval is not known."""
+    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} ({low:.3f}-{high:.3f})"
+
+
+def to_markdown(metrics: Dict[str, Any]) -> str:
+    """Return the table and the paired test as Markdown."""
+    lines = [f"AUC on {metrics['pictures']} pictures, with 95 % bootstrap intervals.", "",
+             "| | " + " | ".join(COLUMNS) + " |", "| --- |" + " --- |" * len(COLUMNS)]
+    lines += [f"| {row.name} | " + " | ".join(cell(*c) for c in row.cells) + " |" for row in table_rows(metrics)]
+    return "\n".join([*lines, "", describe_gain(metrics)]) + "\n"
+
+
+def describe_gain(metrics: Dict[str, Any]) -> str:
+    """Return one sentence: what stage 2 adds, and how sure that is."""
+    gain = metrics["stage2_against_stage1"][MEAN]
+    return (f"Stage 2 changes the mean AUC by {gain['difference']:+.3f} "
+            f"(95 % {gain['low']:+.3f} to {gain['high']:+.3f}; paired p = {gain['p_delong']:.3f} by DeLong, "
+            f"{gain['p_bootstrap']:.3f} by bootstrap); the paper reports +0.037.")
+
+
+def to_csv(metrics: Dict[str, Any]) -> str:
+    """Return the table as CSV, full precision; the interval of a published value is empty."""
+    header = ["row"] + [f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high")]
+    lines = [",".join(header)]
+    for row in table_rows(metrics):
+        values = ["" if np.isnan(v) else repr(float(v)) for c in row.cells for v in c]
+        lines.append(",".join([f'"{row.name}"', *values]))
+    return "\n".join(lines) + "\n"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command ``table1``."""
+    parser = subparsers.add_parser(
+        "table1", help="write Table 1 beside the paper's numbers",
+        description="Score both stages, write table1.csv, table1.md and metrics.json, and print the table.",
+        epilog="example: python -m pycam table1 --truth build/clean/val/groundtruth.csv --stage1 build/results/"
+               "stage1_val.csv --stage2 build/results/stage2_val.csv --out build/results")
+    parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv", help="ground truth of the pictures")
+    parser.add_argument("--stage1", type=Path, required=True, metavar="CSV", help="stage-1 predictions")
+    parser.add_argument("--stage2", type=Path, required=True, metavar="CSV", help="stage-2 predictions")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the three files")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command ``table1``."""
+    labels, (stage1, stage2) = read_pair(args.truth, args.stage1, args.stage2)
+    metrics = evaluate(labels, stage1, stage2)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, text in (("metrics.json", json.dumps(metrics, indent=2) + "\n"), ("table1.csv", to_csv(metrics)),
+                       ("table1.md", to_markdown(metrics))):
+        write_atomic(args.out / name, text.encode())
+    print(to_markdown(metrics), end="")

@@ -1,0 +1,128 @@
+"""The deploy network on each engine that this Python has: geometry, identity, and the way from pictures to the page."""
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_tools.files import read_image, write_image
+from data_tools.isic import load_samples, write_groundtruth
+from pycam import engine, predictions
+from pycam.__main__ import main
+from pycam.cam import cell_centres
+from pycam.errors import CamError
+from pycam.predict import forward, predict_with_maps
+
+NET = Path(__file__).parents[2] / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
+
+
+@pytest.fixture(params=[pytest.param("caffe", marks=pytest.mark.caffe), "torch"])
+def name(request):
+    needed = {"caffe": "caffe", "torch": "torch"}[request.param]
+    if importlib.util.find_spec(needed) is None:
+        pytest.skip(f"this Python has no {needed}")
+    return request.param
+
+
+def random_weights(caffe, path, seed=0):
+    """Write weights drawn by numpy: the same on every engine."""
+    random = np.random.RandomState(seed)
+    net = caffe.Net(str(NET), caffe.TEST)
+    for blobs in net.params.values():
+        weights = blobs[0].data
+        blobs[0].data[...] = random.randn(*weights.shape) * np.sqrt(2 / np.prod(weights.shape[1:]))
+        blobs[1].data[...] = random.randn(*blobs[1].data.shape) * 0.01
+    net.params["CAM_fc3"][0].data[...] *= 0.01
+    net.save(str(path))
+    return path
+
+
+@pytest.fixture
+def weights(name, tmp_path):
+    return random_weights(engine.load(name), tmp_path / "final.caffemodel")
+
+
+def test_a_pictures_result_does_not_depend_on_its_batch(name, weights):
+    net = engine.deploy_net(engine.load(name), NET, weights)
+    random = np.random.RandomState(1)
+    patches = list(random.randint(0, 128, (3, 224, 224, 3), np.uint8) + random.randint(0, 127, (3, 1, 1, 3), np.uint8))
+    together = forward(net, patches)
+    alone = np.concatenate([forward(net, [patch]) for patch in patches])
+    assert together.shape == (3, 3)
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-5)
+    assert np.abs(together[0] - together[1]).max() > 1e-4
+
+
+def test_maps_average_to_the_scores_of_the_network(name, weights):
+    net = engine.deploy_net(engine.load(name), NET, weights)
+    images = list(np.random.RandomState(2).randint(0, 255, (2, 256, 256, 3), np.uint8))
+    _, cams = predict_with_maps(net, images)
+    assert cams.shape == (2, 3, 10, 10)
+    scores = np.array(net.blobs["CAM_fc3"].data)
+    bias = np.array(net.params["CAM_fc3"][1].data)
+    np.testing.assert_allclose(cams.mean(axis=(2, 3)) + bias, scores, rtol=1e-4, atol=1e-4 * np.abs(scores).max())
+
+
+@pytest.mark.parametrize("cell", [1, 4, 7])
+def test_a_cell_sees_the_place_where_it_is_drawn(name, cell):
+    """D16 by experiment: a light at a cell's centre excites the map evenly about that cell."""
+    caffe = engine.load(name)
+    net = caffe.Net(str(NET), caffe.TEST)
+    for blobs in net.params.values():
+        blobs[0].data[...] = 1 / np.prod(blobs[0].data.shape[1:])
+        blobs[1].data[...] = 0
+    before, after = (int(cell_centres(10)[cell] + offset) for offset in (-0.5, 1.5))
+    light = np.zeros((1, 3, 224, 224), np.float32)
+    light[:, :, before:after, before:after] = 1000
+    net.blobs["data"].data[...] = light
+    net.forward()
+    features = np.array(net.blobs["CAM_conv"].data)[0].sum(axis=0)
+    assert np.unravel_index(features.argmax(), features.shape) == (cell, cell)
+    for row in (features, features.T):
+        np.testing.assert_allclose(row[cell, cell - 1], row[cell, cell + 1], rtol=1e-3)
+        assert row[cell, cell - 1] < 0.999 * row[cell, cell]
+
+
+def test_a_device_that_is_not_there_is_one_error_and_no_abort(name, capsys, tmp_path, weights):
+    write_image(tmp_path / "a.png", np.zeros((9, 9, 3), np.uint8))
+    assert main(["predict", "--net", str(NET), "--weights", str(weights), "--images", str(tmp_path), "--engine", name,
+                 "--out", str(tmp_path / "p.csv"), "--gpu", "63"]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.startswith("error: ")
+
+
+def test_weights_of_another_network_are_refused(name, weights, tmp_path):
+    wide = NET.with_name("vgg_gap_deploy.prototxt")
+    with pytest.raises(CamError, match="other shapes in conv1_1"):
+        engine.deploy_net(engine.load(name), wide, weights)
+
+
+def test_from_pictures_to_the_page(name, weights, tmp_path, capsys):
+    pytest.importorskip("matplotlib.figure")
+    random = np.random.RandomState(3)
+    for split in ("train", "val"):
+        (tmp_path / "clean" / split).mkdir(parents=True)
+        labels = {f"ISIC_{n:07}": n % 3 for n in range(6)}
+        for i in labels:
+            write_image(tmp_path / "clean" / split / f"{i}.jpg", random.randint(0, 255, (120, 160, 3), np.uint8))
+        write_groundtruth(tmp_path / "clean" / split / "groundtruth.csv", labels)
+    common = ["--net", str(NET), "--weights", str(tmp_path), "--engine", name]
+    val, results = tmp_path / "clean" / "val", tmp_path / "results"
+    for split in ("train", "val"):
+        assert main(["crops", *common, "--images", str(tmp_path / "clean" / split),
+                     "--out", str(tmp_path / "crops" / split), "--rule", "released"]) == 0
+    for stage, folder in (("1", val), ("2", tmp_path / "crops" / "val")):
+        assert main(["predict", *common, "--images", str(folder), "--out", str(results / f"stage{stage}_val.csv")]) == 0
+    assert main(["table1", "--truth", str(val / "groundtruth.csv"), "--out", str(results),
+                 *[f"--stage{s}={results}/stage{s}_val.csv" for s in "12"]]) == 0
+    assert main(["report", "--run", str(tmp_path), *common, "--out", str(tmp_path / "report.html")]) == 0
+    messages = capsys.readouterr().err
+    assert [line for line in messages.splitlines() if "left out" in line] == [
+        f"left out: Training: {tmp_path}: no stage1/train.log; train first"]
+    net = engine.deploy_net(engine.load(name), NET, tmp_path)
+    sample = load_samples(val)[4]
+    probs, _ = predict_with_maps(net, [read_image(sample.path)])
+    written = predictions.read(results / "stage1_val.csv")[sample.image_id]
+    np.testing.assert_allclose(written, probs[0], rtol=1e-4, atol=1e-7)

@@ -1,0 +1,158 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pycam import engine, predict
+from pycam.__main__ import build_parser, main
+from pycam.errors import CamError
+from torchcaffe.proto import caffe_pb2
+
+ROOT = Path(__file__).parents[2]
+NET = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
+COMMANDS = ("predict", "crops", "score", "table1", "curves", "report")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_that_parses(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    example = text.split("example: python -m pycam ")[1]
+    assert build_parser().parse_args(example.split()).command == command
+
+
+def test_usage_errors_exit_with_2(capsys):
+    for arguments in ([], ["fly"], ["predict"], ["crops", "--margin", "7"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+
+
+def test_an_error_is_one_line_and_debug_shows_where(tmp_path, capsys):
+    arguments = ["score", str(tmp_path / "none.csv"), "--truth", str(tmp_path / "gt.csv")]
+    assert main(arguments) == 1
+    message = capsys.readouterr()
+    assert message.out == ""
+    assert message.err.startswith("error: ")
+    assert message.err.count("\n") == 1
+    with pytest.raises(Exception, match=r"gt\.csv"):
+        main([*arguments, "--debug"])
+
+
+def test_an_interruption_exits_with_130(monkeypatch, capsys, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "list_pictures", interrupted)
+    assert main(["predict", "--net", "n", "--weights", "w", "--images", str(tmp_path), "--out", "o"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_module_runs_as_a_program():
+    command = [sys.executable, "-m", "pycam", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_only_engine_imports_caffe():
+    for path in (ROOT / "pycam").glob("*.py"):
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        says = any(line.startswith(("import caffe", "import torchcaffe")) for line in lines)
+        assert says == (path.name == "engine.py"), path.name
+
+
+def test_a_missing_engine_is_named_with_the_cure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "caffe", None)
+    with pytest.raises(CamError, match=r"cannot import caffe.*--engine torch"):
+        engine.load("caffe")
+
+
+def test_a_negative_device_is_refused():
+    with pytest.raises(CamError, match="--gpu -1"):
+        engine.load("torch", gpu=-1)
+
+
+@pytest.mark.parametrize("content", [None, "", "layer {", "layer { nmae: 'x' }", "name: 'no layers'", "\x00\x01binary"])
+def test_a_file_that_is_no_network_is_refused(tmp_path, content):
+    path = tmp_path / "net.prototxt"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(CamError) as problem:
+        engine.check_prototxt(path)
+    assert str(path) in str(problem.value)
+    assert "\n" not in str(problem.value)
+
+
+def test_a_training_net_is_refused():
+    with pytest.raises(CamError, match="no Input layer; expected a deploy prototxt"):
+        engine.check_prototxt(NET.with_name("vgg_gap_train_val.prototxt"))
+
+
+def test_the_deploy_nets_are_accepted():
+    engine.check_prototxt(NET)
+    engine.check_prototxt(NET.with_name("vgg_gap_deploy.prototxt"))
+
+
+def model(path, shapes, v1=False, legacy=False):
+    net = caffe_pb2.NetParameter()
+    for name, blobs in shapes.items():
+        layer = (net.layers if v1 else net.layer).add(name=name)
+        for shape in blobs:
+            blob = layer.blobs.add()
+            if legacy:
+                blob.num, blob.channels, blob.height, blob.width = (1,) * (4 - len(shape)) + shape
+            else:
+                blob.shape.dim.extend(shape)
+    path.write_bytes(net.SerializeToString())
+    return path
+
+
+class Net:
+    """The parameters of a network, as pycaffe shows them."""
+
+    def __init__(self, shapes):
+        import numpy as np
+
+        class Blob:
+            def __init__(self, shape):
+                self.data = np.zeros(shape)
+
+        self.params = {name: [Blob(shape) for shape in blobs] for name, blobs in shapes.items()}
+
+
+SHAPES = {"conv": [(4, 3, 3, 3), (4,)], "CAM_fc3": [(3, 8), (3,)]}
+
+
+@pytest.mark.parametrize("form", [{}, {"v1": True}, {"legacy": True}, {"v1": True, "legacy": True}])
+def test_weights_of_each_form_are_matched_by_shape(tmp_path, form):
+    shapes = engine.weight_shapes(model(tmp_path / "w.caffemodel", {**SHAPES, "unused": [(2,)]}, **form))
+    engine.check_weights(Net(SHAPES), shapes, "here")
+
+
+def test_layers_without_weights_or_with_other_shapes_are_named(tmp_path):
+    shapes = engine.weight_shapes(model(tmp_path / "w.caffemodel", {"conv": SHAPES["conv"]}))
+    with pytest.raises(CamError, match=r"here: no weights for the layers CAM_fc3"):
+        engine.check_weights(Net(SHAPES), shapes, "here")
+    shapes = engine.weight_shapes(model(tmp_path / "w.caffemodel", {**SHAPES, "CAM_fc3": [(1000, 8), (1000,)]}))
+    with pytest.raises(CamError, match=r"here: other shapes in CAM_fc3 .*1000, 8.* wants .*\(3, 8\)"):
+        engine.check_weights(Net(SHAPES), shapes, "here")
+    shapes = engine.weight_shapes(model(tmp_path / "w.caffemodel", {**SHAPES, "CAM_fc3": [(3, 8)]}))
+    with pytest.raises(CamError, match="CAM_fc3"):  # no bias
+        engine.check_weights(Net(SHAPES), shapes, "here")
+
+
+def test_a_weights_file_that_was_cut_short_is_refused(tmp_path):
+    path = model(tmp_path / "w.caffemodel", SHAPES)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CamError, match=r"w\.caffemodel: not a whole \.caffemodel"):
+        engine.weight_shapes(path)
+
+
+def test_a_folder_stands_for_its_final_weights(tmp_path):
+    with pytest.raises(CamError, match=r"final\.caffemodel: no such weights file"):
+        engine.weights_file(tmp_path)
+    model(tmp_path / "final.caffemodel", SHAPES)
+    assert engine.weights_file(tmp_path) == tmp_path / "final.caffemodel"

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from pycam.regions import Box, find_region, released_boxes, square_up, strongest_component, to_grey
+
+
+def blob_map(size=(100, 160), **values):
+    cam = np.zeros(size)
+    cam[20:40, 30:60] = 1.0
+    cam[70:90, 100:150] = 0.9  # larger, but does not hold the maximum
+    return cam
+
+
+def test_the_component_with_the_maximum_is_boxed_not_the_largest():
+    assert strongest_component(blob_map()) == Box(20, 30, 40, 60)
+
+
+def test_the_threshold_is_a_share_of_the_maximum():
+    cam = np.zeros((10, 10))
+    cam[4, 2:7] = [0.19, 0.21, 1.0, 0.5, 0.2]
+    assert strongest_component(cam) == Box(4, 3, 5, 6)  # 0.2 itself is not above 20 %
+    assert strongest_component(cam * 700, 0.4) == Box(4, 4, 5, 6)
+
+
+def test_diagonal_neighbours_belong_together():
+    assert strongest_component(np.eye(4)) == Box(0, 0, 4, 4)
+
+
+@pytest.mark.parametrize(("box", "expected"), [
+    (Box(40, 40, 70, 50), Box(40, 30, 70, 60)),  # squared about its centre
+    (Box(0, 0, 30, 10), Box(0, 0, 30, 30)),  # moved inside
+    (Box(90, 190, 100, 200), Box(75, 175, 100, 200)),  # widened to a quarter of the shorter side
+    (Box(10, 20, 90, 190), Box(0, 20, 100, 190)),  # the picture is too low for a square of 170
+])
+def test_square_up(box, expected):
+    assert square_up(box, (100, 200), margin=0) == expected
+
+
+def test_the_margin_is_added_on_each_side():
+    assert square_up(Box(40, 80, 60, 100), (100, 200), margin=0.25) == Box(35, 75, 65, 105)
+
+
+@pytest.mark.parametrize(("cam", "reason"), [
+    (np.full((6, 8), np.nan), "not finite"), (np.full((6, 8), -1.0), "nowhere positive"),
+    (np.zeros((6, 8)), "nowhere positive"), (np.full((6, 8), 3.0), "flat"),
+    (np.where(np.eye(8) > 0, np.inf, 1.0), "not finite")])
+@pytest.mark.parametrize("rule", ["threshold", "released"])
+def test_a_degenerate_map_gives_the_whole_picture_and_says_why(cam, reason, rule):
+    region = find_region(cam, rule)
+    assert region.box == Box(0, 0, *cam.shape)
+    assert region.reason == reason
+
+
+def test_find_region_squares_the_strongest_component():
+    region = find_region(blob_map(), margin=0)
+    assert region == (Box(15, 30, 45, 60), "region")
+
+
+def test_find_region_of_the_released_rule_starts_from_its_largest_box():
+    cam = blob_map()
+    assert find_region(cam, "released", margin=0).box == square_up(released_boxes(to_grey(cam))[0], cam.shape, 0)
+
+
+def test_released_rule_drops_what_overlaps_by_half_of_the_larger():
+    grey = np.zeros((120, 200), np.uint8)
+    grey[20:100, 20:100] = 60   # above the threshold 20 only
+    grey[60:98, 22:98] = 105    # above 20 and 100; less than half of the first
+    grey[50:60, 150:160] = 200  # above all three: the same box three times
+    # Above 20 the distance reaches 40 pixels, so one pixel is 255 / 40 < 10 and a rim of one goes; above 100 it
+    # reaches 19, above 110 it reaches 5, and nothing goes. Of the three small boxes the second is dropped, and the
+    # one after it escapes the comparison.
+    assert released_boxes(grey) == [
+        Box(21, 21, 99, 99), Box(60, 22, 98, 98), Box(50, 150, 60, 160), Box(51, 151, 59, 159)]
+
+
+def test_released_boxes_keep_five_pixels_from_the_far_edges():
+    grey = np.full((50, 60), 255, np.uint8)
+    assert released_boxes(grey)[0] == Box(0, 0, 45, 55)

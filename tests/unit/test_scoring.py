@@ -1,0 +1,213 @@
+import itertools
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from pycam import intervals
+from pycam.__main__ import main
+from pycam.errors import CamError
+from pycam.scoring import category, compare, score
+
+IDS = [f"ISIC_{n:07}" for n in range(6)]
+LABELS = np.array([0, 1, 2, 0, 2, 1])
+TRUE_AUC = 0.7602  # of two normal distributions one standard deviation apart: Phi(1 / sqrt 2)
+PROBS = np.array([[.9, .1], [.2, .7], [.3, .2], [.3, .1], [.5, .4], [.6, .4]])
+
+
+def pairs_won(positive, negative):
+    """The AUC by its definition: a fraction of pairs, ties count half."""
+    points = [Fraction(1) if p > n else Fraction(1, 2) if p == n else Fraction(0)
+              for p, n in itertools.product(positive, negative)]
+    return float(sum(points) / len(points))
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order():
+    results = score(LABELS, PROBS)
+    melanoma, keratosis = pairs_won([.9, .3], [.2, .3, .5, .6]), pairs_won([.7, .4], [.1, .2, .1, .4])
+    assert results["melanoma"]["auc"] == pytest.approx(melanoma)
+    assert results["seborrheic_keratosis"]["auc"] == pytest.approx(keratosis)
+    assert results["mean"]["auc"] == pytest.approx((melanoma + keratosis) / 2)
+
+
+def test_decisions_are_strictly_above_one_half():
+    figures = category(np.array([True, True, True, False, False]), np.array([.5, .6, .9, .5, .51]))
+    assert figures["sensitivity"] == pytest.approx(2 / 3)
+    assert figures["specificity"] == pytest.approx(1 / 2)
+    assert figures["accuracy"] == pytest.approx(3 / 5)
+
+
+def test_average_precision_of_a_hand_computed_case():
+    figures = category(np.array([True, False, True, False]), np.array([.9, .8, .7, .1]))
+    assert figures["average_precision"] == pytest.approx(1 / 2 * 1 + 1 / 2 * 2 / 3)
+
+
+def test_specificity_at_a_sensitivity_is_the_best_one_that_reaches_it():
+    random = np.random.RandomState(3)
+    truth, prob = random.rand(200) < 0.3, np.round(random.rand(200), 2)
+    figures = category(truth, prob)
+    for percent in (82, 89, 95):
+        cuts = [cut for cut in np.unique(prob) if (prob[truth] >= cut).mean() >= percent / 100]
+        reached = [(prob[~truth] < cut).mean() for cut in cuts]
+        assert figures[f"specificity_at_sensitivity_{percent}"] == pytest.approx(max(reached))
+
+
+def test_all_figures_are_there_for_both_questions_and_the_mean():
+    results = score(LABELS, PROBS)
+    keys = {"auc", "auc_low", "auc_high", "auc_delong_low", "auc_delong_high", "average_precision", "accuracy",
+            "specificity_at_sensitivity_82", "specificity_at_sensitivity_89", "specificity_at_sensitivity_95",
+            "sensitivity", "specificity"}
+    assert {name: set(figures) for name, figures in results.items()} == dict.fromkeys(
+        ("melanoma", "seborrheic_keratosis", "mean"), keys)
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 2], [0, 2, 2], [0, 0, 0]])
+def test_a_class_without_pictures_has_no_auc(labels):
+    with pytest.raises(CamError, match="an AUC needs both kinds"):
+        score(np.array(labels), np.full((3, 2), 0.5))
+
+
+def simulated(count, seed, shift=1.0):
+    random = np.random.RandomState(seed)
+    labels = random.choice(3, count, p=[.2, .3, .5])
+    scores = 1 / (1 + np.exp(-random.randn(count, 2) - shift * (labels[:, None] == [0, 1])))
+    return labels, scores
+
+
+def test_delongs_variance_by_its_textbook_formula():
+    labels, scores = simulated(80, 0)
+    positive, prob = labels == 0, scores[:, 0]
+    table = np.array([[float(p > n) + 0.5 * (p == n) for n in prob[~positive]] for p in prob[positive]])
+    variance = np.var(table.mean(1), ddof=1) / table.shape[0] + np.var(table.mean(0), ddof=1) / table.shape[1]
+    assert (intervals.influence(positive, prob) ** 2).sum() == pytest.approx(variance)
+
+
+def test_delongs_covariance_by_its_textbook_formula():
+    labels, first = simulated(80, 0)
+    second = 0.5 * first + 0.5 * simulated(80, 1)[1]
+    positive = labels == 0
+    tables = [intervals.wins(positive, s[:, 0]) for s in (first, second)]
+    covariance = (np.cov([t.mean(1) for t in tables]) / tables[0].shape[0]
+                  + np.cov([t.mean(0) for t in tables]) / tables[0].shape[1])
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    shares = intervals.influence(positive, second[:, 0]) - intervals.influence(positive, first[:, 0])
+    assert (shares ** 2).sum() == pytest.approx(variance)
+
+
+def test_bootstrap_samples_are_aucs_of_resampled_pictures(monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 20)
+    labels, scores = simulated(60, 2)
+    counts = intervals._resample(labels).astype(int)
+    for number in range(3):  # each class keeps its size
+        assert (counts[:, labels == number].sum(axis=1) == (labels == number).sum()).all()
+    samples = intervals.bootstrap_aucs(labels, scores, range(2))
+    for row, sample in zip(counts, samples):
+        drawn = np.repeat(np.arange(60), row)
+        expected = [roc_auc_score(labels[drawn] == c, scores[drawn, c]) for c in range(2)]
+        np.testing.assert_allclose(sample, expected, rtol=1e-12)
+
+
+def test_both_kinds_of_interval_agree_on_many_pictures():
+    results = score(*simulated(600, 4))
+    for figures in results.values():
+        assert figures["auc_low"] < figures["auc"] < figures["auc_high"]
+        assert figures["auc_low"] == pytest.approx(figures["auc_delong_low"], abs=0.01)
+        assert figures["auc_high"] == pytest.approx(figures["auc_delong_high"], abs=0.01)
+
+
+def test_files_that_order_the_pictures_alike_do_not_differ():
+    labels, scores = simulated(60, 5)
+    for test in compare(labels, scores, scores ** 3).values():
+        assert (test["difference"], test["p_delong"], test["p_bootstrap"]) == (0, 1, 1)
+
+
+def test_a_clear_gain_is_significant_and_its_sign_is_second_minus_first():
+    labels, weak = simulated(300, 6, shift=0.1)
+    strong = simulated(300, 6, shift=2)[1]
+    gains, losses = compare(labels, weak, strong), compare(labels, strong, weak)
+    before, after = score(labels, weak), score(labels, strong)
+    for name, gain in gains.items():
+        assert gain["difference"] == pytest.approx(after[name]["auc"] - before[name]["auc"])
+    gain, loss = gains["mean"], losses["mean"]
+    assert 0 < gain["low"] < gain["difference"] < gain["high"]
+    assert gain["p_delong"] < 0.001
+    assert gain["p_bootstrap"] < 0.002
+    assert loss["difference"] == -gain["difference"]
+
+
+def test_delongs_interval_holds_the_true_value_about_19_times_in_20():
+    held = 0
+    for seed in range(300):
+        labels, scores = simulated(120, 100 + seed)
+        auc = intervals.wins(labels == 0, scores[:, 0]).mean()
+        low, high = intervals.delong(auc, intervals.influence(labels == 0, scores[:, 0]))
+        held += low < TRUE_AUC < high
+    assert held / 300 == pytest.approx(0.95, abs=0.04)
+
+
+@pytest.fixture
+def files(tmp_path):
+    truth = tmp_path / "truth.csv"
+    rows = [f"{i},{float(label == 0)},{float(label == 1)}" for i, label in zip(IDS, LABELS)]
+    truth.write_text("\n".join(["image_id,melanoma,seborrheic_keratosis", *rows]) + "\n")
+    return truth, tmp_path / "pred.csv"
+
+
+def rows_of(probs=PROBS, ids=IDS):
+    return [f"{i},{m},{s}" for i, (m, s) in zip(ids, probs.tolist())]
+
+
+@pytest.mark.parametrize("header", [
+    "image_id,melanoma,seborrheic_keratosis", "image,melanoma,seborrheic_keratosis", None])
+def test_score_command_takes_each_header_and_any_order(files, capsys, tmp_path, header):
+    truth, path = files
+    path.write_text("\n".join(([header] if header else []) + rows_of()[::-1]) + "\n")
+    out = tmp_path / "new" / "s.json"
+    assert main(["score", str(path), "--truth", str(truth), "--json", str(out)]) == 0
+    assert json.loads(out.read_text())["mean"]["auc"] == pytest.approx(score(LABELS, PROBS)["mean"]["auc"])
+    assert "specificity_at_sensitivity_95" in capsys.readouterr().out
+
+
+def test_columns_are_found_by_name(files, capsys):
+    truth, path = files
+    path.write_text("\n".join(["image_id,nevus,seborrheic_keratosis,melanoma"]
+                              + [f"{i},0.0,{s},{m}" for i, (m, s) in zip(IDS, PROBS.tolist())]))
+    assert main(["score", str(path), "--truth", str(truth)]) == 0
+    assert f"{score(LABELS, PROBS)['melanoma']['auc']:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rows", "words"), [
+    (rows_of()[1:], ["without a prediction", IDS[0]]),
+    ([*rows_of(), "ISIC_9999999,0.1,0.2"], ["not in the ground truth", "ISIC_9999999"]),
+    ([*rows_of(), rows_of()[2]], ["twice", IDS[2]]),
+    ([*rows_of()[:5], f"{IDS[5]},1.2,0.1"], ["line 6", "1.2", "between 0 and 1"]),
+    ([*rows_of()[:5], f"{IDS[5]},-0.1,0.1"], ["line 6", "-0.1", "between 0 and 1"]),
+    ([*rows_of()[:5], f"{IDS[5]},nan,0.1"], ["line 6", "'nan'"]),
+    ([*rows_of()[:5], f"{IDS[5]},often,0.1"], ["line 6", "'often'"]),
+    ([*rows_of()[:5], f"{IDS[5]},0.5"], ["line 6", "2 columns"]),
+    ([f"{i},0.5" for i in IDS], ["expected the columns"]),
+    (["id,melanoma,keratosis", *rows_of()], ["the header is id,melanoma,keratosis"]),
+    (["image_id,melanoma,seborrheic_keratosis"], ["no predictions"]),
+    ([], ["found nothing"]),
+])
+def test_bad_prediction_files_are_refused_in_one_line(files, capsys, rows, words):
+    truth, path = files
+    path.write_text("\n".join(rows))
+    assert main(["score", str(path), "--truth", str(truth)]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert all(word in message for word in [str(path), *words])
+
+
+def test_long_lists_of_ids_are_cut(tmp_path, capsys):
+    ids = [f"ISIC_{n:07}" for n in range(47)]
+    (tmp_path / "t.csv").write_text("image_id,melanoma,seborrheic_keratosis\n"
+                                    + "".join(f"{i},{int(n == 0)},{int(n == 1)}\n" for n, i in enumerate(ids)))
+    (tmp_path / "p.csv").write_text("other,0.1,0.2\n")
+    assert main(["score", str(tmp_path / "p.csv"), "--truth", str(tmp_path / "t.csv")]) == 1
+    message = capsys.readouterr().err
+    assert "ISIC_0000009 and 37 more" in message
+    assert "ISIC_0000010" not in message

@@ -1,0 +1,79 @@
+import math
+
+import pytest
+
+from pycam import trainlog
+from pycam.__main__ import main
+from pycam.errors import CamError
+
+HEAD = "I1123 05:10:25.204546 25718 solver.cpp:290] "
+
+
+def log(*lines):
+    return "".join(f"{HEAD}{line}\n" for line in lines)
+
+
+RUN = log(
+    "Iteration 0, Testing net (#0)",
+    "    Test net output #0: accuracy = 0.25",
+    "    Test net output #1: loss = 1.5 (* 1 = 1.5 loss)",
+    "Iteration 0 (-9.36072e+17 iter/s, 0.011s/10 iters), loss = 1.4",
+    "    Train net output #0: loss = 9.9 (* 1 = 9.9 loss)",
+    "Iteration 0, lr = 0.01",
+    "Iteration 10 (-inf iter/s, 0s/10 iters), loss = 1.2e-3",
+    "Iteration 10, lr = 1e-05",
+    "Snapshotting to binary proto file x_iter_20.caffemodel",
+    "Iteration 20, loss = 0.9",
+    "Iteration 20, Testing net (#0)",
+    "    Test net output #0: accuracy = 1",
+)
+
+
+def test_losses_rates_and_test_outputs_by_iteration():
+    found = trainlog.parse(RUN)
+    assert found.loss == {0: 1.4, 10: 0.0012, 20: 0.9}
+    assert found.rate == {0: 0.01, 10: 1e-05}
+    assert found.test == {"accuracy": {0: 0.25, 20: 1.0}, "loss": {0: 1.5}}
+
+
+def test_a_resumed_run_replaces_what_it_repeats():
+    first = log(*[f"Iteration {i} (5 iter/s, 2s/10 iters), loss = {i}.5" for i in (0, 10, 20, 22, 30)])
+    second = log(*[f"Iteration {i} (5 iter/s, 2s/10 iters), loss = {i}.25" for i in (20, 40)])
+    assert trainlog.parse(first + second).loss == {0: 0.5, 10: 10.5, 20: 20.25, 40: 40.25}
+
+
+def test_several_test_nets_are_kept_apart():
+    found = trainlog.parse(log("Iteration 5, Testing net (#0)", "    Test net output #0: loss = 1",
+                               "Iteration 5, Testing net (#1)", "    Test net output #0: loss = 2"))
+    assert found.test == {"loss": {5: 1.0}, "#1 loss": {5: 2.0}}
+
+
+@pytest.mark.parametrize("text", ["nan", "-nan", "inf", "NaN"])
+def test_a_loss_that_is_no_number_is_kept_as_such(text):
+    value = trainlog.parse(log(f"Iteration 3 (1 iter/s, 1s/1 iters), loss = {text}")).loss[3]
+    assert not math.isfinite(value)
+
+
+def test_other_lines_that_name_iterations_are_not_read():
+    text = "base_lr: 0.1\nmax_iter: 30\nIteration 4, loss = 5\n"
+    found = trainlog.parse(text + log("Solving net", "lr_policy: fixed"))
+    assert found == ({}, {}, {})
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe no log"])
+def test_a_file_without_a_run_is_refused(tmp_path, content):
+    path = tmp_path / "train.log"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CamError, match="expected the log of a training run"):
+        trainlog.read(path)
+
+
+def test_curves_command_draws_a_figure(tmp_path, capsys):
+    pytest.importorskip("matplotlib.figure")
+    (tmp_path / "a.log").write_text(RUN)
+    (tmp_path / "b.log").write_text(log("Iteration 0, loss = nan", "Iteration 1, loss = 2"))
+    out = tmp_path / "figures" / "curves.png"
+    assert main(["curves", str(tmp_path / "a.log"), str(tmp_path / "b.log"), "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.strip() == str(out)
