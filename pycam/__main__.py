@@ -10,7 +10,7 @@ from torchcaffe.errors import CaffeError
 
 from .errors import CamError
 
-COMMANDS = ("train", "predict", "crops", "scoring", "tables", "trainlog", "report")  # modules, in the pipeline's order
+COMMANDS = ("weights", "train", "predict", "crops", "scoring", "tables", "trainlog", "report")  # modules, in the pipeline's order
 INTERRUPTED = 130
 
 

@@ -154,7 +154,7 @@ def _shape(blob: Any) -> Tuple[int, ...]:
     return (blob.num, blob.channels, blob.height, blob.width)
 
 
-def _significant(shape: Tuple[int, ...]) -> Tuple[int, ...]:
+def significant(shape: Tuple[int, ...]) -> Tuple[int, ...]:
     """Drop leading ones: old files store every blob with four dimensions."""
     while len(shape) > 1 and shape[0] == 1:
         shape = shape[1:]
@@ -168,7 +168,7 @@ def check_weights(net: Any, shapes: Dict[str, List[Tuple[int, ...]]], where: str
     if absent:
         raise CamError(f"{where}: no weights for the layers {listing(absent)}; they would stay random")
     other = [name for name in wanted
-             if [_significant(s) for s in shapes[name]] != [_significant(s) for s in wanted[name]]]
+             if [significant(s) for s in shapes[name]] != [significant(s) for s in wanted[name]]]
     if other:
         raise CamError(f"{where}: other shapes in {listing(other)} ({other[0]} has {shapes[other[0]]}, the network "
                        f"wants {wanted[other[0]]}); use the deploy file of the network that was trained")

@@ -184,15 +184,15 @@ def time_net(flags: Any) -> None:
 def _time_once(net: Any, spent: Dict[Tuple[int, str], float]) -> None:
     count = len(net.layers)
     for i in range(count):
-        spent[i, "forward"] = spent.get((i, "forward"), 0) + _seconds(lambda i=i: net.run_forward(i, i))
+        spent[i, "forward"] = spent.get((i, "forward"), 0) + _seconds(net.run_forward, i)
     for i in reversed(range(count)):
-        spent[i, "backward"] = spent.get((i, "backward"), 0) + _seconds(lambda i=i: net.run_backward(i, i))
+        spent[i, "backward"] = spent.get((i, "backward"), 0) + _seconds(net.run_backward, i)
 
 
-def _seconds(call: Callable[[], Any]) -> float:
+def _seconds(run: Callable[[int, int], Any], layer: int) -> float:
     import torch
     start = time.perf_counter()
-    call()
+    run(layer, layer)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start

@@ -1,4 +1,5 @@
 """Where batches come from: LMDB records and picture lists, transformed as Caffe does, read ahead by a thread."""
+import contextlib
 import os
 import queue
 import threading
@@ -172,7 +173,7 @@ class Prefetcher:
     """Runs an iterator in a thread, a few items ahead; an exception there is raised by `next` here."""
 
     def __init__(self, items: Iterator[Any], depth: int) -> None:
-        self._items, self._queue = items, queue.Queue(max(1, depth))  # type: queue.Queue[Any]
+        self._queue: queue.Queue[Any] = queue.Queue(max(1, depth))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=_produce, args=(items, self._queue, self._stop), daemon=True)
         self._thread.start()
@@ -188,14 +189,13 @@ class Prefetcher:
         """End the thread."""
         self._stop.set()
         while self._thread.is_alive():
-            try:
+            with contextlib.suppress(queue.Empty):
                 self._queue.get(timeout=0.01)
-            except queue.Empty:
-                pass
 
 
 def _produce(items: Iterator[Any], out: "queue.Queue[Any]", stop: threading.Event) -> None:
     while not stop.is_set():
+        entry: Tuple[Any, Optional[BaseException]]
         try:
             entry = (next(items), None)
         except BaseException as error:

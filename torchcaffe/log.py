@@ -13,7 +13,7 @@ def number(value: float) -> str:
 
 def log(where: str, message: str, level: int = INFO) -> None:
     """Print a line; `where` stands for Caffe's file and line. GLOG_minloglevel hides lines below its value."""
-    if level < int(os.environ.get("GLOG_minloglevel") or 0):
+    if level < int(os.environ.get("GLOG_minloglevel") or 0):  # noqa: SIM112  (glog spells it so)
         return
     now = time.time()
     stamp = time.strftime("%m%d %H:%M:%S", time.localtime(now))

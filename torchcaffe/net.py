@@ -1,6 +1,6 @@
 """Caffe's Net with pycaffe's interface: layers connected by named blobs."""
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 import torch

@@ -179,7 +179,7 @@ def insert_splits(net: Any) -> Any:
     """
     latest: Dict[str, Tuple[int, int]] = {}           # blob name -> (layer, top) that wrote it last
     source: Dict[Tuple[int, int], Tuple[int, int]] = {}
-    readers: "Counter[Tuple[int, int]]" = Counter()
+    readers: Counter[Tuple[int, int]] = Counter()
     weight: Dict[Tuple[int, int], float] = {}
     for i, layer in enumerate(net.layer):
         for j, name in enumerate(layer.bottom):
@@ -199,7 +199,7 @@ def _with_splits(net: Any, source: Any, readers: Any, weight: Any) -> Any:
     out = pb.NetParameter()
     out.CopyFrom(net)
     del out.layer[:]
-    used: "Counter[Tuple[int, int]]" = Counter()
+    used: Counter[Tuple[int, int]] = Counter()
     for i, original in enumerate(net.layer):
         layer = out.layer.add()
         layer.CopyFrom(original)

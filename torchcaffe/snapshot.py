@@ -21,7 +21,7 @@ Array = Any
 Weights = List[Tuple[str, List[Array]]]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _raw() -> Dict[str, Any]:
     """Return the messages with BlobProto's numbers as bytes."""
     return build(re.sub(r"float\*! (data|diff)", r"bytes \1", SCHEMA))

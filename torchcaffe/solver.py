@@ -1,4 +1,5 @@
 """Caffe's solvers: training, testing, snapshots, with Caffe's log lines (solver.cpp, sgd_solver.cpp)."""
+import functools
 import os
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -109,8 +110,8 @@ class Solver:
     def _test_nets(self) -> Iterator[Net]:
         p = self.param
         sources: List[Tuple[str, Callable[[], Any]]] = []
-        sources += [("test_net_param", lambda t=t: self._copy(t)) for t in p.test_net_param]
-        sources += [(f"test_net file: {f}", lambda f=f: read_net(f)) for f in p.test_net]
+        sources += [("test_net_param", functools.partial(self._copy, text)) for text in p.test_net_param]
+        sources += [(f"test_net file: {file}", functools.partial(read_net, file)) for file in p.test_net]
         rest, generic = len(p.test_iter) - len(sources), p.HasField("net") or p.HasField("net_param")
         if rest < 0 or (rest > 0 and not generic):
             raise CaffeError(f"solver: test_iter is given {len(p.test_iter)} times for {len(sources)} test nets")
@@ -156,12 +157,12 @@ class Solver:
     def _is_due(self, interval: int) -> bool:
         return bool(interval) and self.iter % interval == 0
 
-    def _accumulate(self, debug: bool) -> Tensor:
+    def _accumulate(self, debug: bool) -> Any:
         """Add up the gradients of `iter_size` batches; return their mean loss."""
         self.net.debug_info = debug
-        total = torch.zeros(())
+        total: Any = 0.0
         for _ in range(self.param.iter_size):
-            total = self.net.run_forward() + total.to(context.device())
+            total = total + self.net.run_forward()
             self.net.run_backward(retain=False)
         return total / self.param.iter_size
 
@@ -269,7 +270,8 @@ class Solver:
         net, count = self.test_nets[i], self.param.test_iter[i]
         net.share_with(self.net)
         net.debug_info = self.param.debug_info
-        loss, sums = 0.0, None
+        loss: Any = 0.0
+        sums: Optional[List[Tensor]] = None
         for _ in range(count):
             while (request := self.requested()) != NONE:
                 if request == SNAPSHOT:

@@ -5,7 +5,7 @@ torch tensors). The gradient comes from autograd on a graph that holds this one 
 leaves, the diffs of the tops go in, the diffs of the bottoms come out. So `Net.backward` can start and stop anywhere,
 and every blob has its diff, as in Caffe.
 """
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from ..blob import Blob, Blobs, Shape
 from ..errors import CaffeError
 from ..fillers import fill
 
-Tensors = Union[Tensor, Sequence[Tensor]]
+Tensors = Any  # a tensor, or one a top; what meets a protobuf field is Any to mypy
 LAYERS: Dict[str, Type["Layer"]] = {}
 _L = TypeVar("_L", bound=Type["Layer"])
 
@@ -134,10 +134,9 @@ class Layer:
         xs, ps, ys = self._graph
         wanted = [leaf for leaf in xs + ps if leaf.requires_grad]
         ends = [(y, top.grad) for y, top in zip(ys, tops) if y.requires_grad]
+        found: Sequence[Optional[Tensor]] = [None] * len(wanted)
         if wanted and ends:
             found = torch.autograd.grad([y for y, _ in ends], wanted, [g for _, g in ends], retain, allow_unused=True)
-        else:
-            found = (None,) * len(wanted)
         grads = iter(found)
         for blob, leaf in zip(bottoms, xs):
             if leaf.requires_grad:

@@ -142,5 +142,5 @@ class Reduction(Layer):
 
     def compute(self, *tensors: Tensor) -> Tensors:
         p, x = self.param.reduction_param, tensors[0].flatten(self.at)
-        x = {p.SUM: lambda: x, p.ASUM: x.abs, p.SUMSQ: x.square, p.MEAN: lambda: x}[p.operation]()
+        x = x.abs() if p.operation == p.ASUM else x * x if p.operation == p.SUMSQ else x
         return (x.mean(-1) if p.operation == p.MEAN else x.sum(-1)) * p.coeff

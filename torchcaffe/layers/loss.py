@@ -1,6 +1,6 @@
 """Losses and Accuracy."""
 import math
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ def _ignored(p: Any) -> Optional[int]:
 
 class _Loss(Layer):
     bottoms, auto_top, is_loss = (2, 2), True, True
-    no_gradient = (1,)
+    no_gradient: Tuple[int, ...] = (1,)
     default_normalization = "VALID"
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
@@ -38,14 +38,14 @@ class _Loss(Layer):
         return max(1, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode])
 
 
-def _labels(layer: Layer, labels: Tensor, classes: int, ignored: Optional[int]) -> "tuple[Tensor, Tensor]":
+def _labels(layer: Layer, labels: Tensor, classes: int, ignored: Optional[int]) -> Tuple[Tensor, Tensor]:
     """Return integer labels (ignored ones as 0) and which of them count; Caffe reads outside its memory instead."""
     index = labels.to(torch.int64)
     valid = torch.ones_like(index, dtype=torch.bool) if ignored is None else index != ignored
     index = torch.where(valid, index, torch.zeros_like(index))
     if index.device.type == "cpu" and index.numel():
         low, high = int(index.min()), int(index.max())
-        layer.check(0 <= low and high < classes, f"label {low if low < 0 else high} is outside 0..{classes - 1}")
+        layer.check(low >= 0 and high < classes, f"label {low if low < 0 else high} is outside 0..{classes - 1}")
     return index, valid
 
 

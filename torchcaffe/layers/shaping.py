@@ -62,7 +62,7 @@ class Slice(Layer):
         return [(*shape[:self.at], n, *shape[self.at + 1:]) for n in self.lengths]
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        return [part.contiguous() for part in tensors[0].split(self.lengths, self.at)]
+        return [part.contiguous() for part in torch.split(tensors[0], self.lengths, self.at)]
 
 
 @register

@@ -64,10 +64,11 @@ def build(schema: str) -> Dict[str, Any]:
     The names are those that protoc's own ``caffe_pb2`` module has.
     """
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(describe(schema)) if not hasattr(pool, "AddSerializedFile") else pool.AddSerializedFile(
-        describe(schema).SerializeToString())
+    pool.AddSerializedFile(describe(schema).SerializeToString())
     descriptor = pool.FindFileByName("torchcaffe/caffe.proto")
-    make = getattr(message_factory, "GetMessageClass", None) or message_factory.MessageFactory(pool).GetPrototype
+    make = getattr(message_factory, "GetMessageClass", None)
+    if make is None:  # protobuf before 4.22
+        make = message_factory.MessageFactory(pool).GetPrototype  # type: ignore[attr-defined]
     names: Dict[str, Any] = {"DESCRIPTOR": descriptor}
     for name, message in descriptor.message_types_by_name.items():
         names[name] = make(message)

@@ -1,0 +1,111 @@
+# The paper's pipeline, one arrow a rule: pictures -> clean -> LMDB -> stage 1 -> crops -> LMDB -> stage 2 -> table, report.
+# Every recipe can be typed by hand. `make help` lists targets and variables.
+
+ISIC    ?= data/isic2017# the pictures and their label files
+RUN     ?= build#          everything that is made
+NET     ?= vgg_gap#        vgg_gap (pretrained: INIT=), vgg_gap_narrow (a CPU, from scratch)
+ENGINE  ?= auto#           caffe, torch, or auto: Caffe where Python imports it, else torchcaffe
+GPU     ?=#                number of the GPU; none: the CPU
+INIT    ?=#                .caffemodel that stage 1 starts from
+BATCH   ?=#                pictures computed at a time, when memory is short; results stay the same
+RESUME  ?= yes#            no: train anew instead of going on from the newest snapshot
+AUGMENT ?= paper#          paper: 30 records a picture; none: one
+JOBS    ?= $(shell nproc)# processes that prepare pictures
+
+SOLVERS ?= $(patsubst vgg_gap%,%,$(NET:vgg_gap_%=%_))# prefix of the solver files
+DEPLOY  := prototxt/$(NET)_deploy.prototxt
+CAFFE   := .caffe# where `make caffe` puts real Caffe
+
+# PYTHON= names a Python that has all packages (the Docker images do); otherwise .venv is made when first needed.
+ifdef PYTHON
+PY := $(PYTHON)
+else
+PY := .venv/bin/python
+SETUP := .venv/complete
+endif
+# Caffe's own Python runs what needs a network where `make caffe` installed it and the other one has none.
+NETPY = $(if $(and $(filter caffe,$(ENGINE)),$(wildcard $(CAFFE)/complete)),$(CAFFE)/bin/python3,$(PY))
+USE = --engine $(ENGINE) $(if $(GPU),--gpu $(GPU))
+TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATCH)) $(if $(filter no,$(RESUME)),--fresh)
+
+.DELETE_ON_ERROR:
+.PHONY: help setup stage1 crops stage2 report all demo caffe test check bench clean
+.SECONDARY:
+
+help:
+	@echo "make demo                   everything on made-up pictures, in minutes"
+	@echo "make all ISIC=DIR INIT=W    the paper's run: stage1, crops, stage2, report"
+	@echo "make stage1|crops|stage2|report    up to that step; what exists is not made again"
+	@echo "make setup|caffe            .venv with all packages; real CPU Caffe in $(CAFFE)"
+	@echo "make test|check|bench       tests; style and types; measurements"
+	@echo "variables:"; sed -n 's/^\([A-Z]*\) *?= *\([^#]*\)# *\(.*\)/  \1=\2  \3/p' Makefile
+
+setup: $(SETUP)
+.venv/complete: pyproject.toml constraints.txt
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "error: python3 cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
+	test -x .venv/bin/python || python3 -m venv .venv
+	.venv/bin/python -m pip install --progress-bar on --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	@touch $@
+
+# ------------------------------------------------------------ the pipeline
+stage1: $(RUN)/stage1/final.caffemodel
+crops:  $(RUN)/crops/train/groundtruth.csv $(RUN)/crops/val/groundtruth.csv
+stage2: $(RUN)/stage2/final.caffemodel
+report: $(RUN)/results/report.html
+	@cat $(RUN)/results/table1.md; echo "report: $<"
+all: report
+
+$(RUN)/clean/%/groundtruth.csv: | $(SETUP)
+	$(PY) -m data_tools clean --isic $(ISIC) --split $* --out $(@D) --jobs $(JOBS)
+
+$(RUN)/lmdb/stage1_%/manifest.json: $(RUN)/clean/%/groundtruth.csv
+	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) --augment $(if $(filter train,$*),$(AUGMENT),none) --jobs $(JOBS)
+$(RUN)/lmdb/stage2_%/manifest.json: $(RUN)/crops/%/groundtruth.csv
+	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) --augment $(if $(filter train,$*),$(AUGMENT),none) --jobs $(JOBS)
+
+$(RUN)/stage1/final.caffemodel: $(RUN)/lmdb/stage1_train/manifest.json $(RUN)/lmdb/stage1_val/manifest.json $(INIT)
+	$(TRAIN) --solver solvers/$(SOLVERS)stage1.prototxt --stage stage1 $(if $(INIT),--weights $(INIT))
+$(RUN)/stage2/final.caffemodel: $(RUN)/lmdb/stage2_train/manifest.json $(RUN)/lmdb/stage2_val/manifest.json
+	$(TRAIN) --solver solvers/$(SOLVERS)stage2.prototxt --stage stage2 --weights $(RUN)/stage1
+
+$(RUN)/crops/%/groundtruth.csv: $(RUN)/stage1/final.caffemodel $(RUN)/clean/%/groundtruth.csv
+	$(NETPY) -m pycam crops --net $(DEPLOY) --weights $< --images $(RUN)/clean/$* --out $(@D) $(USE)
+
+$(RUN)/results/stage1_%.csv: $(RUN)/stage1/final.caffemodel $(RUN)/clean/%/groundtruth.csv
+	$(NETPY) -m pycam predict --net $(DEPLOY) --weights $< --images $(RUN)/clean/$* --out $@ $(USE)
+$(RUN)/results/stage2_%.csv: $(RUN)/stage2/final.caffemodel $(RUN)/crops/%/groundtruth.csv
+	$(NETPY) -m pycam predict --net $(DEPLOY) --weights $< --images $(RUN)/crops/$* --out $@ $(USE)
+
+$(RUN)/results/table1.csv: $(RUN)/results/stage1_val.csv $(RUN)/results/stage2_val.csv
+	$(PY) -m pycam table1 --truth $(RUN)/clean/val/groundtruth.csv --stage1 $< --stage2 $(word 2,$^) --out $(@D)
+$(RUN)/results/report.html: $(RUN)/results/table1.csv
+	$(NETPY) -m pycam report --run $(RUN) --net $(DEPLOY) --out $@ $(USE)
+
+# ------------------------------------------------------------ the same on made-up pictures
+DEMO := build/demo
+demo: $(DEMO)/isic/val/groundtruth.csv
+	$(MAKE) --no-print-directory report RUN=$(DEMO) ISIC=$(DEMO)/isic NET=vgg_gap_narrow SOLVERS=demo_ AUGMENT=none
+$(DEMO)/isic/val/groundtruth.csv: | $(SETUP)
+	$(PY) -m data_tools synthetic --out $(DEMO)/isic --train 600 --val 150 --seed 1
+
+# ------------------------------------------------------------ real Caffe, tests, checks
+caffe: $(CAFFE)/complete
+$(CAFFE)/complete: tools/install_caffe.sh | $(SETUP)
+	PYTHON=$(PY) sh tools/install_caffe.sh $(CAFFE)
+	@touch $@
+
+# A machine without apt, or without its network, runs the tests that need no Caffe and says so.
+test: $(SETUP)
+	@$(MAKE) --no-print-directory caffe || echo "note: no real Caffe here; its tests are skipped" >&2
+	$(PY) -m pytest
+
+check: $(SETUP)
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) prototxt/generate.py --check
+
+bench: $(SETUP)
+	@ls benchmarks/*.py
+
+clean:
+	rm -rf $(RUN)

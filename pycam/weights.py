@@ -1,0 +1,72 @@
+"""Which layers of a network a weights file fills: Caffe copies by name and says nothing about the rest."""
+import argparse
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from . import engine
+from .errors import CamError
+
+Shapes = Dict[str, List[Tuple[int, ...]]]
+COPIED, FRESH, MISMATCHED = "copied", "fresh", "mismatched"
+
+
+class Row(NamedTuple):
+    """What happens to one layer: its name, `copied`, `fresh` or `mismatched`, its shapes in the net and in the file."""
+
+    layer: str
+    state: str
+    wanted: List[Tuple[int, ...]]
+    found: List[Tuple[int, ...]]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command ``weights``."""
+    parser = subparsers.add_parser(
+        "weights", help="show which layers a weights file fills",
+        description="Print a table of the layers with parameters: copied from the file, fresh (random), or mismatched.",
+        epilog="example: python -m pycam weights --net prototxt/vgg_gap_deploy.prototxt --weights vgg16CAM.caffemodel")
+    parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="deploy prototxt")
+    parser.add_argument("--weights", type=Path, required=True, metavar="W", help=".caffemodel")
+    engine.add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command ``weights``."""
+    engine.check_prototxt(args.net)
+    weights = engine.weights_file(args.weights)
+    caffe = engine.load(args.engine, args.gpu)
+    print(table(compare(parameter_shapes(caffe.Net(str(args.net), caffe.TEST)), engine.weight_shapes(weights))))
+
+
+def parameter_shapes(net: Any) -> Shapes:
+    """Return the shapes of a network's parameters by layer."""
+    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
+
+
+def compare(wanted: Shapes, found: Shapes) -> List[Row]:
+    """Return a row for every layer of `wanted`; leading axes of length 1 do not count, since old files have four."""
+    rows = []
+    for layer, shapes in wanted.items():
+        there = found.get(layer, [])
+        same = [engine.significant(s) for s in there] == [engine.significant(s) for s in shapes]
+        rows.append(Row(layer, FRESH if not there else COPIED if same else MISMATCHED, shapes, there))
+    return rows
+
+
+def table(rows: List[Row]) -> str:
+    """Return the rows as text, one line a layer."""
+    def shapes(values: List[Tuple[int, ...]]) -> str:
+        return " ".join("x".join(map(str, shape)) for shape in values) or "-"
+    width = max(len(row.layer) for row in rows)
+    return "\n".join(f"{row.layer:{width}}  {row.state:10}  net {shapes(row.wanted)}  file {shapes(row.found)}" for row in rows)
+
+
+def check_start(rows: List[Row], weights: Path) -> None:
+    """Raise a CamError unless weights fit: no mismatched layer, and at least one copied."""
+    wrong = [row.layer for row in rows if row.state == MISMATCHED]
+    if wrong:
+        raise CamError(f"{weights}: other shapes than the network has in {', '.join(wrong[:10])}; Caffe would abort: "
+                       f"rename these layers in the prototxt to train them from scratch")
+    if not any(row.state == COPIED for row in rows):
+        raise CamError(f"{weights}: fills no layer of the network; expected layer names such as {rows[0].layer}")
