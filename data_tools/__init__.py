@@ -1,0 +1,1 @@
+"""From dermoscopy pictures to the LMDBs that Caffe trains on; see ``python -m data_tools --help``."""

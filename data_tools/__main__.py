@@ -1,0 +1,191 @@
+"""Command line: ``python -m data_tools clean | lmdb | verify | synthetic``."""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, List, Optional, Sequence
+
+import numpy as np
+
+from data_tools import augment, build, clean, manifest, synthetic
+from data_tools.errors import DataError
+from data_tools.files import JPEG_QUALITY
+from data_tools.isic import SPLITS, Sample, find_pictures, find_split, load_samples
+from data_tools.lmdb_io import ENCODINGS
+from data_tools.parallel import default_jobs
+
+USAGE, INTERRUPTED = 2, 130  # exit codes
+AUGMENTS = {"paper": (augment.ROTATIONS, True, "five"), "none": ((0,), False, "centre")}  # D01, D02
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run one command; return the process's exit code."""
+    options = make_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (DataError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written was left; run the same command to go on", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the commands."""
+    parser = argparse.ArgumentParser("python -m data_tools", description="From dermoscopy pictures to Caffe's LMDBs.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_clean(commands)
+    _add_lmdb(commands)
+    _add_verify(commands)
+    _add_synthetic(commands)
+    return parser
+
+
+def _add(commands: Commands, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text, epilog=f"example: python -m data_tools {example}",
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return command
+
+
+def _add_clean(commands: Commands) -> None:
+    command = _add(commands, "clean", "Write hair-free copies of a split's pictures, and their groundtruth.csv.",
+                   "clean --isic data/isic2017 --split train --out build/clean/train")
+    command.add_argument("--isic", type=Path, metavar="ROOT", help="the data set's folder")
+    command.add_argument("--split", choices=SPLITS, help="which part of it")
+    _add_source(command, required=False)
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    command.add_argument("--hair", choices=clean.HAIR, default="along", help="method of hair removal (D18)")
+    command.add_argument("--masks", type=Path, metavar="DIR", help="also write the hair masks there")
+    command.add_argument("--format", choices=("jpg", "png"), default="jpg", help="of the pictures that were changed")
+    _add_jobs(command)
+    command.set_defaults(run=_clean, parser=command)
+
+
+def _add_lmdb(commands: Commands) -> None:
+    command = _add(commands, "lmdb", "Write an LMDB for Caffe's Data layer: resized, augmented, shuffled.",
+                   "lmdb --images build/clean/train --out build/lmdb/stage1_train")
+    _add_source(command, required=True)
+    command.add_argument("--out", type=Path, required=True, metavar="DB", help="folder to make")
+    command.add_argument("--augment", choices=sorted(AUGMENTS), default="paper",
+                         help="paper: 30 records a picture; none: the centre patch, for validation")
+    command.add_argument("--rotations", type=_numbers, metavar="0,90,180", help="instead of --augment's (D01)")
+    command.add_argument("--no-flip", action="store_true", help="no horizontal flip")
+    command.add_argument("--patches", choices=sorted(augment.PATCHES), help="instead of --augment's (D02)")
+    command.add_argument("--size", type=_positive, default=augment.SIZE, help="side of the resized picture (D03)")
+    command.add_argument("--patch-size", type=_positive, default=augment.PATCH_SIZE, help="side of a patch (D03)")
+    command.add_argument("--encoding", choices=ENCODINGS, default="jpg", help="of the records")
+    command.add_argument("--quality", type=_percent, default=JPEG_QUALITY, help="of JPEG records")
+    command.add_argument("--seed", type=_seed, default=1, help="of the order")
+    command.add_argument("--balance", choices=build.BALANCES, default="none", help="for rare classes (D15)")
+    _add_jobs(command)
+    command.set_defaults(run=_lmdb, parser=command)
+
+
+def _add_verify(commands: Commands) -> None:
+    command = _add(commands, "verify", "Hold an LMDB against its manifest, record by record.",
+                   "verify build/lmdb/stage1_train")
+    command.add_argument("database", type=Path, metavar="DB", help="folder of the LMDB")
+    command.set_defaults(run=_verify, parser=command)
+
+
+def _add_synthetic(commands: Commands) -> None:
+    command = _add(commands, "synthetic", "Make up a data set in the challenge's form.",
+                   "synthetic --out data/synthetic")
+    command.add_argument("--out", type=Path, required=True, metavar="ROOT", help="folder to make")
+    for split, count in (("train", 240), ("val", 90), ("test", 0)):
+        command.add_argument(f"--{split}", type=_seed, default=count, metavar="N", help=f"pictures of split {split}")
+    command.add_argument("--seed", type=_seed, default=1, help="of the pictures")
+    command.add_argument("--height", type=_positive, default=synthetic.HEIGHT, help="of the pictures")
+    command.add_argument("--width", type=_positive, default=synthetic.WIDTH, help="of the pictures")
+    command.set_defaults(run=_synthetic, parser=command)
+
+
+def _add_source(command: argparse.ArgumentParser, required: bool) -> None:
+    command.add_argument("--images", type=Path, required=required, metavar="DIR", help="a folder of pictures")
+    command.add_argument("--truth", type=Path, metavar="CSV", help="their labels; DIR/groundtruth.csv if not given")
+
+
+def _add_jobs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--jobs", type=_positive, default=default_jobs(), metavar="N",
+                         help="processes; the result is the same for every number")
+
+
+def _positive(text: str) -> int:
+    return _bounded(text, 1, 1 << 20)
+
+
+def _percent(text: str) -> int:
+    return _bounded(text, 1, 100)
+
+
+def _seed(text: str) -> int:
+    return _bounded(text, 0, 2 ** 32 - 1)
+
+
+def _bounded(text: str, low: int, high: int) -> int:
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {low} to {high}")
+    return int(text)
+
+
+def _numbers(text: str) -> List[int]:
+    return [_bounded(part, 0, 359) for part in text.split(",")]
+
+
+def _clean(options: argparse.Namespace) -> None:
+    if (options.isic is None) == (options.images is None) or (options.isic is None) != (options.split is None):
+        options.parser.error("expected either --isic and --split, or --images")
+    if options.isic is not None and options.truth is not None:
+        options.parser.error("--truth goes with --images; --isic finds its own labels")
+    images, truth = find_split(options.isic, options.split) if options.isic else (options.images, options.truth)
+    samples = _load(images, truth)
+    shares = clean.clean(samples, options.out, hair=options.hair, masks=options.masks, suffix=f".{options.format}",
+                         jobs=options.jobs)
+    hairy = int(np.count_nonzero(shares))
+    print(f"{options.out}: {len(samples)} pictures, {len(samples) - len(shares)} kept from an earlier run, "
+          f"{len(shares)} made now, hair in {hairy} of these, {100 * np.mean(shares or [0]):.2f} % of their pixels")
+
+
+def _lmdb(options: argparse.Namespace) -> None:
+    rotations, flip, patches = AUGMENTS[options.augment]
+    chosen = augment.variants(options.rotations or rotations, flip and not options.no_flip, options.patches or patches)
+    made = build.build(_load(options.images, options.truth), options.out, chosen, size=options.size,
+                       patch_size=options.patch_size, encoding=options.encoding, quality=options.quality,
+                       seed=options.seed, balance=options.balance, jobs=options.jobs)
+    print(_summary(options.out, made))
+
+
+def _load(images: Path, truth: Optional[Path]) -> List[Sample]:
+    samples = load_samples(images, truth)
+    unlisted = len(find_pictures(images)) - len(samples)
+    if unlisted:
+        print(f"note: {unlisted} pictures of {images} are not in the label file and are left out", file=sys.stderr)
+    return samples
+
+
+def _verify(options: argparse.Namespace) -> None:
+    print(f"{_summary(options.database, manifest.verify(options.database))}: verified")
+
+
+def _summary(folder: Path, made: manifest.Manifest) -> str:
+    classes = ", ".join(f"{name} {count}" for name, count in made.per_class.items())
+    return f"{folder}: {made.records} records of {made.pictures} pictures, {made.data_bytes / 1e6:.1f} MB, {classes}"
+
+
+def _synthetic(options: argparse.Namespace) -> None:
+    counts = {split: getattr(options, split) for split in SPLITS}
+    synthetic.make_root(options.out, counts, seed=options.seed, height=options.height, width=options.width)
+    print(f"{options.out}: {', '.join(f'{split} {count}' for split, count in counts.items())} pictures")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

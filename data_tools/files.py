@@ -1,0 +1,196 @@
+"""Read pictures strictly and write files so that nothing half-written is ever believed."""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from data_tools.errors import DataError
+
+JPEG_QUALITY = 95
+LISTED = 10  # ids named in a message
+_JPEG_START, _PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+_JPEG_END = 0xD9
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # what can end a JPEG's entropy-coded data
+
+
+def listing(names: Sequence[str]) -> str:
+    """Join names for a message: the first ten, then how many more."""
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a JPEG or PNG file; the one way in which a picture enters this project.
+
+    The orientation tag of a camera is ignored, so that masks and boxes keep fitting; grey, transparent and 16-bit
+    pictures become 8-bit colour.
+
+    Returns
+    -------
+    ndarray
+        H x W x 3 uint8, BGR.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, cut off, or no picture. OpenCV alone would fill what is cut off with grey.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    problem = _incomplete(content)
+    if problem:
+        raise DataError(f"{path}: {problem}; expected a complete JPEG or PNG file, copy it again from its source")
+    return decode_image(content, str(path))
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of a picture to H x W x 3 uint8 BGR; `name` tells the error message where they are from."""
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise DataError(f"{name}: OpenCV cannot decode it ({str(error).strip().splitlines()[0]})") from error
+    if image is None:
+        raise DataError(f"{name}: OpenCV cannot decode it; expected a sound JPEG or PNG file")
+    return np.asarray(image)
+
+
+def encode_image(image: np.ndarray, suffix: str, quality: int = JPEG_QUALITY) -> bytes:
+    """Encode H x W x 3 uint8 BGR (or H x W grey) as ``.jpg`` with the given quality, or as ``.png``."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
+    done, content = cv2.imencode(suffix, image, options)
+    if not done:
+        raise DataError(f"OpenCV cannot encode a picture of shape {image.shape} as {suffix}")
+    return bytes(content.tobytes())
+
+
+def write_image(path: Path, image: np.ndarray, quality: int = JPEG_QUALITY) -> None:
+    """Write a picture, H x W x 3 uint8 BGR or H x W grey, in the format of the path's suffix (.jpg or .png)."""
+    write_atomic(path, encode_image(image, Path(path).suffix, quality))
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside its target, flush it to the disk, and rename it."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def partial_folder(target: Path, marker: str) -> Iterator[Path]:
+    """Give a folder beside `target` that takes its name when the block ends well, and is deleted otherwise.
+
+    Parameters
+    ----------
+    target : Path
+        The folder to make. One that is there already is replaced at the end, if it is empty or holds `marker`.
+    marker : str
+        Name of a file by which a finished folder of this kind is known.
+
+    Raises
+    ------
+    DataError
+        When `target` holds something else, or another process is making it.
+    """
+    target = Path(target).absolute()
+    _check_replaceable(target, marker)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    with _locked(partial):
+        try:
+            yield partial
+            _sync(partial)
+            _replace(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_replaceable(target: Path, marker: str) -> None:
+    if target.exists() and not target.is_dir():
+        raise DataError(f"{target}: is a file; expected a folder's name, choose another")
+    if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
+        raise DataError(f"{target}: holds files but no {marker}, so it was not made here; delete it or choose another")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make an empty folder that no other process of this kind can take; what a killed one left in it is deleted."""
+    folder.mkdir(exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{folder}: another process is writing there; wait for it or stop it") from error
+        for left in list(folder.iterdir()):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _replace(partial: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(partial, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _incomplete(content: bytes) -> str:
+    """Say what is missing from a picture file's bytes; an empty text when nothing is."""
+    if content.startswith(_JPEG_START):
+        return "" if _jpeg_is_complete(content) else f"cut off after {len(content)} bytes"
+    if content.startswith(_PNG_START):
+        return "" if _png_is_complete(content) else f"cut off after {len(content)} bytes"
+    return f"starts with {content[:12]!r}" if content else "is empty"
+
+
+def _jpeg_is_complete(content: bytes) -> bool:
+    """Walk from marker to marker to the end-of-image marker; a thumbnail's own end lies inside a segment."""
+    position = len(_JPEG_START)
+    while True:
+        found = _MARKER.search(content, position)
+        if not found:
+            return False
+        marker, position = content[found.end() - 1], found.end()
+        if marker == _JPEG_END:
+            return True
+        position += int.from_bytes(content[position:position + 2], "big")
+
+
+def _png_is_complete(content: bytes) -> bool:
+    position = len(_PNG_START)
+    while position + 12 <= len(content):
+        length, kind = int.from_bytes(content[position:position + 4], "big"), content[position + 4:position + 8]
+        position += 12 + length
+        if kind == b"IEND":
+            return position <= len(content)
+    return False

@@ -1,0 +1,177 @@
+"""The ISIC-2017 classes, label files and folders, and the same form for our own picture folders.
+
+A *source folder* holds pictures ``<image_id>.(jpg|jpeg|png)`` and ``groundtruth.csv`` in the challenge's form.
+"""
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+from data_tools.errors import DataError
+from data_tools.files import listing, write_atomic
+
+CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")  # a label is an index into this
+SPLITS = ("train", "val", "test")
+GROUNDTRUTH = "groundtruth.csv"
+OFFICIAL_NAMES = {"train": "Training", "val": "Validation", "test": "Test_v2"}
+SUFFIXES = (".jpg", ".jpeg", ".png")
+NO_PICTURES = ("_superpixels", "_segmentation", "_hair")  # ends of the names of masks
+HEADER = ("image_id", *CLASSES[:2])
+_IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
+
+
+class Sample(NamedTuple):
+    """One picture of a split: its id, its label (index into `CLASSES`), its file."""
+
+    image_id: str
+    label: int
+    path: Path
+
+
+def find_split(root: Path, split: str) -> Tuple[Path, Path]:
+    """Find a split's picture folder and label file below the folder of a data set.
+
+    Known layouts: the official one (``ISIC-2017_Training_Data`` with its CSV beside it), ``images256/train``, and
+    ``train``; the CSV under its official name beside the folder or in ``groundtruth``, or as ``groundtruth.csv`` in
+    the folder itself.
+
+    Returns
+    -------
+    tuple of Path
+        The folder with the pictures, the CSV file.
+    """
+    root, name = Path(root), OFFICIAL_NAMES[split]
+    official = f"ISIC-2017_{name}_Part3_GroundTruth.csv"
+    folders = [root / f"ISIC-2017_{name}_Data", root / "images256" / split, root / split]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is None:
+        raise DataError(f"{root}: no pictures of split {split}; looked for the folders {_relative(folders, root)}")
+    tables = [folder / GROUNDTRUTH, root / official, root / "groundtruth" / official]
+    table = next((table for table in tables if table.is_file()), None)
+    if table is None:
+        raise DataError(f"{root}: no labels of split {split}; looked for {_relative(tables, root)}")
+    return folder, table
+
+
+def _relative(paths: Iterable[Path], root: Path) -> str:
+    return ", ".join(str(path.relative_to(root)) for path in paths)
+
+
+def load_samples(image_dir: Path, groundtruth: Optional[Path] = None) -> List[Sample]:
+    """List the pictures that a label file names, in its order.
+
+    Parameters
+    ----------
+    image_dir : Path
+        Folder of the pictures; ones that the label file does not name are left out.
+    groundtruth : Path, optional
+        The label file; ``groundtruth.csv`` of the folder by default.
+    """
+    table = Path(groundtruth) if groundtruth else Path(image_dir) / GROUNDTRUTH
+    labels, pictures = read_groundtruth(table), find_pictures(image_dir)
+    missing = [image_id for image_id in labels if image_id not in pictures]
+    if len(missing) == len(labels):
+        raise DataError(f"{table}: none of its {len(labels)} ids is a picture in {image_dir}; is it of another split?")
+    if missing:
+        raise DataError(f"{image_dir}: {len(missing)} of {len(labels)} pictures of {table} are missing: "
+                        f"{listing(missing)}")
+    return [Sample(image_id, label, pictures[image_id]) for image_id, label in labels.items()]
+
+
+def find_pictures(image_dir: Path) -> Dict[str, Path]:
+    """Map image ids to picture files of a folder, leaving out masks and superpixels."""
+    if not Path(image_dir).is_dir():
+        raise DataError(f"{image_dir}: no such folder; expected one with pictures <image_id>.jpg or .png")
+    pictures: Dict[str, Path] = {}
+    for path in sorted(Path(image_dir).iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.stem.endswith(NO_PICTURES) or path.name.startswith("."):
+            continue
+        if path.stem in pictures:
+            raise DataError(f"{image_dir}: both {pictures[path.stem].name} and {path.name} are there; keep one of them")
+        pictures[path.stem] = path
+    return pictures
+
+
+def read_groundtruth(path: Path) -> Dict[str, int]:
+    """Read a label file in the challenge's form, ``image_id,melanoma,seborrheic_keratosis``.
+
+    Values are 0 or 1, also as 0.0 and 1.0; both 0 means nevus, so a third column is not needed and not read.
+
+    Returns
+    -------
+    dict
+        Label (index into `CLASSES`) by image id, in the order of the file.
+    """
+    header, *rows = _read_table(Path(path))
+    absent = [name for name in HEADER if name not in header]
+    if absent:
+        raise DataError(f"{path}: no column {', '.join(absent)}; found {','.join(header)}, expected {','.join(HEADER)}")
+    columns = [header.index(name) for name in HEADER]
+    labels: Dict[str, int] = {}
+    repeated: List[str] = []
+    for number, row in enumerate(rows, start=2):
+        if len(row) <= max(columns):
+            raise DataError(f"{path}: row {number} has {len(row)} fields, expected {len(header)}")
+        image_id, *values = (row[column].strip() for column in columns)
+        check_id(image_id, f"{path}: row {number}")
+        if image_id in labels:
+            repeated.append(image_id)
+        labels[image_id] = _label(values, f"{path}: row {number} ({image_id})")
+    if repeated:
+        raise DataError(f"{path}: {len(repeated)} ids stand there twice: {listing(repeated)}")
+    if not labels:
+        raise DataError(f"{path}: has a header but no rows; expected one row a picture")
+    return labels
+
+
+def _read_table(path: Path) -> List[List[str]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if any(field.strip() for field in row)]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a CSV file with labels") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is no CSV file in UTF-8 ({error})") from error
+    if not rows:
+        raise DataError(f"{path}: is empty; expected the header {','.join(HEADER)}")
+    return [[name.strip() for name in rows[0]], *rows[1:]]
+
+
+def check_id(image_id: str, where: str) -> None:
+    """Refuse an image id that could not safely be a file name."""
+    if not _IMAGE_ID.fullmatch(image_id) or ".." in image_id:
+        raise DataError(f"{where}: image id {image_id[:60]!r}; expected letters, digits, '_', '-', '.' (100 at most)")
+
+
+def _label(values: List[str], where: str) -> int:
+    if any(value not in _VALUES for value in values):
+        raise DataError(f"{where}: values {','.join(values)}, expected 0 or 1")
+    melanoma, keratosis = (_VALUES[value] for value in values)
+    if melanoma and keratosis:
+        raise DataError(f"{where}: both {HEADER[1]} and {HEADER[2]} are 1, expected one class a picture")
+    return 0 if melanoma else 1 if keratosis else 2
+
+
+def write_groundtruth(path: Path, labels: Dict[str, int]) -> None:
+    """Write a label file in the challenge's form; `labels` are indices into `CLASSES` by image id."""
+    lines = [",".join(HEADER)]
+    lines += [f"{image_id},{float(label == 0)},{float(label == 1)}" for image_id, label in labels.items()]
+    write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def count_classes(labels: Iterable[int]) -> Dict[str, int]:
+    """Count labels by class name, in the order of `CLASSES`."""
+    counts = dict.fromkeys(CLASSES, 0)
+    for label in labels:
+        counts[CLASSES[label]] += 1
+    return counts
+
+
+def refuse_unreadable(problems: Dict[str, str], total: int) -> None:
+    """Raise one error for all pictures that could not be read; `problems` holds the reasons by image id."""
+    if problems:
+        reason = next(iter(problems.values()))
+        raise DataError(f"{len(problems)} of {total} pictures cannot be read: {listing(list(problems))}; {reason}")

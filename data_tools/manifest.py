@@ -1,0 +1,116 @@
+"""``manifest.json`` beside an LMDB's data: what is in it, how it was made, and how to see that it is still whole."""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterable, List
+
+from tqdm import tqdm
+
+from data_tools.errors import DataError
+from data_tools.files import write_atomic
+from data_tools.isic import CLASSES, count_classes
+from data_tools.lmdb_io import DATA_FILE, decode_datum, read_records
+
+NAME = "manifest.json"
+VERSION = 1
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an LMDB holds.
+
+    `shape` is (height, width) of the records, `channel_order` that of the stored bytes. `source_ids_sha256` is of the
+    sorted image ids, `order_sha256` of the records' keys and labels in their order, `data_sha256` of ``data.mdb``.
+    """
+
+    version: int
+    records: int
+    per_class: Dict[str, int]
+    pictures: int
+    pictures_per_class: Dict[str, int]
+    shape: List[int]
+    channel_order: str
+    seed: int
+    parameters: Dict[str, Any]
+    decisions: List[str]
+    source_ids_sha256: str
+    order_sha256: str
+    data_bytes: int
+    data_sha256: str
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of an LMDB's folder."""
+    write_atomic(Path(folder) / NAME, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
+
+
+def read(folder: Path) -> Manifest:
+    """Read an LMDB's manifest, and see that the data file is there and has the size that was written.
+
+    This is quick; `verify` looks at every record.
+    """
+    path = Path(folder) / NAME
+    try:
+        values = json.loads(path.read_bytes())
+        manifest = Manifest(**values)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected an LMDB made by data_tools") from error
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: is damaged ({error}); make the LMDB again") from error
+    if manifest.version != VERSION:
+        raise DataError(f"{path}: version {manifest.version}, expected {VERSION}; make the LMDB again")
+    data = Path(folder) / DATA_FILE
+    size = data.stat().st_size if data.is_file() else 0
+    if size != manifest.data_bytes:
+        raise DataError(f"{data}: {size} bytes, expected {manifest.data_bytes}; cut off or replaced, make it again")
+    return manifest
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_lines(lines: Iterable[str]) -> str:
+    """Return the hexadecimal SHA-256 of lines, each ended by a newline."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
+
+
+def order_line(key: bytes, label: int) -> str:
+    """Return the line that stands for a record in `order_sha256`."""
+    return f"{key.decode()} {label}"
+
+
+def verify(folder: Path) -> Manifest:
+    """Hold an LMDB against its manifest: bytes, count, order, and that every record decodes to the right shape.
+
+    The file's hash comes first, because LMDB can crash on a damaged file.
+    """
+    manifest = read(folder)
+    if sha256_file(Path(folder) / DATA_FILE) != manifest.data_sha256:
+        raise DataError(f"{folder}: {DATA_FILE} is not the file that the manifest describes; make the LMDB again")
+    lines: List[str] = []
+    labels: List[int] = []
+    for key, value in tqdm(read_records(folder), "verify", manifest.records, unit="record", disable=None):
+        image, label = decode_datum(value, f"{folder}: record {key.decode()}")
+        if label not in range(len(CLASSES)) or list(image.shape[:2]) != manifest.shape:
+            raise DataError(f"{folder}: record {key.decode()} has label {label} and shape {image.shape[:2]}, "
+                            f"expected 0 to {len(CLASSES) - 1} and {tuple(manifest.shape)}")
+        lines.append(order_line(key, label))
+        labels.append(label)
+    found = (len(lines), sha256_lines(lines), count_classes(labels))
+    if found != (manifest.records, manifest.order_sha256, manifest.per_class):
+        raise DataError(f"{folder}: {len(lines)} records {count_classes(labels)}, expected {manifest.records} "
+                        f"{manifest.per_class} in the order that was written; make the LMDB again")
+    return manifest
