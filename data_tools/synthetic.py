@@ -3,7 +3,8 @@
 Each picture is skin under uneven light with a lesion that covers a small part of it, and hair over everything. The
 classes differ in the lesion's *fine* texture: dots (melanoma), lines (seborrheic keratosis), almost nothing (nevus).
 Most of that texture is lost when the whole picture is made small, and is there in a crop of the lesion at full
-resolution. A weak coarse cue (darkness and tint, distributions that overlap) lets the first stage learn something.
+resolution. Patches of blue, green or teal, whose colour belongs to the class only now and then, let the first stage learn something,
+and only by looking at the lesion, since nothing else has these colours.
 """
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from data_tools.isic import CLASSES, GROUNDTRUTH, SPLITS, write_groundtruth
 
 NAME = "synthetic.json"
 HEIGHT, WIDTH = 600, 800                  # of a picture; lengths below are pixels of a picture this wide
-SHARES = (0.3, 0.3, 0.4)                  # of the classes
+SHARES = (1 / 3, 1 / 3, 1 / 3)            # of the classes: equal, so that the background need not speak for one
 SKIN_BGR, SKIN_SPREAD = (150, 172, 214), 9.0
 LIGHT_SLOPE, VIGNETTE = 0.10, 0.30        # share of the light that changes from side to side, that is lost in corners
 NOISE = 0.012                             # of the light, a pixel
@@ -30,8 +31,9 @@ EDGE = 6.0                                # width of the lesion's soft edge
 ABSORBED_BGR = (0.58, 0.52, 0.40)         # the share of light that a lesion takes away
 MOTTLE, MOTTLE_CELLS = 0.12, 6            # contrast and cells of its coarse unevenness, the same for all classes
 DARK_SPREAD, TINT_SPREAD = 0.10, 0.05     # of that share between lesions: all channels, blue against red
-DARK_CUE = (0.9, 0.0, 0.0)                # the weak coarse cue: how far each class's mean is off, in spreads
-TINT_CUE = (0.0, 0.9, 0.0)
+TRUTHFUL = 0.5                            # how often the patches have the class's own colour; else any of the three
+PATCH_BGR = ((0.25, 0.60, 0.80), (0.85, 0.35, 0.80), (0.05, 0.05, 0.60))  # the share of light that they take away
+PATCH_CELLS, PATCH_SHARE = 4, 0.6         # places across the lesion that are patch or not, and how many are
 GRAIN, GRAIN_SIZE = (0.05, 0.25), 4.0      # contrast (drawn for each lesion) and size of grain, as well for all classes
 PERIOD = (3.0, 3.8)                       # of the fine texture
 TEXTURE = (0.25, 0.14, 0.0)              # its contrast: dots, lines, nothing
@@ -83,8 +85,9 @@ def _draw_lesion(image: np.ndarray, random: np.random.Generator, label: int) -> 
     opacity = (depth / np.float32(EDGE * scale) + np.float32(0.5)).clip(0, 1)
     mottle = _uneven(random, MOTTLE, MOTTLE_CELLS, part.shape[:2])
     grain = _uneven(random, random.uniform(*GRAIN), round(2 * reach / (GRAIN_SIZE * scale)), part.shape[:2])
-    pigment = opacity * (1 + mottle + grain + _texture(random, label, dy / scale, dx / scale))
-    image[window] = part * (1 - pigment[:, :, None] * _absorbed(random, label))
+    fine = _texture(random, label, dy / scale, dx / scale)
+    pigment = opacity * (1 + mottle + grain + fine)
+    image[window] = part * (1 - pigment[:, :, None] * _absorbed(random, label, part.shape[:2])).clip(0.05, 1)
     mask = np.zeros((height, width), bool)
     mask[window] = depth > 0
     return mask
@@ -100,11 +103,14 @@ def _outline(random: np.random.Generator, radius: float, dy: np.ndarray, dx: np.
     return np.asarray(radii.astype(np.float32)[place])
 
 
-def _absorbed(random: np.random.Generator, label: int) -> np.ndarray:
-    """Return the share of blue, green and red that this lesion takes away."""
-    dark, tint = random.normal(DARK_CUE[label]), random.normal(TINT_CUE[label])
-    shares = np.array(ABSORBED_BGR) * (1 + DARK_SPREAD * dark) + TINT_SPREAD * tint * np.array([1, 0, -1])
-    return shares.clip(0.1, 0.9).astype(np.float32)
+def _absorbed(random: np.random.Generator, label: int, shape: Tuple[int, int]) -> np.ndarray:
+    """Return the share of blue, green and red that the lesion takes away, H x W x 3: its own tone, and the patches'."""
+    dark, tint = random.normal(), random.normal()
+    tone = np.array(ABSORBED_BGR) * (1 + DARK_SPREAD * dark) + TINT_SPREAD * tint * np.array([1, 0, -1])
+    kind = label if random.random() < TRUTHFUL else int(random.integers(len(CLASSES)))
+    places = (random.random((PATCH_CELLS, PATCH_CELLS)) < PATCH_SHARE).astype(np.float32)
+    patches = cv2.resize(places, shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)[:, :, None]
+    return np.asarray((tone.clip(0.1, 0.9) * (1 - patches) + np.array(PATCH_BGR[kind]) * patches).astype(np.float32))
 
 
 def _uneven(random: np.random.Generator, contrast: float, cells: int, shape: Tuple[int, int]) -> np.ndarray:

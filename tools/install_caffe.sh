@@ -123,6 +123,9 @@ unpack() {
   for library in libblas.so.3 liblapack.so.3 libopenblas.so.0; do # the links that Debian's alternatives system would make
     ln -sf "openblas-pthread/$library" "$root/$LIBRARIES/$library"
   done
+  for library in libgfortran.so.5 libquadmath.so.0; do # where the loader looks for them when cv2 is the first import
+    ln -sf "../$library" "$root/$LIBRARIES/openblas-pthread/$library"
+  done
   # Debian's matplotlib looks for its data in /usr/share and /etc, whatever prefix its Python has.
   sed -i "s|'/usr/share/matplotlib/|sys.prefix + '/share/matplotlib/|
     s|'/etc/matplotlibrc'|sys.prefix + '/share/matplotlib/mpl-data/matplotlibrc'|" \
@@ -143,7 +146,7 @@ relocate_programs() { # give each program its own loader and libraries; a forced
 
 self_test() { # what the project imports from the tree, and the command line
   "$dir/bin/python3" -c 'import caffe, cv2, lmdb, matplotlib.pyplot, numpy, pytest, skimage, sklearn, tqdm
-print("Caffe", caffe.__version__, "with numpy", numpy.__version__)' >&2 \
+print("Caffe", caffe.__version__, "with numpy", numpy.__version__)' >&2 && "$dir/bin/python3" -c "import cv2" \
     || fail "the installed Python cannot import caffe (reason above): report this with the lines above"
   "$dir/bin/caffe" --version >&2 || fail "the installed caffe does not start (reason above): report this with the lines above"
 }
