@@ -2,9 +2,11 @@
 
 The command that it runs is Caffe's own (``caffe train`` or ``python -m torchcaffe train``) and is printed, so it can be typed by
 hand. The solver and the net are copied into the run's folder with ``build/`` replaced by that folder: what lies there is exactly
-what was trained.
+what was trained, and a training that goes on is held against it.
 """
 import argparse
+import contextlib
+import json
 import os
 import re
 import shlex
@@ -13,14 +15,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
 
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
 from data_tools import manifest
-from data_tools.files import write_atomic
-from torchcaffe.netparam import read_net, read_solver
+from data_tools.files import listing, write_atomic
+from torchcaffe.netparam import filter_net, parse_text, read_net, read_solver, upgrade_net
 from torchcaffe.proto import caffe_pb2
 
 from . import engine, weights
@@ -28,9 +30,11 @@ from .errors import CamError
 
 STAGES = ("stage1", "stage2")
 SOLVER, NET, LOG = "solver.prototxt", "train_val.prototxt", "train.log"
+ORIGIN = "origin.json"  # hashes of the weights and the records that the training began with
+ANEW = "start anew with --fresh (RESUME=no of make)"
 _PREFIX = re.compile(r'"build/')
+_FREE = re.compile(r"max_iter|display|average_loss|solver_mode|device_id|debug_info|iter_size|net|test_.*|snapshot.*")
 _ITERATION = re.compile(r"\] Iteration (\d+).*?, loss = (\S+)")
-_REASON = re.compile(r"^(?:error: |F\d{4} \S+ +\d+ \S+\] )(.*)")
 _GRACE = 60  # seconds that an interrupted engine gets to write its snapshot
 
 
@@ -57,22 +61,32 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command ``train``."""
     folder = args.folder / args.stage
-    _make_folder(folder)
-    solver = copy_texts(args.solver, args.folder, folder, args.gpu, args.batch)
-    if args.fresh:
-        _forget(Path(solver.snapshot_prefix), folder)
-    state = newest_state(Path(solver.snapshot_prefix))
-    start = engine.weights_file(args.weights) if args.weights and state is None else None
+    texts = rewrite(args.solver, args.folder, folder, args.gpu, args.batch)
+    solver, net = _parse(texts, args.solver)
+    prefix = Path(solver.snapshot_prefix)
+    for needed in (folder, prefix.parent):
+        _make_folder(needed)
+    state = None if args.fresh else newest_state(prefix)
+    start = engine.weights_file(args.weights) if args.weights else None
     caffe = engine.load(args.engine, args.gpu)
-    check(caffe, folder / NET, args.stage, start, resumed=state is not None)
-    final = Path(f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel")
+    origin = {"records": check_data(net, solver, args.stage), "weights": manifest.sha256_file(start) if start else ""}
+    if state is None:
+        check_start(caffe, net, texts[1], args.stage, start)
+        _forget(prefix, folder)
+    else:
+        check_unchanged(folder, solver, net, origin)
+    if not (folder / ORIGIN).is_file():
+        write_atomic(folder / ORIGIN, json.dumps(origin, indent=2).encode())
+    for name, text in zip((SOLVER, NET), texts):
+        write_atomic(folder / name, text.encode())
+    final = Path(f"{prefix}_iter_{solver.max_iter}.caffemodel")
     if state is None or state[0] < solver.max_iter or not final.is_file():
         flags = ["-snapshot", str(state[1])] if state else ["-weights", str(start)] if start else []
         flags += ["-gpu", str(args.gpu)] if args.gpu is not None else []
         execute([*command(caffe), "train", "-solver", str(folder / SOLVER), *flags], folder / LOG, solver.max_iter,
                 appending=state is not None)
     if not final.is_file():
-        raise CamError(f"{folder / LOG}: training ended without {final.name}; the solver must have snapshot_after_train")
+        raise CamError(f"{folder / LOG}: training ended without {final.name}; {ANEW}")
     write_atomic(folder / engine.FINAL_WEIGHTS, final.read_bytes())
     print(f"{folder / engine.FINAL_WEIGHTS}: {args.stage} after {solver.max_iter} iterations")
 
@@ -80,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
+        probe = folder / f".probe.{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
@@ -88,32 +102,31 @@ def _make_folder(folder: Path) -> None:
 
 
 # ---------------------------------------------------------------- texts
-def copy_texts(source: Path, root: Path, folder: Path, gpu: Optional[int], batch: Optional[int]) -> Any:
-    """Write solver and net into `folder`, their ``build/`` replaced by `root`; return the SolverParameter.
+def rewrite(source: Path, root: Path, folder: Path, gpu: Optional[int], batch: Optional[int]) -> Tuple[str, str]:
+    """Return the texts of a solver and its net, their ``build/`` replaced by `root`, the net's place by that in `folder`.
 
     `gpu` decides solver_mode. With `batch` the training batch is computed in pieces and iter_size restores its size.
     """
-    solver_text = _moved(source, root)
-    net_text = _moved(Path(read_solver(str(source)).net), root)
-    target = folder / NET
-    solver_text = re.sub(r'(?m)^net:.*$', f'net: "{target}"', solver_text)
-    solver_text = re.sub(r"(?m)^solver_mode:.*$", f"solver_mode: {'CPU' if gpu is None else 'GPU'}", solver_text)
+    read = read_solver(str(source))
+    if not read.net:
+        raise CamError(f"{source}: needs the field net, the path of one prototxt for training and testing")
+    read_net(read.net)
+    solver_text, net_text = (_PREFIX.sub(lambda _: f'"{root}/', path.read_text(encoding="utf-8"))
+                             for path in (source, Path(read.net)))
+    fields = {"net": f'"{folder / NET}"', "solver_mode": "CPU" if gpu is None else "GPU"}
     if batch is not None:
         net_text, pieces = split_batch(net_text, batch)
-        solver_text = re.sub(r"(?m)^iter_size:.*\n", "", solver_text) + f"iter_size: {pieces}\n"
-    write_atomic(target, net_text.encode())
-    write_atomic(folder / SOLVER, solver_text.encode())
-    solver = read_solver(str(folder / SOLVER))
-    if not solver.snapshot or not solver.snapshot_prefix:
-        raise CamError(f"{source}: needs snapshot and snapshot_prefix, or an interrupted training could not go on")
-    return solver
+        fields["iter_size"] = str(pieces * read.iter_size)
+    for name, value in fields.items():
+        solver_text = _set_field(solver_text, name, value)
+    return solver_text, net_text
 
 
-def _moved(path: Path, root: Path) -> str:
-    try:
-        return _PREFIX.sub(f'"{root}/', path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CamError(f"{path}: cannot be read ({error.strerror})") from error
+def _set_field(text: str, name: str, value: str) -> str:
+    """Return a prototxt with a field on a line of its own set, in its place or at the end."""
+    line = f"{name}: {value}"
+    changed, count = re.subn(rf"(?m)^\s*{name}\s*:[^#\n]*", lambda _: line, text)
+    return changed if count else f"{text.rstrip()}\n{line}\n"
 
 
 def split_batch(net_text: str, batch: int) -> Tuple[str, int]:
@@ -123,6 +136,17 @@ def split_batch(net_text: str, batch: int) -> Tuple[str, int]:
     if len(sizes) != 1 or batch < 1 or next(iter(sizes)) % batch:
         raise CamError(f"--batch {batch}: must divide the training batch of the net, which is {sorted(sizes)}")
     return pattern.sub(lambda found: f"{found.group(1)}{batch}", net_text), sizes.pop() // batch
+
+
+def _parse(texts: Tuple[str, str], source: Path) -> Tuple[Any, Any]:
+    """Return the SolverParameter and NetParameter of two texts; refuse a solver that leaves nothing to go on from."""
+    solver = parse_text(texts[0], caffe_pb2.SolverParameter(), str(source))
+    net = upgrade_net(parse_text(texts[1], caffe_pb2.NetParameter(), solver.net), solver.net)
+    binary = solver.snapshot_format == caffe_pb2.SolverParameter.BINARYPROTO
+    if not (solver.snapshot and solver.snapshot_prefix and solver.snapshot_after_train and binary):
+        raise CamError(f"{source}: needs snapshot and snapshot_prefix, no snapshot_after_train: false, no HDF5 snapshots; "
+                       f"an interrupted training could not go on otherwise")
+    return solver, net
 
 
 # ---------------------------------------------------------------- snapshots
@@ -147,33 +171,75 @@ def _whole(path: Path, message: Any) -> bool:
 
 
 def _forget(prefix: Path, folder: Path) -> None:
-    for path in [*prefix.parent.glob(f"{prefix.name}_iter_*"), folder / LOG, folder / engine.FINAL_WEIGHTS]:
+    made = (folder / name for name in (LOG, ORIGIN, engine.FINAL_WEIGHTS))
+    for path in [*prefix.parent.glob(f"{prefix.name}_iter_*"), *made]:
         path.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------- checks
-def check(caffe: Any, net: Path, stage: str, start: Optional[Path], resumed: bool) -> None:
-    """Raise a CamError for what would end or spoil the training later; print what the weights fill."""
-    text = read_net(str(net))
-    _check_data(text, stage)
-    fillers = [la for la in text.layer if la.type == "Convolution" and not la.convolution_param.HasField("weight_filler")]
-    if fillers and start is None and not resumed:
-        raise CamError(f"{net}: {fillers[0].name} and others have no filler, they come from pretrained weights: "
-                       f"give --weights (INIT= of make), or train the scratch network")
-    if start is not None:
-        shapes = weights.parameter_shapes(caffe.Net(str(net), caffe.TRAIN, stages=[stage]))
-        rows = weights.compare(shapes, engine.weight_shapes(start))
-        print(weights.table(rows), file=sys.stderr)
-        weights.check_start(rows, start)
+def check_data(net: Any, solver: Any, stage: str) -> Dict[str, str]:
+    """Raise unless the stage's LMDBs are whole and fit the net; return the hashes of those that are trained on."""
+    outputs = [la.inner_product_param.num_output for la in net.layer if la.type == "InnerProduct"]
+    hashes = {}
+    for layer in net.layer:
+        if layer.type != "Data" or not any(stage in rule.stage for rule in layer.include):
+            continue
+        source = layer.data_param.source
+        made = manifest.read(Path(source))
+        if outputs and len(made.per_class) > outputs[-1]:
+            raise CamError(f"{source}: {len(made.per_class)} classes, the net has {outputs[-1]} outputs")
+        if any(rule.phase == caffe_pb2.TRAIN for rule in layer.include):
+            hashes[Path(source).name] = made.data_sha256
+        elif solver.test_iter and solver.test_iter[0] * layer.data_param.batch_size != made.records:
+            print(f"note: test_iter {solver.test_iter[0]} x batch_size {layer.data_param.batch_size} is not the "
+                  f"{made.records} records of {source}: each test sees other ones, or some twice", file=sys.stderr)
+    return hashes
 
 
-def _check_data(text: Any, stage: str) -> None:
-    outputs = [la.inner_product_param.num_output for la in text.layer if la.type == "InnerProduct"]
-    for layer in text.layer:
-        if layer.type == "Data" and stage in [s for rule in layer.include for s in rule.stage]:
-            made = manifest.read(Path(layer.data_param.source))
-            if outputs and len(made.per_class) > outputs[-1]:
-                raise CamError(f"{layer.data_param.source}: {len(made.per_class)} classes, the net has {outputs[-1]} outputs")
+def check_start(caffe: Any, net: Any, net_text: str, stage: str, start: Optional[Path]) -> None:
+    """Raise a CamError for weights that would end or spoil the training later; print what the weights fill."""
+    fillers = [la for la in net.layer if la.type == "Convolution" and not la.convolution_param.HasField("weight_filler")]
+    if start is None:
+        if fillers:
+            raise CamError(f"{net.name}: {fillers[0].name} and others have no filler, they come from pretrained weights: "
+                           f"give --weights (INIT= of make), or train the scratch network")
+        return
+    name = "caffe" if caffe.__name__ == "caffe" else "torch"
+    rows = weights.compare(weights.training_shapes(name, net_text, stage), engine.weight_shapes(start))
+    print(weights.table(rows), file=sys.stderr)
+    weights.check_start(rows, start)
+
+
+def check_unchanged(folder: Path, solver: Any, net: Any, origin: Dict[str, Any]) -> None:
+    """Raise a CamError when a training that goes on would mix two: other solver, net, records or starting weights."""
+    if not all((folder / name).is_file() for name in (SOLVER, NET, ORIGIN)):
+        print(f"note: {folder} has snapshots from elsewhere; nothing tells whether solver, net and data are the same",
+              file=sys.stderr)
+        return
+    old_solver, old_net = read_solver(str(folder / SOLVER)), read_net(str(folder / NET))
+    began = json.loads((folder / ORIGIN).read_bytes())
+    was, now = essence(old_solver, old_net), essence(solver, net)
+    changed = [name for name in sorted({**was, **now}) if was.get(name) != now.get(name)]
+    changed += ["training records"] if began["records"] != origin["records"] else []
+    changed += ["starting weights"] if origin["weights"] not in ("", began["weights"]) else []
+    if changed:
+        raise CamError(f"{folder}: changed since its snapshots were made: {listing(changed)}; change back, or {ANEW}")
+
+
+def essence(solver: Any, net: Any) -> Dict[str, str]:
+    """Return what a training's result depends on: the solver's fields and the training net's layers, name -> text.
+
+    Batches count by their whole size, whatever the pieces; records are compared by their hash, not their place.
+    """
+    net.state.CopyFrom(solver.train_state)
+    net.state.phase = caffe_pb2.TRAIN
+    layers = filter_net(net).layer
+    for layer in layers:
+        if layer.type == "Data":
+            layer.data_param.batch_size *= solver.iter_size
+            layer.data_param.ClearField("source")
+    fields = {field.name: str(value) for field, value in solver.ListFields() if not _FREE.fullmatch(field.name)}
+    return {**fields, **{f"layer {layer.name}": str(layer) for layer in layers}}
 
 
 # ---------------------------------------------------------------- the engine's process
@@ -189,30 +255,52 @@ def command(caffe: Any) -> List[str]:
 
 
 def execute(words: List[str], log: Path, max_iter: int, appending: bool) -> None:
-    """Run a training command, copy what it prints to `log`, show a bar; raise unless it trained to the end."""
+    """Run a training command, copy what it prints to `log`, show a bar; raise unless it trained to the end.
+
+    Raises
+    ------
+    CamError
+        With the engine's own reason, or at a loss that is not finite: then the engine is killed, since the snapshot that it
+        would write on an interrupt holds no finite weights.
+    """
     print("+ " + " ".join(map(shlex.quote, words)), file=sys.stderr)
     environment = {k: v for k, v in os.environ.items() if k != "GLOG_minloglevel"}
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-                               env=environment, start_new_session=True)
+    with _ends_like_ctrl_c(), open(log, "ab" if appending else "wb") as file:
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+                                   env=environment, start_new_session=True)
+        try:
+            last = _follow(process, file, max_iter)
+        except KeyboardInterrupt:
+            _stop(process, file)
+            raise
+        finally:
+            process.kill()
+            status = process.wait()
+    if status != 0 or "Optimization Done" not in last:
+        raise CamError(f"training stopped: {weights.reason(last, status)} (whole log: {log})")
+
+
+@contextlib.contextmanager
+def _ends_like_ctrl_c() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C: the engine has a session of its own and would train on alone."""
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
     try:
-        last = _follow(process, log, max_iter, "ab" if appending else "wb")
-    except BaseException:
-        _stop(process)
-        raise
-    if process.wait() != 0 or "Optimization Done" not in last:
-        found = _REASON.match(last)
-        reason = found.group(1) if found else f"exit status {process.returncode}"
-        raise CamError(f"training stopped: {reason} (whole log: {log})")
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
-def _follow(process: Any, log: Path, max_iter: int, mode: str) -> str:
+def _follow(process: Any, file: IO[bytes], max_iter: int) -> str:
     """Copy the lines of a running training; return the one that tells how it ended."""
-    last = ""
-    with open(log, mode) as file, tqdm(total=max_iter, unit="it", dynamic_ncols=True) as bar:
+    ended, line = "", ""
+    with tqdm(total=max_iter, unit="it", dynamic_ncols=True) as bar:
         for raw in process.stderr:
             file.write(raw)
-            line = raw.decode(errors="replace").rstrip()
-            last = line if _REASON.match(line) or "Optimization " in line or not last else last
+            line = raw.decode(errors="replace").rstrip() or line
+            ended = line if weights.REASON.match(line) or "Optimization " in line else ended
             found = _ITERATION.search(line)
             if found:
                 file.flush()
@@ -220,15 +308,14 @@ def _follow(process: Any, log: Path, max_iter: int, mode: str) -> str:
                 bar.set_postfix(loss=found.group(2))
                 if found.group(2).lstrip("-+").lower()[:3] in ("nan", "inf"):
                     raise CamError(f"the loss is {found.group(2)} at iteration {found.group(1)}: lower base_lr or set "
-                                   f"clip_gradients in the solver; earlier snapshots are kept (whole log: {log})")
-    return last
+                                   f"clip_gradients in the solver, then {ANEW} (whole log: {file.name})")
+    process.wait()
+    return ended or line
 
 
-def _stop(process: Any) -> None:
-    """Let the engine write its snapshot (SIGINT), then make sure that it ends."""
+def _stop(process: Any, file: IO[bytes]) -> None:
+    """Let the engine write its snapshot (SIGINT); it ends at once after `_GRACE` seconds or a second Ctrl-C."""
+    print("stopping: the engine finishes its iteration and writes a snapshot; Ctrl-C again ends it at once", file=sys.stderr)
     process.send_signal(signal.SIGINT)
-    try:
-        process.communicate(timeout=_GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        file.write(process.communicate(timeout=_GRACE)[1])

@@ -1,5 +1,10 @@
 """Which layers of a network a weights file fills: Caffe copies by name and says nothing about the rest."""
 import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
@@ -8,6 +13,18 @@ from .errors import CamError
 
 Shapes = Dict[str, List[Tuple[int, ...]]]
 COPIED, FRESH, MISMATCHED = "copied", "fresh", "mismatched"
+REASON = re.compile(r"^(?:error: |F\d{4} \S+ +\d+ \S+\] )(.*)")  # our line, or glog's, that says why a process ended
+_CHILD = """\
+import json, sys
+from pycam import engine, weights
+from torchcaffe.errors import CaffeError
+name, net, stage = sys.argv[1:]
+try:
+    caffe = engine.load(name)
+    print(json.dumps(weights.parameter_shapes(caffe.Net(net, caffe.TRAIN, stages=[stage]))))
+except CaffeError as error:
+    sys.exit(f"error: {error}")
+"""
 
 
 class Row(NamedTuple):
@@ -44,6 +61,34 @@ def parameter_shapes(net: Any) -> Shapes:
     return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
 
 
+def training_shapes(engine_name: str, net_text: str, stage: str) -> Shapes:
+    """Return the shapes of a training net's parameters; `engine_name` is ``caffe`` or ``torch``.
+
+    A process of its own makes the net: real Caffe aborts on a bad one, and the memory is free again for the training.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt", encoding="utf-8") as file:
+        file.write(net_text)
+        file.flush()
+        tried = subprocess.run([sys.executable, "-c", _CHILD, engine_name, file.name, stage], check=False,
+                               capture_output=True)
+    if tried.returncode != 0:
+        lines = tried.stderr.decode(errors="replace").splitlines() or [""]
+        last = next((line for line in lines if REASON.match(line)), lines[-1])
+        raise CamError(f"the net cannot be made: {reason(last, tried.returncode).replace(file.name, 'its prototxt')}")
+    shapes: Dict[str, List[List[int]]] = json.loads(tried.stdout.splitlines()[-1])
+    return {layer: [tuple(shape) for shape in blobs] for layer, blobs in shapes.items()}
+
+
+def reason(line: str, status: int) -> str:
+    """Return why an engine's process ended, from its exit status and the line that tells most."""
+    found = REASON.match(line)
+    if found:
+        return found.group(1)
+    if "Optimization stopped early" in line:
+        return "somebody interrupted the engine; the same command goes on from its snapshot"
+    return f"exit status {status}, last line: {line}" if status >= 0 else f"ended by signal {-status}, last line: {line}"
+
+
 def compare(wanted: Shapes, found: Shapes) -> List[Row]:
     """Return a row for every layer of `wanted`; leading axes of length 1 do not count, since old files have four."""
     rows = []
@@ -58,7 +103,7 @@ def table(rows: List[Row]) -> str:
     """Return the rows as text, one line a layer."""
     def shapes(values: List[Tuple[int, ...]]) -> str:
         return " ".join("x".join(map(str, shape)) for shape in values) or "-"
-    width = max(len(row.layer) for row in rows)
+    width = max((len(row.layer) for row in rows), default=0)
     return "\n".join(f"{row.layer:{width}}  {row.state:10}  net {shapes(row.wanted)}  file {shapes(row.found)}" for row in rows)
 
 
@@ -69,4 +114,5 @@ def check_start(rows: List[Row], weights: Path) -> None:
         raise CamError(f"{weights}: other shapes than the network has in {', '.join(wrong[:10])}; Caffe would abort: "
                        f"rename these layers in the prototxt to train them from scratch")
     if not any(row.state == COPIED for row in rows):
-        raise CamError(f"{weights}: fills no layer of the network; expected layer names such as {rows[0].layer}")
+        raise CamError(f"{weights}: fills no layer of the network; expected layer names such as "
+                       f"{', '.join(row.layer for row in rows[:3])}")

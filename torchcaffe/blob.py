@@ -6,8 +6,17 @@ import torch
 from torch import Tensor
 
 from . import context
+from .errors import CaffeError
 
 Shape = Tuple[int, ...]
+
+
+def allocate(shape: Shape, device: Optional[torch.device] = None) -> Tensor:
+    """Return a float32 tensor of zeros."""
+    try:
+        return torch.zeros(shape, device=device)
+    except (RuntimeError, MemoryError) as error:
+        raise CaffeError(f"no memory for an array of shape {shape}: {str(error).splitlines()[0]}") from None
 
 
 class Memory:
@@ -36,7 +45,7 @@ class Memory:
     def read(self) -> Tensor:
         """Return the tensor for the engine, after taking back what a user changed."""
         if self._tensor is None:
-            self._tensor = torch.zeros(self.shape, device=self.device)
+            self._tensor = allocate(self.shape, self.device)
         if self._host is not None and not self._stale:
             self._tensor.copy_(self._host)
             self._stale = True

@@ -123,6 +123,9 @@ def open_lmdb(source: str) -> Any:
     try:
         env = _open.get((file.st_dev, file.st_ino)) or lmdb.open(source, readonly=True, lock=False, readahead=True)
         _open[file.st_dev, file.st_ino] = env
+        whole = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        if file.st_size < whole:  # reading a mapped file past its end would kill the process
+            raise CaffeError(f"source {source!r}: not a whole LMDB ({file.st_size} of {whole} bytes); make it again")
         with env.begin() as txn:
             if not txn.cursor().first():
                 raise CaffeError(f"source {source!r}: the LMDB is empty")

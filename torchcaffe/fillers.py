@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import context
-from .blob import Shape
+from .blob import Shape, allocate
 from .errors import CaffeError
 
 
@@ -73,6 +73,6 @@ def fill(shape: Shape, filler: Any) -> Tensor:
         raise CaffeError(f"unknown filler {filler.type!r}; known: {', '.join(_FILLERS)}")
     if filler.sparse >= 0 and filler.type != "gaussian":
         raise CaffeError(f"filler {filler.type}: sparsity is only supported by the gaussian filler")
-    tensor = torch.empty(shape)
+    tensor = allocate(shape)
     _FILLERS[filler.type](tensor, filler)
     return tensor

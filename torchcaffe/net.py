@@ -329,7 +329,7 @@ class Net:
         self._load(path, snapshot.read_weights(str(path)))
 
     def _load(self, path: str, weights: snapshot.Weights) -> None:
-        layers = dict(zip(self._layer_names, self._engine))
+        layers, copies = dict(zip(self._layer_names, self._engine)), []
         for name, arrays in weights:
             if name not in layers:
                 log("net.cpp:744", f"Ignoring source layer {name}")
@@ -341,7 +341,9 @@ class Net:
                 if array.shape not in (blob.shape, legacy):
                     layer.fail(f"cannot copy param {i} from {path}: shape mismatch, {array.shape} in the file, {blob.shape} "
                                f"in the net; to train this layer from scratch instead, rename it")
-                blob.tensor.copy_(torch.from_numpy(array.reshape(blob.shape).copy()))
+                copies.append((blob, array))
+        for blob, array in copies:  # all of it fits: a file that does not leaves the net as it was
+            blob.tensor.copy_(torch.from_numpy(array.reshape(blob.shape).copy()))
 
     def save(self, path: str, diffs: bool = False) -> None:
         """Write a `.caffemodel`."""

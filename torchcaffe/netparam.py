@@ -1,4 +1,5 @@
 """Net and solver texts: reading, upgrading old syntax, filtering by state, inserting splits."""
+import math
 import os
 from collections import Counter
 from typing import Any, Dict, List, Tuple
@@ -227,15 +228,15 @@ def _split_blob(layer: str, blob: str, top: int, number: int) -> str:
 # ---------------------------------------------------------------- blobs
 def blob_shape(proto: Any) -> Tuple[int, ...]:
     """Return the shape of a BlobProto; the old form has num, channels, height, width."""
-    if proto.HasField("shape") or not any(proto.HasField(f) for f in ("num", "channels", "height", "width")):
-        return tuple(proto.shape.dim)
-    return proto.num, proto.channels, proto.height, proto.width
+    if any(proto.HasField(f) for f in ("num", "channels", "height", "width")):
+        return proto.num, proto.channels, proto.height, proto.width
+    return tuple(proto.shape.dim)
 
 
 def blob_array(proto: Any, diff: bool = False) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return the values (or gradients) of a BlobProto in its shape."""
     values: List[float] = list(proto.diff or proto.double_diff) if diff else list(proto.data or proto.double_data)
     shape = blob_shape(proto)
-    if len(values) != int(np.prod(shape, dtype=object)):
+    if len(values) != math.prod(shape):
         raise CaffeError(f"a blob of shape {shape} holds {len(values)} values")
     return np.array(values, np.float32).reshape(shape)

@@ -4,6 +4,7 @@ Blobs are read and written as whole byte strings: a packed repeated float and a 
 second copy of the schema with ``bytes`` in place of the numbers parses a 500 MB file without making 130 million Python floats.
 """
 import functools
+import math
 import os
 import re
 import tempfile
@@ -52,7 +53,7 @@ def _umask() -> int:
 
 def _raw_array(proto: Any, path: str) -> Array:
     shape = blob_shape(proto)
-    if len(proto.data) == 4 * int(np.prod(shape, dtype=object)):
+    if len(proto.data) == 4 * math.prod(shape):
         return np.frombuffer(proto.data, "<f4").reshape(shape)
     exact = pb.BlobProto.FromString(proto.SerializeToString())  # not packed, in pieces, or double
     try:

@@ -268,6 +268,8 @@ class Solver:
     def _test(self, i: int) -> None:
         log("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{i})")
         net, count = self.test_nets[i], self.param.test_iter[i]
+        if count < 1:
+            return
         net.share_with(self.net)
         net.debug_info = self.param.debug_info
         loss: Any = 0.0
@@ -304,14 +306,15 @@ class Solver:
     def restore(self, path: str) -> None:
         """Continue from a solver state; loads the weights that it names."""
         iteration, learned_net, step, history = snapshot.read_state(str(path))
-        if learned_net:
-            self.net.copy_from(learned_net)
         if len(history) != len(self.history):
             raise CaffeError(f"{path}: incorrect length of history: {len(history)} blobs, {len(self.history)} expected; "
                              f"was it written by another solver type or net?")
         for i, (mine, theirs) in enumerate(zip(self.history, history)):
             if tuple(mine.shape) != theirs.shape:
                 raise CaffeError(f"{path}: history blob {i} has shape {theirs.shape}, expected {tuple(mine.shape)}")
+        if learned_net:
+            self.net.copy_from(learned_net)
+        for mine, theirs in zip(self.history, history):
             mine.copy_(torch.from_numpy(theirs.copy()))
         self.iter, self.current_step = iteration, step
 

@@ -18,7 +18,7 @@ def add_scaled(ys: List[Tensor], xs: List[Tensor], factors: List[float]) -> None
     A fused multiply-add rounds once, as the BLAS calls of Caffe do.
     """
     for factor in set(factors):
-        chosen = [i for i, f in enumerate(factors) if f == factor]
+        chosen = [i for i, f in enumerate(factors) if f is factor or f == factor]  # NaN is not equal to itself
         if factor:
             torch._foreach_add_([ys[i] for i in chosen], [xs[i] for i in chosen], alpha=factor)
 

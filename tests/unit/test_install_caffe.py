@@ -25,7 +25,7 @@ DPKG_DEB = """#!/bin/sh
 echo "dpkg-deb $*" >>"$CALLS"
 [ "$DPKG_BREAKS" != yes ] || { echo "dpkg-deb: bad archive" >&2; exit 2; }
 root=$3
-mkdir -p "$root/usr/bin" "$root/usr/lib/x86_64-linux-gnu" "$root/usr/lib/python3/dist-packages/matplotlib"
+mkdir -p "$root/usr/bin" "$root/usr/lib/x86_64-linux-gnu/openblas-pthread" "$root/usr/lib/python3/dist-packages/matplotlib"
 printf "return '/usr/share/matplotlib/mpl-data'\\nyield '/etc/matplotlibrc'\\n" \\
   >"$root/usr/lib/python3/dist-packages/matplotlib/__init__.py"
 for program in python3.9 caffe convert_imageset compute_image_mean; do

@@ -1,5 +1,15 @@
-"""Layer types, one class each beside its Caffe rule; `LAYERS` maps Caffe's type names to them."""
+"""Layer types, one class each beside its Caffe rule; `LAYERS` maps Caffe's type names to them.
+
+``from torchcaffe import layers as L`` finds this package once a net was made; ``L.Convolution`` is then still net_spec's.
+"""
+from typing import Any
+
 from . import dense, inputs, loss, neuron, python, shaping, spatial
 from .base import LAYERS, Layer
 
 __all__ = ["LAYERS", "Layer", "dense", "inputs", "loss", "neuron", "python", "shaping", "spatial"]
+
+
+def __getattr__(name: str) -> Any:
+    from .. import net_spec
+    return getattr(net_spec.layers, name)

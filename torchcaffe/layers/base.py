@@ -42,6 +42,7 @@ class Layer:
     is_loss = False       # the first top has loss weight 1 by default
     reshapes = True       # the shapes of its tops follow from its bottoms, again in each forward pass
     saves_top = True      # autograd may need the top again, so no later layer may overwrite it
+    repeatable = True     # computing again from the same bottoms changes nothing
     no_gradient: Tuple[int, ...] = ()  # bottoms that never get a gradient (labels)
 
     def __init__(self, param: Any, phase: int) -> None:
@@ -90,7 +91,10 @@ class Layer:
     def add_param(self, shape: Shape, filler: Any) -> None:
         """Append a parameter drawn by a filler."""
         blob = Blob(shape)
-        tensor = fill(shape, filler)
+        try:
+            tensor = fill(shape, filler)
+        except CaffeError as error:
+            self.fail(str(error))
         blob.tensor = tensor.to(blob.tensor.device)
         self.blobs.append(blob)
 
@@ -107,8 +111,11 @@ class Layer:
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         """Compute the tops; remember what the way back needs if `keep_graph`."""
-        keep = keep_graph and self.needs_backward
         in_place = bool(bottoms) and any(top is bottoms[0] for top in tops)
+        for top, y in zip(tops, self._run(bottoms, keep_graph and self.needs_backward, in_place)):
+            top.tensor = y.detach()
+
+    def _run(self, bottoms: List[Blob], keep: bool, in_place: bool) -> Sequence[Tensor]:
         xs = [b.tensor.detach() for b in bottoms]
         if keep and in_place and bottoms[0].shown:
             xs[0] = xs[0].clone()  # the result will be written over what the graph saves
@@ -120,8 +127,7 @@ class Layer:
             ys = self.compute(*xs, *ps)
         ys = (ys,) if isinstance(ys, Tensor) else ys
         self._graph = (xs, ps, ys) if keep else None
-        for top, y in zip(tops, ys):
-            top.tensor = y.detach()
+        return ys  # type: ignore[no-any-return]
 
     def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
         """Set the diffs of the bottoms and add to those of the parameters; `retain` allows another backward."""
@@ -129,8 +135,10 @@ class Layer:
             return
         for i in self.no_gradient:
             self.check(not self.propagate_down[i], f"has no gradient for bottom {i} ({self.param.bottom[i]!r})")
-        if self._graph is None:
-            self.fail("backward without a forward before it")
+        if self._graph is None:  # as in Caffe, from what the blobs hold
+            self.check(self.repeatable and not any(top is bottoms[0] for top in tops), "backward without a forward before it")
+            self._run(bottoms, True, False)
+        assert self._graph is not None
         xs, ps, ys = self._graph
         wanted = [leaf for leaf in xs + ps if leaf.requires_grad]
         ends = [(y, top.grad) for y, top in zip(ys, tops) if y.requires_grad]

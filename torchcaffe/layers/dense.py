@@ -41,6 +41,8 @@ class InnerProduct(Layer):
 class BatchNorm(Layer):
     """Zero mean and unit variance a channel; keeps sums of both and their number (batch_norm_layer.cpp)."""
 
+    repeatable = False
+
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.batch_norm_param
         self.fixed = p.use_global_stats if p.HasField("use_global_stats") else self.phase == pb.TEST

@@ -1,4 +1,5 @@
 """Layers without bottoms: where a net's data come from."""
+import copy
 import itertools
 import math
 import weakref
@@ -126,7 +127,8 @@ class _Batches(Layer):
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         if self.prefetcher is None:
             depth = self.param.data_param.prefetch
-            self.prefetcher = data.Prefetcher(self.batches(), depth)
+            reader = copy.copy(self)  # the thread must not keep the layer itself alive
+            self.prefetcher = data.Prefetcher(reader.batches(), depth)
             weakref.finalize(self, self.prefetcher.stop)
         try:
             batch = self.prefetcher.next()

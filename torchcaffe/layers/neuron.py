@@ -55,6 +55,8 @@ class PReLU(Layer):
 class Dropout(Layer):
     """Zero a share of the values while training and enlarge the others; nothing in the test phase."""
 
+    repeatable = False
+
     def setup(self, shapes: List[Shape]) -> None:
         self.ratio = self.param.dropout_param.dropout_ratio
         self.check(0 < self.ratio < 1, f"dropout_ratio is {self.ratio:g}, it must lie between 0 and 1")

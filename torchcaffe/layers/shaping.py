@@ -127,7 +127,8 @@ class Reshape(Layer):
         known = math.prod(n for n in top if n != -1)
         if -1 in top and known:
             top[top.index(-1)] = math.prod(shape) // known
-        self.check(math.prod(top) == math.prod(shape), f"{tuple(top)} holds another number of values than {shape}")
+        self.check(-1 not in top and math.prod(top) == math.prod(shape),
+                   f"{tuple(top)} holds another number of values than {shape}")
         self.shape = tuple(top)
         return [self.shape]
 

@@ -44,6 +44,7 @@ class Convolution(Layer):
         self.check(min(self.kernel + self.stride + self.dilation) > 0, "kernel, stride and dilation must be positive")
         self.group, self.channels = p.group, shapes[0][1]
         self.check(p.num_output > 0, "num_output must be positive")
+        self.check(self.channels > 0, f"the bottom has no channels, its shape is {shapes[0]}")
         self.check(self.group > 0 and self.channels % self.group == 0 and p.num_output % self.group == 0,
                    f"group {p.group} must divide the {self.channels} channels and num_output {p.num_output}")
         self.add_param(self.weight_shape(p.num_output), p.weight_filler)
@@ -229,7 +230,8 @@ class LRN(Layer):
         p = self.param.lrn_param
         n, square = p.local_size, x * x
         if p.norm_region == p.ACROSS_CHANNELS:
-            total = F.avg_pool3d(square[:, None], (n, 1, 1), 1, (n // 2, 0, 0), divisor_override=1)[:, 0]
+            wide = F.pad(square[:, None], (0, 0, 0, 0, n // 2, n // 2))
+            total = F.avg_pool3d(wide, (n, 1, 1), 1, divisor_override=1)[:, 0]
             return x * (p.k + p.alpha / n * total) ** -p.beta
         # within a channel Caffe takes the mean of Pooling AVE, with its clipped areas, and k = 1
         mean = F.avg_pool2d(square, n, 1, n // 2, count_include_pad=True)

@@ -30,7 +30,7 @@ SolverParameter: string net 24, NetParameter net_param 25, string train_net 1, s
     clip_gradients 35=-1.0, int32 snapshot 14=0, string snapshot_prefix 15, bool snapshot_diff 16=false,
     SolverParameter.SnapshotFormat snapshot_format 37=BINARYPROTO, SolverParameter.SolverMode solver_mode
     17=GPU, int32 device_id 18=0, int64 random_seed 20=-1, string type 40=SGD, float delta 31=1e-08, float
-    momentum2 39=0.999000013, float rms_decay 38=0.99000001, bool debug_info 23=false, bool
+    momentum2 39=0.999, float rms_decay 38=0.99, bool debug_info 23=false, bool
     snapshot_after_train 28=true, SolverParameter.SolverType solver_type 30=SGD, bool layer_wise_reduce
     41=true, string* weights 42
 SolverState: int32 iter 1, string learned_net 2, BlobProto* history 3, int32 current_step 4=0
@@ -66,7 +66,7 @@ AccuracyParameter: uint32 top_k 1=1, int32 axis 2=1, int32 ignore_label 3
 ArgMaxParameter: bool out_max_val 1=false, uint32 top_k 2=1, int32 axis 3
 ClipParameter: float& min 1, float& max 2
 ConcatParameter: int32 axis 2=1, uint32 concat_dim 1=1
-BatchNormParameter: bool use_global_stats 1, float moving_average_fraction 2=0.999000013, float eps 3=1e-05
+BatchNormParameter: bool use_global_stats 1, float moving_average_fraction 2=0.999, float eps 3=1e-05
 BiasParameter: int32 axis 1=1, int32 num_axes 2=1, FillerParameter filler 3
 ContrastiveLossParameter: float margin 1=1.0, bool legacy_version 2=false
 enum ConvolutionParameter.Engine: DEFAULT 0, CAFFE 1, CUDNN 2
