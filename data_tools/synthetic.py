@@ -3,8 +3,8 @@
 Each picture is skin under uneven light with a lesion that covers a small part of it, and hair over everything. The
 classes differ in the lesion's *fine* texture: dots (melanoma), lines (seborrheic keratosis), almost nothing (nevus).
 Most of that texture is lost when the whole picture is made small, and is there in a crop of the lesion at full
-resolution. Patches of blue, green or teal, whose colour belongs to the class only now and then, let the first stage learn something,
-and only by looking at the lesion, since nothing else has these colours.
+resolution. Patches of blue, green or black, whose colour is mostly but not always that of the class, let the first stage
+learn something, and only by looking at the lesion, since nothing else has these colours.
 """
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SHARES = (1 / 3, 1 / 3, 1 / 3)            # of the classes: equal, so that the b
 SKIN_BGR, SKIN_SPREAD = (150, 172, 214), 9.0
 LIGHT_SLOPE, VIGNETTE = 0.10, 0.30        # share of the light that changes from side to side, that is lost in corners
 NOISE = 0.012                             # of the light, a pixel
-AREA = (1 / 25, 1 / 10)                   # of the picture that the lesion covers
+AREA = (1 / 16, 1 / 8)                      # of the picture that the lesion covers
 WAVES, WOBBLE = 7, 0.35                   # of the outline; its waves are at most WOBBLE / wave number of the radius
 EDGE = 6.0                                # width of the lesion's soft edge
 ABSORBED_BGR = (0.58, 0.52, 0.40)         # the share of light that a lesion takes away
 MOTTLE, MOTTLE_CELLS = 0.12, 6            # contrast and cells of its coarse unevenness, the same for all classes
 DARK_SPREAD, TINT_SPREAD = 0.10, 0.05     # of that share between lesions: all channels, blue against red
-TRUTHFUL = 0.5                            # how often the patches have the class's own colour; else any of the three
-PATCH_BGR = ((0.25, 0.60, 0.80), (0.85, 0.35, 0.80), (0.05, 0.05, 0.60))  # the share of light that they take away
+TRUTHFUL = 0.75                           # how often the patches have the class's own colour; else any of the three
+PATCH_BGR = ((0.25, 0.60, 0.80), (0.85, 0.35, 0.80), (0.80, 0.80, 0.80))  # the share of light that they take away
 PATCH_CELLS, PATCH_SHARE = 4, 0.6         # places across the lesion that are patch or not, and how many are
 GRAIN, GRAIN_SIZE = (0.05, 0.25), 4.0      # contrast (drawn for each lesion) and size of grain, as well for all classes
-PERIOD = (3.0, 3.8)                       # of the fine texture
-TEXTURE = (0.25, 0.14, 0.0)              # its contrast: dots, lines, nothing
+PERIOD = (3.6, 4.4)                       # of the fine texture
+TEXTURE = (0.30, 0.18, 0.0)              # its contrast: dots, lines, nothing
 HAIRS = (4, 18)
 HAIR_LENGTH, HAIR_WIDTH, HAIR_BEND = (150.0, 600.0), (1.0, 3.0), 0.25
 HAIR_BGR, HAIR_SPREAD = (28, 34, 44), 10.0

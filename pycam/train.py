@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
 
@@ -68,8 +69,8 @@ def run(args: argparse.Namespace) -> None:
         _make_folder(needed)
     state = None if args.fresh else newest_state(prefix)
     start = engine.weights_file(args.weights) if args.weights else None
-    caffe = engine.load(args.engine, args.gpu)
     origin = {"records": check_data(net, solver, args.stage), "weights": manifest.sha256_file(start) if start else ""}
+    caffe = engine.load(args.engine, args.gpu)
     if state is None:
         check_start(caffe, net, texts[1], args.stage, start)
         _forget(prefix, folder)
@@ -164,8 +165,10 @@ def newest_state(prefix: Path) -> Optional[Tuple[int, Path]]:
 
 def _whole(path: Path, message: Any) -> bool:
     try:
-        message.ParseFromString(path.read_bytes())
-    except (OSError, DecodeError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # all that protobuf 3.12 does about some files that are cut off
+            message.ParseFromString(path.read_bytes())
+    except (OSError, DecodeError, RuntimeWarning):
         return False
     return bool(message.ByteSize())
 

@@ -83,7 +83,7 @@ def reason(line: str, status: int) -> str:
     """Return why an engine's process ended, from its exit status and the line that tells most."""
     found = REASON.match(line)
     if found:
-        return found.group(1)
+        return found.group(1).split(" (known types")[0]  # real Caffe lists all layers
     if "Optimization stopped early" in line:
         return "somebody interrupted the engine; the same command goes on from its snapshot"
     return f"exit status {status}, last line: {line}" if status >= 0 else f"ended by signal {-status}, last line: {line}"

@@ -15,7 +15,7 @@ def allocate(shape: Shape, device: Optional[torch.device] = None) -> Tensor:
     """Return a float32 tensor of zeros."""
     try:
         return torch.zeros(shape, device=device)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
         raise CaffeError(f"no memory for an array of shape {shape}: {str(error).splitlines()[0]}") from None
 
 

@@ -11,6 +11,7 @@ import tempfile
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
+from google.protobuf import message
 
 from .errors import CaffeError
 from .netparam import blob_array, blob_shape, read_binary, read_file
@@ -55,10 +56,9 @@ def _raw_array(proto: Any, path: str) -> Array:
     shape = blob_shape(proto)
     if len(proto.data) == 4 * math.prod(shape):
         return np.frombuffer(proto.data, "<f4").reshape(shape)
-    exact = pb.BlobProto.FromString(proto.SerializeToString())  # not packed, in pieces, or double
     try:
-        return blob_array(exact)
-    except CaffeError as error:
+        return blob_array(pb.BlobProto.FromString(proto.SerializeToString()))  # not packed, in pieces, or double
+    except (CaffeError, message.Error) as error:
         raise CaffeError(f"{path}: {error}") from None
 
 

@@ -76,11 +76,12 @@ class Convolution(Layer):
         """Return the top of one bottom."""
         if self.is_small(x):
             return self._as_caffe(x, weight, bias)
-        if len(self.kernel) == 2:  # oneDNN and cuDNN are faster so, and their tops stay so
-            x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
+        if len(self.kernel) == 2:  # oneDNN and cuDNN are faster with channels last, and their tops stay so;
+            # but in pictures of width 1 torch's dilated convolution then reads outside its memory and crashes
+            layout = torch.channels_last if min(x.shape[2:]) > 1 else torch.contiguous_format
+            x, weight = (t.contiguous(memory_format=layout) for t in (x, weight))
         function = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel) - 1]
         return function(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
-
 
     def is_small(self, x: Tensor) -> bool:
         """Return whether to compute by im2col and BLAS as Caffe does.
@@ -230,8 +231,9 @@ class LRN(Layer):
         p = self.param.lrn_param
         n, square = p.local_size, x * x
         if p.norm_region == p.ACROSS_CHANNELS:
-            wide = F.pad(square[:, None], (0, 0, 0, 0, n // 2, n // 2))
-            total = F.avg_pool3d(wide, (n, 1, 1), 1, divisor_override=1)[:, 0]
+            half = min(n // 2, max(0, x.shape[1] - 1))  # further out are only zeros
+            wide = F.pad(square[:, None], (0, 0, 0, 0, half, half))
+            total = F.avg_pool3d(wide, (2 * half + 1, 1, 1), 1, divisor_override=1)[:, 0]
             return x * (p.k + p.alpha / n * total) ** -p.beta
         # within a channel Caffe takes the mean of Pooling AVE, with its clipped areas, and k = 1
         mean = F.avg_pool2d(square, n, 1, n // 2, count_include_pad=True)

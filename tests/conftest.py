@@ -1,0 +1,43 @@
+"""What tests share: real BVLC Caffe's Python, and a count of the comparisons made with it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must not spin: tests run side by side
+LIVE = "live Caffe cases"  # key of record_property
+
+
+@pytest.fixture(scope="session")
+def real_caffe():
+    """Return the path of a Python that imports real Caffe; SKIN_CAFFE names it, `make caffe` makes .caffe/bin/python3."""
+    python = Path(os.environ.get("SKIN_CAFFE") or ROOT / ".caffe" / "bin" / "python3")
+    if not python.is_file():
+        pytest.skip(f"no real Caffe: {python} is missing (make caffe; SKIN_CAFFE names another Python)")
+    return str(python)
+
+
+@pytest.fixture
+def live_cases(record_property):
+    """Return a function that adds to the number of live comparisons that the summary shows."""
+    return lambda count=1: record_property(LIVE, count)
+
+
+def pytest_terminal_summary(terminalreporter):
+    passed = terminalreporter.stats.get("passed", [])
+    count = sum(value for report in passed for name, value in report.user_properties if name == LIVE)
+    terminalreporter.write_line(f"compared with real BVLC Caffe live: {count} cases")
+
+
+@pytest.fixture
+def make_net(tmp_path):
+    """Return a function that makes a torchcaffe net of a text, in the TRAIN phase unless told."""
+    import torchcaffe
+
+    def make(text, phase=torchcaffe.TRAIN, **more):
+        path = tmp_path / "net.prototxt"
+        path.write_text(text)
+        return torchcaffe.Net(str(path), phase, **more)
+    return make

@@ -1,0 +1,168 @@
+"""Layers at the edges of Caffe's rules, with expectations worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+import torchcaffe as caffe
+
+INPUT = 'layer {{ name: "{0}" type: "Input" top: "{0}" input_param {{ shape {{ {1} }} }} }}\n'
+
+
+def net_text(layer, **shapes):
+    text = "force_backward: true\n"
+    for name, shape in shapes.items():
+        text += INPUT.format(name, " ".join(f"dim: {n}" for n in shape))
+    bottoms = " ".join(f'bottom: "{name}"' for name in shapes)
+    return text + f'layer {{ name: "layer" {bottoms} top: "y" {layer} }}'
+
+
+def pooling(fields):
+    return f'type: "Pooling" pooling_param {{ {fields} }}'
+
+
+POOLED = [  # size, fields, output size
+    ((6, 6), "kernel_size: 2 stride: 2", (3, 3)),
+    ((7, 7), "kernel_size: 2 stride: 2", (4, 4)),  # rounds up
+    ((7, 7), "kernel_size: 2 stride: 2 round_mode: FLOOR", (3, 3)),
+    ((224, 15), "kernel_size: 3 stride: 2", (112, 7)),
+    ((6, 6), "kernel_size: 3 stride: 2 pad: 1", (4, 4)),
+    ((5, 5), "kernel_size: 2 stride: 2 pad: 1", (3, 3)),  # a window that starts at size + pad is dropped
+    ((4, 4), "kernel_size: 2 stride: 3 pad: 1", (2, 2)),
+    ((10, 10), "kernel_size: 14", None),  # no window fits
+    ((13, 14), "kernel_size: 14 stride: 2", (1, 1)),  # hangs over by one and is clipped
+    ((8, 9), "kernel_size: 2 stride: 3", None),  # the last window would start outside
+    ((5, 7), "global_pooling: true", (1, 1)),
+    ((5, 8), "kernel_h: 3 kernel_w: 2 stride_h: 1 stride_w: 2", (3, 4)),
+]
+
+
+@pytest.mark.parametrize(("size", "fields", "expected"), POOLED)
+def test_pooled_sizes(make_net, size, fields, expected):
+    text = net_text(pooling("pool: MAX " + fields), x=(1, 1, *size))
+    if expected is None:
+        with pytest.raises(caffe.CaffeError, match=r"layer 'layer' \(Pooling\): a window starts outside"):
+            make_net(text)
+    else:
+        assert make_net(text).blobs["y"].data.shape == (1, 1, *expected)
+
+
+AREAS = [  # a picture of ones shows what the mean was divided by: window area / (inside area)
+    ("kernel_size: 3 stride: 2", (6, 6), [1, 1, 1]),
+    ("kernel_size: 3 stride: 2 pad: 1", (6, 6), [2 / 3, 1, 1, 1 / 2]),  # the last window is [5, 7): one inside, one of padding
+    ("kernel_size: 2 stride: 2 pad: 1", (5, 5), [1 / 2, 1, 1]),
+    ("kernel_size: 4 stride: 3 pad: 3", (6, 6), [1 / 4, 1, 3 / 4]),
+    ("kernel_size: 5 stride: 3 pad: 3", (7, 7), [2 / 5, 1, 4 / 5, 1 / 4]),  # the last window ends with the padding, at 10
+]
+
+
+@pytest.mark.parametrize(("fields", "size", "expected"), AREAS)
+def test_means_are_divided_by_the_clipped_window(make_net, fields, size, expected):
+    net = make_net(net_text(pooling("pool: AVE " + fields), x=(1, 1, *size)))
+    net.blobs["x"].data[...] = 1
+    np.testing.assert_allclose(net.forward()["y"][0, 0], np.outer(expected, expected), rtol=1e-6)
+
+
+ACCURACIES = [  # scores, labels, fields, accuracy
+    ([[1, 2], [3, 0]], [1, 0], "", 1),
+    ([[1, 1], [1, 1]], [0, 1], "", 0),  # equal scores count as wrong
+    ([[0, 0, 0]], [2], "top_k: 3", 1),
+    ([[1, 1, 0]], [0], "top_k: 2", 1),  # at most one is as good
+    ([[1, 1, 1]], [0], "top_k: 2", 0),
+    ([[1, 2], [3, 0], [0, 1]], [1, 0, 0], "", 2 / 3),
+    ([[1, 2], [3, 0], [0, 1]], [1, 1, 0], "ignore_label: 0", 1 / 2),
+    ([[1, 2]], [0], "ignore_label: 0", 0),
+]
+
+
+@pytest.mark.parametrize(("scores", "labels", "fields", "expected"), ACCURACIES)
+def test_accuracy(make_net, scores, labels, fields, expected):
+    layer = f'type: "Accuracy" accuracy_param {{ {fields} }}'
+    net = make_net(net_text(layer, x=np.shape(scores), label=np.shape(labels)), caffe.TEST)
+    net.blobs["x"].data[...], net.blobs["label"].data[...] = scores, labels
+    assert float(net.forward()["y"]) == pytest.approx(expected)
+
+
+LOSSES = [  # scores, labels, fields, loss, gradient of the first score
+    ([[0, 0]], [0], "", math.log(2), -0.5),
+    ([[1000, 0]], [1], "", -math.log(1.17549435e-38), 1),  # the loss is clamped at FLT_MIN, the gradient is not
+    ([[1000, 0]], [0], "", 0, 0),
+    ([[-1e30, 1e30]], [1], "", 0, 0),
+    ([[0, 0], [0, 0]], [0, 1], "ignore_label: 1", math.log(2), -0.5),
+    ([[0, 0]], [1], "ignore_label: 1", 0, 0),  # nothing counts: no division by zero
+    ([[0, 0], [0, 0]], [0, 0], "normalization: NONE", 2 * math.log(2), -0.5),
+    ([[0, 0], [0, 0]], [0, 1], "ignore_label: 1 normalization: FULL", math.log(2) / 2, -0.25),
+]
+
+
+@pytest.mark.parametrize(("scores", "labels", "fields", "loss", "gradient"), LOSSES)
+def test_softmax_loss_at_extremes(make_net, scores, labels, fields, loss, gradient):
+    layer = f'type: "SoftmaxWithLoss" loss_param {{ {fields} }}'
+    net = make_net(net_text(layer, x=np.shape(scores), label=np.shape(labels)))
+    net.blobs["x"].data[...], net.blobs["label"].data[...] = scores, labels
+    assert float(net.forward()["y"]) == pytest.approx(loss, rel=1e-6, abs=1e-7)
+    net.backward()
+    assert net.blobs["x"].diff[0, 0] == pytest.approx(gradient, abs=1e-7)
+
+
+def test_relu_has_no_gradient_at_zero(make_net):
+    net = make_net(net_text('type: "ReLU"', x=(3,)))
+    net.blobs["x"].data[...] = [-1, 0, 1]
+    net.forward()
+    net.blobs["y"].diff[...] = 1
+    net.backward()
+    assert net.blobs["x"].diff.tolist() == [0, 0, 1]
+
+
+def test_dropout_keeps_the_mean_and_repeats_with_the_seed(make_net):
+    layer = 'type: "Dropout" dropout_param { dropout_ratio: 0.3 }'
+    net, draws = make_net(net_text(layer, x=(100, 100))), []
+    net.blobs["x"].data[...] = 1
+    for _ in range(2):
+        caffe.set_random_seed(4)
+        draws.append(net.forward()["y"].copy())
+    assert set(np.unique(draws[0])) == {0, np.float32(1 / 0.7)}
+    assert draws[0].mean() == pytest.approx(1, abs=0.03)
+    np.testing.assert_array_equal(*draws)
+    net.blobs["y"].diff[...] = 1
+    net.backward()
+    np.testing.assert_array_equal(net.blobs["x"].diff, draws[1])
+
+
+def test_batch_norm_keeps_sums_and_their_number(make_net):
+    """The stored mean is a sum; the variance is enlarged by m / (m - 1)."""
+    net = make_net(net_text('type: "BatchNorm" batch_norm_param { moving_average_fraction: 0.5 }', x=(4, 2)))
+    x = np.array([[0, 1], [2, 1], [4, 1], [6, 5]], float)
+    net.blobs["x"].data[...] = x
+    net.forward()
+    net.forward()
+    sums, squares, number = (b.data for b in net.params["layer"])
+    np.testing.assert_allclose(sums, x.mean(0) * 1.5, rtol=1e-6)
+    np.testing.assert_allclose(squares, x.var(0) * 4 / 3 * 1.5, rtol=1e-6)
+    assert number.tolist() == [1.5]
+
+
+@pytest.mark.parametrize(("loss_weight", "factor"), [("", 1), ("loss_weight: 2.5", 2.5)])
+def test_loss_weight_scales_the_gradient(make_net, loss_weight, factor):
+    net = make_net(net_text(f'type: "EuclideanLoss" {loss_weight}', x=(2, 3), target=(2, 3)))
+    net.blobs["x"].data[...] = 3
+    net.forward()
+    net.backward()
+    np.testing.assert_allclose(net.blobs["x"].diff, 3 / 2 * factor)
+    assert net.blob_loss_weights["y"] == factor
+
+
+def test_learning_stops_where_the_rate_is_zero(make_net):
+    """No gradient is computed for what lies below the last learning layer."""
+    text = INPUT.format("x", "dim: 2 dim: 3") + "".join(
+        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" param {{ lr_mult: {rate} }} '
+        f'param {{ lr_mult: {rate} }} inner_product_param {{ num_output: 3 weight_filler {{ type: "msra" }} }} }}\n'
+        for name, bottom, rate in (("a", "x", 0), ("b", "a", 1)))
+    net = make_net(text + 'layer { name: "l" type: "EuclideanLoss" bottom: "b" bottom: "x" }')
+    net.blobs["x"].data[...] = 1
+    net.forward()
+    net.backward()
+    assert np.abs(net.params["b"][0].diff).max() > 0
+    assert not net.params["a"][0].diff.any()
+    assert not net.blobs["a"].diff.any()
