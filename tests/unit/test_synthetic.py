@@ -69,7 +69,7 @@ def test_the_coarse_cue_separates_but_not_well():
         return tone[0] / tone[2]
     melanoma, nevus = (np.array([blue(label, 1000 * label + number) for number in range(100)]) for label in (0, 2))
     auc = (melanoma[:, None] > nevus).mean()
-    assert 0.7 < auc < 0.95
+    assert 0.65 < auc < 0.95
 
 
 def test_a_root_is_a_data_set_that_is_found_and_is_the_same_each_time(tmp_path):

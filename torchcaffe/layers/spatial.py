@@ -86,7 +86,7 @@ class Convolution(Layer):
     def is_small(self, x: Tensor) -> bool:
         """Return whether to compute by im2col and BLAS as Caffe does.
 
-        That costs nothing on small layers and rounds like Caffe: gradients of weights are five times closer than oneDNN's,
+        That costs little on small layers and rounds more like Caffe: gradients of weights are closer than oneDNN's or as close,
         and fewer near ties of a ReLU or a pooling fall the other way (docs/parity.md).
         """
         work = x.numel() * math.prod(self.kernel) * self.param.convolution_param.num_output // self.group
