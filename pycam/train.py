@@ -242,6 +242,8 @@ def essence(solver: Any, net: Any) -> Dict[str, str]:
             layer.data_param.batch_size *= solver.iter_size
             layer.data_param.ClearField("source")
     fields = {field.name: str(value) for field, value in solver.ListFields() if not _FREE.fullmatch(field.name)}
+    if solver.lr_policy == "poly":  # the rate of each iteration depends on how many there will be
+        fields["max_iter"] = str(solver.max_iter)
     return {**fields, **{f"layer {layer.name}": str(layer) for layer in layers}}
 
 
@@ -268,9 +270,9 @@ def execute(words: List[str], log: Path, max_iter: int, appending: bool) -> None
     """
     print("+ " + " ".join(map(shlex.quote, words)), file=sys.stderr)
     environment = {k: v for k, v in os.environ.items() if k != "GLOG_minloglevel"}
-    with _ends_like_ctrl_c(), open(log, "ab" if appending else "wb") as file:
-        process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-                                   env=environment, start_new_session=True)
+    with _ends_like_ctrl_c(), open(log, "ab" if appending else "wb") as file, subprocess.Popen(
+            words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=environment,
+            start_new_session=True) as process:
         try:
             last = _follow(process, file, max_iter)
         except KeyboardInterrupt:

@@ -1,0 +1,97 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from pycam import weights
+from pycam.__main__ import main
+from pycam.errors import CamError
+from torchcaffe.proto import caffe_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
+WANTED = {"a": [(2, 3), (2,)], "b": [(4, 2), (4,)], "c": [(1,)]}
+
+
+def test_layers_are_copied_fresh_or_mismatched_by_name():
+    rows = weights.compare(WANTED, {"a": [(2, 3), (2,)], "b": [(4, 3), (4,)], "other": [(9,)]})
+    assert [(row.layer, row.state) for row in rows] == [("a", "copied"), ("b", "mismatched"), ("c", "fresh")]
+
+
+@pytest.mark.parametrize(("shapes", "state"), [
+    ([(1, 1, 2, 3), (1, 1, 1, 2)], "copied"),  # as old files have them
+    ([(2, 3)], "mismatched"), ([(3, 2), (2,)], "mismatched"), ([(2, 3), (2,), (1,)], "mismatched"), ([(6,), (2,)], "mismatched"),
+])
+def test_shapes(shapes, state):
+    assert weights.compare({"a": WANTED["a"]}, {"a": shapes})[0].state == state
+
+
+def test_the_table_has_a_line_a_layer():
+    lines = weights.table(weights.compare(WANTED, {"a": [(2, 3), (2,)]})).splitlines()
+    assert [line.split() for line in lines] == [
+        ["a", "copied", "net", "2x3", "2", "file", "2x3", "2"], ["b", "fresh", "net", "4x2", "4", "file", "-"],
+        ["c", "fresh", "net", "1", "file", "-"]]
+    assert weights.table([]) == ""
+
+
+def test_a_mismatch_and_an_empty_start_are_refused():
+    weights.check_start(weights.compare(WANTED, {"a": [(2, 3), (2,)]}), Path("w"))
+    with pytest.raises(CamError, match="w: other shapes than the network has in a, c;"):
+        weights.check_start(weights.compare(WANTED, {"a": [(2, 2), (2,)], "b": WANTED["b"], "c": [(2,)]}), Path("w"))
+    with pytest.raises(CamError, match="w: fills no layer of the network; expected layer names such as a, b, c"):
+        weights.check_start(weights.compare(WANTED, {"A": WANTED["a"]}), Path("w"))
+
+
+def test_the_command_prints_the_table_of_a_file(tmp_path, capsys):
+    pytest.importorskip("torch")
+    model = caffe_pb2.NetParameter()
+    for name, shape in (("conv1_1", (8, 3, 3, 3)), ("CAM_fc3", (1000, 128)), ("unknown", (1,))):
+        blob = model.layer.add(name=name).blobs.add()
+        blob.shape.dim.extend(shape)
+    (tmp_path / "w.caffemodel").write_bytes(model.SerializeToString())
+    assert main(["weights", "--net", str(DEPLOY), "--weights", str(tmp_path / "w.caffemodel"), "--engine", "torch"]) == 0
+    states = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    assert len(states) == 15
+    assert (states["conv1_1"], states["CAM_fc3"], states["conv1_2"]) == ("mismatched", "mismatched", "fresh")
+
+
+NET = """
+layer {{ name: "data" type: "DummyData" top: "data" dummy_data_param {{ shape {{ dim: 1 dim: 3 }} }}
+         include {{ stage: "stage1" }} }}
+layer {{ name: "fc" type: "{type}" bottom: "data" top: "fc" inner_product_param {{ num_output: 2 }} }}
+"""
+
+
+def test_training_shapes_come_from_a_process_of_their_own():
+    pytest.importorskip("torch")
+    assert weights.training_shapes("torch", NET.format(type="InnerProduct"), "stage1") == {"fc": [(2, 3), (2,)]}
+
+
+@pytest.mark.parametrize(("type_", "stage", "text"), [("Inner", "stage1", "type 'Inner' is not supported"),
+                                                     ("InnerProduct", "stage2", "unknown bottom blob 'data'")])
+def test_a_net_that_cannot_be_made_is_one_error(type_, stage, text):
+    pytest.importorskip("torch")
+    with pytest.raises(CamError, match=text) as caught:
+        weights.training_shapes("torch", NET.format(type=type_), stage)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.caffe
+def test_real_caffe_aborts_in_that_process_only(real_caffe, monkeypatch):
+    monkeypatch.setattr(sys, "executable", real_caffe)
+    monkeypatch.chdir(ROOT)
+    assert weights.training_shapes("caffe", NET.format(type="InnerProduct"), "stage1") == {"fc": [(2, 3), (2,)]}
+    with pytest.raises(CamError, match=r"^the net cannot be made: Check failed.* Unknown layer type: Inner$"):
+        weights.training_shapes("caffe", NET.format(type="Inner"), "stage1")
+
+
+@pytest.mark.parametrize(("line", "status", "expected"), [
+    ("error: no such thing", 1, "no such thing"),
+    ("F1123 05:10:25.204546 25718 solver.cpp:290] Check failed: x == y (1 vs. 2)", -6, "Check failed: x == y (1 vs. 2)"),
+    ("I1123 05:10:25.204546 25718 solver.cpp:290] Optimization stopped early.", 0,
+     "somebody interrupted the engine; the same command goes on from its snapshot"),
+    ("RuntimeError: out of memory", 1, "exit status 1, last line: RuntimeError: out of memory"),
+    ("I1123 ... Iteration 3", -9, "ended by signal 9, last line: I1123 ... Iteration 3"),
+])
+def test_the_reason_of_an_end(line, status, expected):
+    assert weights.reason(line, status) == expected
