@@ -100,7 +100,9 @@ $(CAFFE)/complete: tools/install_caffe.sh | $(SETUP)
 # A machine without apt, or without its network, runs the tests that need no Caffe and says so.
 test: $(SETUP)
 	@$(MAKE) --no-print-directory caffe || echo "note: no real Caffe here; its tests are skipped" >&2
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
+	@if [ -e $(CAFFE)/complete ]; then echo "the same engine tests inside real Caffe's Python:"; \
+	  $(CAFFE)/bin/python3 -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider tests/contract/test_engine_predict.py tests/unit/test_lmdb_io.py; fi
 
 check: $(SETUP)
 	$(PY) -m ruff check .
