@@ -23,6 +23,7 @@ _MISSING = {
     "caffe": "this Python cannot import caffe: use a Python that has BVLC Caffe (make caffe), or --engine torch",
     "torch": "this Python cannot import torch: pip install 'skin-lesion-cam[torch]', or --engine caffe",
 }
+_TRY_NET = "import sys, caffe; caffe.Net(sys.argv[1], caffe.TEST)"
 _TRY_GPU = "import sys, caffe; caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))"
 _announced: List[str] = []
 
@@ -65,13 +66,19 @@ def load(engine: str = "auto", gpu: Optional[int] = None) -> Any:
 
 
 def _check_gpu(gpu: int) -> None:
-    """Try the device in a process of its own: real Caffe aborts when it has none, or was built without GPUs."""
-    tried = subprocess.run([sys.executable, "-c", _TRY_GPU, str(gpu)], stdout=subprocess.DEVNULL,
-                           stderr=subprocess.PIPE, check=False)
-    if tried.returncode != 0:
-        reason = next((line.split("] ", 1)[-1] for line in tried.stderr.decode(errors="replace").splitlines()
-                       if line.startswith("F")), f"exit status {tried.returncode}")
+    reason = _reason_of_abort(_TRY_GPU, str(gpu))
+    if reason:
         raise CamError(f"--gpu {gpu}: BVLC Caffe cannot use this device ({reason}); leave --gpu out for the CPU")
+
+
+def _reason_of_abort(program: str, argument: str) -> Optional[str]:
+    """Try something in a process of its own, since real Caffe aborts the process; return its last words, or None."""
+    tried = subprocess.run([sys.executable, "-c", program, argument], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                           check=False)
+    if tried.returncode == 0:
+        return None
+    fatal = (line.split("] ", 1)[-1] for line in tried.stderr.decode(errors="replace").splitlines() if line.startswith("F"))
+    return next(fatal, f"exit status {tried.returncode}")[:200]
 
 
 def _import(engine: str) -> Any:
@@ -119,6 +126,9 @@ def deploy_net(caffe: Any, net: Path, weights: Path) -> Any:
     check_prototxt(net)
     weights = weights_file(weights)
     shapes = weight_shapes(weights)
+    reason = _reason_of_abort(_TRY_NET, str(net)) if caffe.__name__ == "caffe" else None
+    if reason:
+        raise CamError(f"{net}: BVLC Caffe cannot build this network: {reason}")
     loaded = caffe.Net(str(net), caffe.TEST)
     check_weights(loaded, shapes, where=f"{weights} does not fit {net}")
     loaded.copy_from(str(weights))

@@ -231,11 +231,8 @@ DEPLOY_TYPOS = {"field": ("num_output: 3", "num_outputs: 3"), "layer type": ('ty
                 "bottom": ('bottom: "conv4_2"', 'bottom: "conv4_9"')}
 
 
-ABORTS = pytest.mark.xfail(reason="engine.deploy_net lets real Caffe abort", strict=True)
-
-
 @pytest.mark.parametrize(("name", "engine"), [(name, "torch") for name in DEPLOY_TYPOS] + [
-    pytest.param(name, "caffe", marks=[pytest.mark.caffe, *([] if name == "field" else [ABORTS])]) for name in DEPLOY_TYPOS],
+    pytest.param(name, "caffe", marks=pytest.mark.caffe) for name in DEPLOY_TYPOS],
     indirect=["engine"])
 def test_predict_with_a_typo_in_the_network(case, finished, engine, name):
     case.trained(finished)
