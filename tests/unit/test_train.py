@@ -289,7 +289,7 @@ line("Starting Optimization")
 """
 TRAINED = ("line('Iteration 0 (-inf iter/s, 0.03s/3 iters), loss = 1.4')\n"
            "line('Iteration 3, loss = 1.2')\nline('Optimization Done.')")
-FOREVER = "line('Iteration 0 (2 iter/s, 1s/1 iters), loss = 1.4')\nwhile True: time.sleep(0.01)"
+LONG = "line('Iteration 0 (2 iter/s, 1s/1 iters), loss = 1.4')\nfor _ in range(2000): time.sleep(0.01)"  # 20 seconds
 
 
 def program(folder, body):
@@ -313,7 +313,7 @@ def test_what_the_engine_prints_is_kept(tmp_path, capsys):
 
 @pytest.mark.parametrize("loss", ["nan", "-nan", "inf", "-inf"])
 def test_a_loss_that_is_not_finite_ends_the_engine_without_a_snapshot(tmp_path, loss):
-    body = f"line('Iteration 40 (2 iter/s, 1s/1 iters), loss = {loss}')\n" + FOREVER
+    body = f"line('Iteration 40 (2 iter/s, 1s/1 iters), loss = {loss}')\n" + LONG
     began = time.monotonic()
     with pytest.raises(CamError, match=f"the loss is {loss} at iteration 40: lower base_lr.*--fresh"):
         train.execute(program(tmp_path, body), tmp_path / "log", 100, appending=False)
@@ -359,7 +359,7 @@ sys.exit(__main__.main([]))
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False),
                                                (signal.SIGHUP, False)])
 def test_an_interrupt_reaches_the_engine_and_waits_for_its_snapshot(tmp_path, number, group):
-    engine = program(tmp_path, FOREVER)[1]
+    engine = program(tmp_path, LONG)[1]
     process = subprocess.Popen([sys.executable, "-c", CALLER, engine, str(tmp_path / "log")], cwd=str(ROOT), text=True,
                                stderr=subprocess.PIPE, start_new_session=True,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
