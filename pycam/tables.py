@@ -78,12 +78,16 @@ def to_markdown(metrics: Dict[str, Any]) -> str:
     return "\n".join([*lines, "", describe_gain(metrics)]) + "\n"
 
 
+def _p(value: float) -> str:
+    return f"= {value:.3f}" if value >= 0.001 else "< 0.001"
+
+
 def describe_gain(metrics: Dict[str, Any]) -> str:
     """Return one sentence: what stage 2 adds, and how sure that is."""
     gain = metrics["stage2_against_stage1"][MEAN]
     return (f"Stage 2 changes the mean AUC by {gain['difference']:+.3f} "
-            f"(95 % {gain['low']:+.3f} to {gain['high']:+.3f}; paired p = {gain['p_delong']:.3f} by DeLong, "
-            f"{gain['p_bootstrap']:.3f} by bootstrap); the paper reports +0.037.")
+            f"(95 % {gain['low']:+.3f} to {gain['high']:+.3f}; paired p {_p(gain['p_delong'])} by DeLong, "
+            f"{_p(gain['p_bootstrap'])} by bootstrap); the paper reports +0.037.")
 
 
 def to_csv(metrics: Dict[str, Any]) -> str:
