@@ -1,9 +1,11 @@
 """Which engine answers pycaffe's interface: real BVLC Caffe or torchcaffe. The only file that says ``import caffe``."""
 import argparse
+import importlib
 import importlib.util
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -88,6 +90,7 @@ def _import(engine: str) -> Any:
             import caffe as module
         else:
             import torchcaffe as module
+            importlib.import_module("torchcaffe.net")  # which needs torch
     except ImportError as error:
         raise CamError(f"engine {engine}: {_MISSING[engine]} ({error})") from error
     if engine not in _announced:
@@ -151,8 +154,10 @@ def weight_shapes(path: Path) -> Dict[str, List[Tuple[int, ...]]]:
     """Return the shapes of the parameters in a ``.caffemodel`` by layer name (current and V1 files)."""
     model = caffe_pb2.NetParameter()
     try:
-        model.ParseFromString(path.read_bytes())
-    except DecodeError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # all that old protobufs say of some other files
+            model.ParseFromString(path.read_bytes())
+    except (DecodeError, RuntimeWarning) as error:
         raise CamError(f"{path}: not a whole .caffemodel: cut short, or another kind of file") from error
     layers = list(model.layer) + list(model.layers)
     return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in layers if layer.blobs}
