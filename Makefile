@@ -3,17 +3,18 @@
 
 ISIC    ?= data/isic2017# the pictures and their label files
 RUN     ?= build#          everything that is made
-NET     ?= vgg_gap#        vgg_gap (pretrained: INIT=), vgg_gap_narrow (a CPU, from scratch)
+NET     ?= vgg_gap#        vgg_gap (pretrained: INIT=), vgg_gap_narrow (a CPU, from scratch), googlenet_gap (D19)
 ENGINE  ?= auto#           caffe, torch, or auto: Caffe where Python imports it, else torchcaffe
 GPU     ?=#                number of the GPU; none: the CPU
 INIT    ?=#                .caffemodel that stage 1 starts from
 BATCH   ?=#                pictures computed at a time, when memory is short; results stay the same
+SEED    ?=#                of the records' order and of the training, instead of the solver's
 RESUME  ?= yes#            no: train anew instead of going on from the newest snapshot
 AUGMENT ?= paper#          paper: 30 records a picture; none: one
 REGION  ?=#                options of `pycam crops`, such as --threshold 0.5 (D09)
 JOBS    ?= $(shell nproc)# processes that prepare pictures
 
-SOLVERS ?= $(patsubst vgg_gap%,%,$(NET:vgg_gap_%=%_))# prefix of the solver files
+SOLVERS ?= $(patsubst vgg_gap%,%,$(patsubst googlenet_gap,googlenet_,$(NET:vgg_gap_%=%_)))# prefix of the solver files
 DEPLOY  := prototxt/$(NET)_deploy.prototxt
 CAFFE   := .caffe# where `make caffe` puts real Caffe
 
@@ -27,7 +28,7 @@ endif
 # Caffe's own Python runs what needs a network where `make caffe` installed it and the other one has none.
 NETPY = $(if $(and $(filter caffe,$(ENGINE)),$(wildcard $(CAFFE)/complete)),$(CAFFE)/bin/python3,$(PY))
 USE = --engine $(ENGINE) $(if $(GPU),--gpu $(GPU))
-TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATCH)) $(if $(filter no,$(RESUME)),--fresh)
+TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATCH)) $(if $(SEED),--seed $(SEED)) $(if $(filter no,$(RESUME)),--fresh)
 
 .DELETE_ON_ERROR:
 .PHONY: help setup stage1 crops stage2 report all demo caffe test check bench clean
@@ -60,9 +61,9 @@ $(RUN)/clean/%/groundtruth.csv: | $(SETUP)
 	$(PY) -m data_tools clean --isic $(ISIC) --split $* --out $(@D) --jobs $(JOBS)
 
 $(RUN)/lmdb/stage1_%/manifest.json: $(RUN)/clean/%/groundtruth.csv
-	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) --augment $(if $(filter train,$*),$(AUGMENT),none) --jobs $(JOBS)
+	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) --augment $(if $(filter train,$*),$(AUGMENT),none) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS)
 $(RUN)/lmdb/stage2_%/manifest.json: $(RUN)/crops/%/groundtruth.csv
-	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) --augment $(if $(filter train,$*),$(AUGMENT),none) --jobs $(JOBS)
+	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) --augment $(if $(filter train,$*),$(AUGMENT),none) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS)
 
 $(RUN)/stage1/final.caffemodel: $(RUN)/lmdb/stage1_train/manifest.json $(RUN)/lmdb/stage1_val/manifest.json $(INIT)
 	$(TRAIN) --solver solvers/$(SOLVERS)stage1.prototxt --stage stage1 $(if $(INIT),--weights $(INIT))

@@ -54,6 +54,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--weights", type=Path, metavar="W", help=".caffemodel, or folder with final.caffemodel, to start from")
     parser.add_argument("--batch", type=int, metavar="B",
                         help="pictures computed at a time; must divide the net's batch, which iter_size then restores")
+    parser.add_argument("--seed", type=int, metavar="S", help="replaces the solver's random_seed")
     parser.add_argument("--fresh", action="store_true", help="start anew instead of going on from the newest snapshot")
     engine.add_arguments(parser)
     parser.set_defaults(run=run)
@@ -62,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command ``train``."""
     folder = args.folder / args.stage
-    texts = rewrite(args.solver, args.folder, folder, args.gpu, args.batch)
+    texts = rewrite(args.solver, args.folder, folder, args.gpu, args.batch, args.seed)
     solver, net = _parse(texts, args.solver)
     prefix = Path(solver.snapshot_prefix)
     for needed in (folder, prefix.parent):
@@ -103,10 +104,12 @@ def _make_folder(folder: Path) -> None:
 
 
 # ---------------------------------------------------------------- texts
-def rewrite(source: Path, root: Path, folder: Path, gpu: Optional[int], batch: Optional[int]) -> Tuple[str, str]:
+def rewrite(source: Path, root: Path, folder: Path, gpu: Optional[int], batch: Optional[int],
+            seed: Optional[int] = None) -> Tuple[str, str]:
     """Return the texts of a solver and its net, their ``build/`` replaced by `root`, the net's place by that in `folder`.
 
-    `gpu` decides solver_mode. With `batch` the training batch is computed in pieces and iter_size restores its size.
+    `gpu` decides solver_mode, `seed` replaces random_seed. With `batch` the training batch is computed in pieces, and
+    iter_size restores its size.
     """
     read = read_solver(str(source))
     if not read.net:
@@ -115,6 +118,8 @@ def rewrite(source: Path, root: Path, folder: Path, gpu: Optional[int], batch: O
     solver_text, net_text = (_PREFIX.sub(lambda _: f'"{root}/', path.read_text(encoding="utf-8"))
                              for path in (source, Path(read.net)))
     fields = {"net": f'"{folder / NET}"', "solver_mode": "CPU" if gpu is None else "GPU"}
+    if seed is not None:
+        fields["random_seed"] = str(seed)
     if batch is not None:
         net_text, pieces = split_batch(net_text, batch)
         fields["iter_size"] = str(pieces * read.iter_size)

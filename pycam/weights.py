@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from . import engine
+from . import engine, pretrained
 from .errors import CamError
 
 Shapes = Dict[str, List[Tuple[int, ...]]]
@@ -39,21 +39,41 @@ class Row(NamedTuple):
 def add_parser(subparsers: Any) -> None:
     """Add the command ``weights``."""
     parser = subparsers.add_parser(
-        "weights", help="show which layers a weights file fills",
-        description="Print a table of the layers with parameters: copied from the file, fresh (random), or mismatched.",
+        "weights", help="show which layers a weights file fills, or make one of plain arrays",
+        description="show: print a table of the layers with parameters: copied from the file, fresh (random), or mismatched. "
+                    "import: write a .caffemodel from an .npz file with <layer>_w and <layer>_b of every layer.",
         epilog="example: python -m pycam weights --net prototxt/vgg_gap_deploy.prototxt --weights vgg16CAM.caffemodel")
+    parser.add_argument("action", nargs="?", choices=("show", "import"), default="show", help="default: show")
     parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="deploy prototxt")
-    parser.add_argument("--weights", type=Path, required=True, metavar="W", help=".caffemodel")
+    parser.add_argument("--weights", type=Path, required=True, metavar="W", help=".caffemodel, or .npz to import")
+    parser.add_argument("--out", type=Path, metavar="NEW", help=".caffemodel that import writes")
     engine.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``weights``."""
+    (import_arrays if args.action == "import" else show)(args)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Print the table of ``weights show``."""
     engine.check_prototxt(args.net)
     weights = engine.weights_file(args.weights)
     caffe = engine.load(args.engine, args.gpu)
     print(table(compare(parameter_shapes(caffe.Net(str(args.net), caffe.TEST)), engine.weight_shapes(weights))))
+
+
+def import_arrays(args: argparse.Namespace) -> None:
+    """Write the ``.caffemodel`` of ``weights import``."""
+    if args.out is None:
+        raise CamError("weights import: give --out, the .caffemodel to write")
+    engine.check_prototxt(args.net)
+    caffe = engine.load(args.engine, args.gpu)
+    net = caffe.Net(str(args.net), caffe.TEST)
+    pretrained.fill(net, args.weights)
+    pretrained.save(net, args.out)
+    print(f"{args.out}: {sum(len(blobs) for blobs in net.params.values())} blobs of {len(net.params)} layers")
 
 
 def parameter_shapes(net: Any) -> Shapes:

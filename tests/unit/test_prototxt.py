@@ -19,8 +19,11 @@ NETS = [
     "vgg_gap_narrow_train_val",
     "vgg_gap_narrow_deploy",
 ]
-SOLVERS = ["stage1", "stage2", "stage1_scratch", "narrow_stage1", "narrow_stage2"]
+GOOGLENETS = ["googlenet_gap_train_val", "googlenet_gap_scratch_train_val", "googlenet_gap_deploy", "googlenet_deploy"]
+SOLVERS = ["stage1", "stage2", "stage1_scratch", "narrow_stage1", "narrow_stage2",
+           "googlenet_stage1", "googlenet_stage2", "googlenet_stage1_scratch"]
 TRAINED = [name for name in NETS if "train_val" in name]
+ALL_TRAINED = TRAINED + [name for name in GOOGLENETS if "train_val" in name]
 VALIDATION_PICTURES = 150
 EPOCH = 60000 // 32  # iterations over the paper's augmented training set
 
@@ -88,7 +91,7 @@ class TestGenerator:
     def test_committed_files_are_what_the_generator_writes(self, generated):
         written = {path.name: path.read_bytes() for path in generated.glob("*.prototxt")}
         committed = {path.name: path.read_bytes() for path in (ROOT / "prototxt").glob("*.prototxt")}
-        assert sorted(written) == sorted(f"{name}.prototxt" for name in NETS)
+        assert sorted(written) == sorted(f"{name}.prototxt" for name in NETS + GOOGLENETS)
         assert committed == written
 
     def test_check_accepts_the_files_just_written(self, generated):
@@ -114,7 +117,7 @@ class TestGenerator:
         (generated / f"{NETS[0]}.prototxt").write_text("damaged")
         assert run_generator(generated).returncode == 0
         assert run_generator(generated, "--check").returncode == 0
-        assert len(list(generated.iterdir())) == len(NETS) + 1
+        assert len(list(generated.iterdir())) == len(NETS + GOOGLENETS) + 1
 
     def test_unwritable_target_is_one_line(self, generated):
         target = generated / f"{NETS[0]}.prototxt"
@@ -183,7 +186,7 @@ class TestArchitecture:
 
 
 class TestTraining:
-    @pytest.mark.parametrize("name", TRAINED)
+    @pytest.mark.parametrize("name", ALL_TRAINED)
     def test_each_stage_and_phase_reads_its_own_lmdb(self, name):
         found = {}
         for layer in layers_of(read_net(name), "Data"):
@@ -199,13 +202,13 @@ class TestTraining:
             (caffe_pb2.TEST, "stage2"): ("build/lmdb/stage2_val", 10),
         }
 
-    @pytest.mark.parametrize("name", TRAINED)
+    @pytest.mark.parametrize("name", ALL_TRAINED)
     def test_mean_is_subtracted_and_nothing_else_is_done_to_the_records(self, name):
         for layer in layers_of(read_net(name), "Data"):
             assert list(layer.transform_param.mean_value) == pytest.approx([103.939, 116.779, 123.68])
             assert [field.name for field, _ in layer.transform_param.ListFields()] == ["mean_value"]
 
-    @pytest.mark.parametrize("name", TRAINED)
+    @pytest.mark.parametrize("name", ALL_TRAINED)
     def test_accuracy_is_for_tests_only(self, name):
         (accuracy,) = layers_of(read_net(name), "Accuracy")
         assert [rule.phase for rule in accuracy.include] == [caffe_pb2.TEST]
@@ -232,7 +235,7 @@ class TestTraining:
             msra = dict.fromkeys(LEARNING[1:-1], "msra")
             assert fillers == {"conv1_1": "gaussian", "CAM_fc3": "gaussian", **msra}
 
-    @pytest.mark.parametrize("name", [name for name in NETS if "deploy" in name])
+    @pytest.mark.parametrize("name", [name for name in NETS + GOOGLENETS if "deploy" in name])
     def test_deploy_has_one_input_and_only_the_probabilities_out(self, name):
         net = read_net(name)
         assert list(net.layer[0].input_param.shape[0].dim) == [1, 3, 224, 224]
@@ -252,6 +255,7 @@ class TestSolvers:
         assert stage in {rule.stage[0] for layer in layers_of(net, "Data") for rule in layer.include}
         assert ("narrow" in solver.net) == ("narrow" in name)
         assert ("scratch" in solver.net) == ("scratch" in name)
+        assert ("googlenet" in solver.net) == ("googlenet" in name)
 
     @pytest.mark.parametrize("name", SOLVERS)
     def test_one_test_is_the_validation_set_exactly(self, name):
@@ -269,8 +273,9 @@ class TestSolvers:
 
     @pytest.mark.parametrize("name", SOLVERS)
     def test_snapshots_lie_in_the_folder_of_their_run(self, name):
-        folder = "build/" + name.replace("narrow_", "")
-        wanted = f"{folder}/vgg_gap" + ("_narrow" if "narrow" in name else "")
+        folder = "build/" + name.replace("narrow_", "").replace("googlenet_", "")
+        net = "googlenet_gap" if "googlenet" in name else "vgg_gap"
+        wanted = f"{folder}/{net}" + ("_narrow" if "narrow" in name else "")
         assert read_solver(name).snapshot_prefix == wanted
 
     @pytest.mark.parametrize("name", ["stage1", "stage2", "stage1_scratch"])
@@ -281,8 +286,8 @@ class TestSolvers:
         assert solver.stepsize == 4 * EPOCH
         assert solver.solver_mode == caffe_pb2.SolverParameter.GPU
 
-    @pytest.mark.parametrize("name", ["narrow_stage1", "narrow_stage2"])
-    def test_narrow_runs_are_for_a_cpu(self, name):
+    @pytest.mark.parametrize("name", [name for name in SOLVERS if name.startswith(("narrow", "googlenet"))])
+    def test_small_runs_are_for_a_cpu(self, name):
         assert read_solver(name).solver_mode == caffe_pb2.SolverParameter.CPU
 
     @pytest.mark.parametrize("name", SOLVERS)
@@ -297,7 +302,7 @@ class TestSolvers:
                 solver.ClearField(field)
         assert first == second
 
-    @pytest.mark.parametrize("kind", ["", "narrow_"])
+    @pytest.mark.parametrize("kind", ["", "narrow_", "googlenet_"])
     def test_stage_2_names_the_last_snapshot_of_stage_1(self, kind):
         first = read_solver(kind + "stage1")
         text = (ROOT / "solvers" / f"{kind}stage2.prototxt").read_text()

@@ -17,7 +17,7 @@ from data_tools.isic import load_samples
 from data_tools.synthetic import make_root
 from pycam import train
 from pycam.errors import CamError
-from torchcaffe.netparam import read_net, read_solver
+from torchcaffe.netparam import parse_text, read_net, read_solver
 from torchcaffe.proto import caffe_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +89,11 @@ def test_a_folder_with_signs_of_regular_expressions(tmp_path):
     text, net = train.rewrite(NARROW, root, root / "stage1", None, None)
     assert f'net: "{root}/stage1/train_val.prototxt"' in text
     assert f'"{root}/lmdb/stage1_train"' in net
+
+
+def test_the_seed_replaces_the_solvers(tmp_path):
+    text, _ = train.rewrite(NARROW, tmp_path, tmp_path / "stage1", None, None, 7)
+    assert parse_text(text, caffe_pb2.SolverParameter(), "solver").random_seed == 7
 
 
 @pytest.mark.parametrize(("iter_size", "batch", "expected"), [(None, 8, 4), (None, 32, 1), (3, 16, 6)])
@@ -396,6 +401,7 @@ def test_a_second_interrupt_ends_an_engine_that_hangs(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- the command
 def arguments(run, fresh):
     return argparse.Namespace(solver=run.folder / "solver.prototxt", stage="stage1", folder=run.folder, weights=None, batch=None,
+                              seed=None,
                               fresh=fresh, engine="torch", gpu=None)
 
 

@@ -1,0 +1,109 @@
+"""GoogLeNet-GAP (D19): its network, and the way from plain arrays to weights that both engines read."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+import torchcaffe
+from pycam import __main__ as pycam
+from torchcaffe.proto import caffe_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+CAFFE = Path(os.environ.get("SKIN_CAFFE") or ROOT / ".caffe" / "bin" / "python3")
+PUBLISHED_PARAMETERS = 6998552  # of BVLC's GoogLeNet without its two auxiliary classifiers
+TINY = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 5 dim: 5 } } }
+layer { name: "a/3x3" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "fc" type: "InnerProduct" bottom: "a" top: "fc" inner_product_param { num_output: 4 } }
+"""
+
+
+def read(name):
+    return text_format.Parse((ROOT / "prototxt" / f"{name}.prototxt").read_text(), caffe_pb2.NetParameter())
+
+
+def test_the_whole_network_has_the_published_number_of_parameters():
+    net = torchcaffe.Net(str(ROOT / "prototxt" / "googlenet_deploy.prototxt"), torchcaffe.TEST)
+    assert sum(blob.count for blobs in net.params.values() for blob in blobs) == PUBLISHED_PARAMETERS
+    assert net.blobs["pool5/7x7_s1"].shape[1:] == (1024, 1, 1)
+
+
+def test_the_head_stands_on_inception_4e():
+    net = torchcaffe.Net(str(ROOT / "prototxt" / "googlenet_gap_deploy.prototxt"), torchcaffe.TEST)
+    assert net.blobs["inception_4e/output"].shape == (1, 832, 14, 14)
+    assert net.blobs["CAM_conv"].shape == (1, 1024, 12, 12)
+    assert net.params["CAM_conv"][0].shape == (1024, 416, 3, 3)
+    assert net.params["CAM_fc3"][0].shape == (3, 1024)
+    whole = {layer.name: layer.convolution_param for layer in read("googlenet_deploy").layer if layer.type == "Convolution"}
+    shared = [layer for layer in read("googlenet_gap_deploy").layer if layer.name in whole]
+    assert len(shared) == 3 + 6 * 7
+    assert all(layer.convolution_param == whole[layer.name] for layer in shared)
+
+
+def test_fine_tuning_keeps_what_lies_below_inception_4a():
+    layers = [layer for layer in read("googlenet_gap_train_val").layer if layer.param]
+    rates = {layer.name: layer.param[0].lr_mult for layer in layers}
+    kept = ("conv1/", "conv2/", "inception_3a/", "inception_3b/")
+    assert {name for name, rate in rates.items() if rate == 0} == {name for name in rates if name.startswith(kept)}
+    assert {name for name, rate in rates.items() if rate == 10} == {"CAM_conv", "CAM_fc3"}
+    filled = [layer.name for layer in layers if layer.convolution_param.HasField("weight_filler")
+              or layer.inner_product_param.HasField("weight_filler")]
+    assert filled == ["CAM_conv", "CAM_fc3"]
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A small net, random arrays for it, and how to import them."""
+    (tmp_path / "net.prototxt").write_text(TINY)
+    random = np.random.default_rng(0)
+    arrays = {"a/3x3_w": random.normal(size=(2, 3, 3, 3)).astype(np.float16), "a/3x3_b": np.ones(2, np.float32),
+              "fc_w": random.normal(size=(4, 18)), "fc_b": np.zeros(4), "other_w": np.zeros(1)}
+
+    def run(**changes):
+        kept = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
+        np.savez(tmp_path / "arrays.npz", **kept)
+        return pycam.main(["weights", "import", "--net", str(tmp_path / "net.prototxt"), "--engine", "torch", "--weights",
+                           str(tmp_path / "arrays.npz"), "--out", str(tmp_path / "new" / "net.caffemodel")])
+    run.folder, run.arrays = tmp_path, arrays
+    return run
+
+
+def test_arrays_become_weights(tiny):
+    assert tiny() == 0
+    net = torchcaffe.Net(str(tiny.folder / "net.prototxt"), str(tiny.folder / "new" / "net.caffemodel"), torchcaffe.TEST)
+    assert np.array_equal(net.params["a/3x3"][0].data, tiny.arrays["a/3x3_w"].astype(np.float32))
+    assert np.array_equal(net.params["fc"][0].data, tiny.arrays["fc_w"].astype(np.float32))
+    assert [path.name for path in (tiny.folder / "new").iterdir()] == ["net.caffemodel"]
+
+
+@pytest.mark.caffe
+@pytest.mark.skipif(not CAFFE.is_file(), reason=f"no real Caffe: {CAFFE} is missing (SKIN_CAFFE names another)")
+def test_real_caffe_reads_them(tiny):
+    assert tiny() == 0
+    program = ("import caffe, json; net = caffe.Net('net.prototxt', 'new/net.caffemodel', caffe.TEST); "
+               "print(json.dumps(net.params['a/3x3'][0].data.ravel().tolist()))")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = subprocess.run([str(CAFFE), "-c", program], cwd=tiny.folder, env=environment, capture_output=True, text=True,
+                         check=True)
+    assert json.loads(run.stdout) == tiny.arrays["a/3x3_w"].astype(float).ravel().tolist()
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"fc_b": None}, "lacks fc_b"), ({"fc_w": np.zeros((4, 17))}, r"fc_w has shape (4, 17); the network needs (4, 18)")])
+def test_arrays_that_do_not_fit_are_one_line(tiny, capsys, changes, words):
+    assert tiny(**changes) == 1
+    error = capsys.readouterr().err
+    assert words in error.splitlines()[-1]
+    assert not (tiny.folder / "new").exists()
+
+
+def test_what_is_no_array_file_is_one_line(tiny, capsys):
+    (tiny.folder / "arrays.npz").write_bytes(b"no zip")
+    assert pycam.main(["weights", "import", "--net", str(tiny.folder / "net.prototxt"), "--engine", "torch", "--weights",
+                       str(tiny.folder / "arrays.npz"), "--out", str(tiny.folder / "x.caffemodel")]) == 1
+    assert "not an .npz file" in capsys.readouterr().err
