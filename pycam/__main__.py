@@ -10,7 +10,8 @@ from torchcaffe.errors import CaffeError
 
 from .errors import CamError
 
-COMMANDS = ("weights", "train", "predict", "crops", "scoring", "tables", "trainlog", "report")  # modules, in the pipeline's order
+COMMANDS = (  # modules, in the pipeline's order
+    "weights", "train", "predict", "crops", "scoring", "tables", "summary", "trainlog", "report")
 INTERRUPTED = 130
 
 

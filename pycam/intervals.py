@@ -117,6 +117,10 @@ def paired_test(difference: float, shares: np.ndarray, samples: np.ndarray) -> P
     """
     error = float(np.sqrt((shares ** 2).sum()))
     p_delong = 2 * NormalDist().cdf(-abs(difference) / error) if error > 0 else float(difference == 0)
+    return PairedTest(difference, *percentiles(samples), p_delong, two_sided(samples))
+
+
+def two_sided(samples: np.ndarray) -> float:
+    """Return the two-sided p value of bootstrap samples of a difference: how far they lie on one side of zero."""
     tail = min((samples <= 0).sum(), (samples >= 0).sum())
-    p_bootstrap = min(1.0, 2 * (float(tail) + 1) / (len(samples) + 1))
-    return PairedTest(difference, *percentiles(samples), p_delong, p_bootstrap)
+    return min(1.0, 2 * (float(tail) + 1) / (len(samples) + 1))

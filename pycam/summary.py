@@ -1,0 +1,176 @@
+"""The table of an experiment: many rows, several seeds each, every row held against another; the command ``summary``."""
+import argparse
+import csv
+import io
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from data_tools.files import write_atomic
+
+from . import intervals
+from .errors import CamError
+from .predictions import SCORED, prepare, read_pair
+from .tables import COLUMNS, PAPER, cell
+
+FIELDS = ("row", "predictions", "against")
+
+
+class Spec(NamedTuple):
+    """A row to make: its name, the prediction files of one seed (averaged), and the row that it is held against."""
+
+    name: str
+    files: List[str]
+    against: str
+
+
+class Result(NamedTuple):
+    """A row's figures over its seeds."""
+
+    name: str
+    seeds: List[int]
+    aucs: np.ndarray  # seeds x (melanoma, seborrheic keratosis, mean)
+    samples: np.ndarray  # seeds x resamples x 3, bootstrap over pictures; the same draws in every row
+
+
+class Change(NamedTuple):
+    """A difference of two AUCs, its 95 % interval, and its two-sided p value by bootstrap."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+class Gain(NamedTuple):
+    """What a row's mean AUC adds to another's, over the seeds that both have."""
+
+    against: str
+    seeds: List[int]
+    change: Change
+
+
+def read_specs(path: Path) -> List[Spec]:
+    """Read the rows: CSV with the columns row, predictions (a path with ``{seed}``, several joined by `` + ``), against."""
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    except FileNotFoundError:
+        raise CamError(f"{path}: no such file; expected a CSV file with the columns {','.join(FIELDS)}") from None
+    if not rows or set(rows[0]) != set(FIELDS) or any(value is None for row in rows for value in row.values()):
+        raise CamError(f"{path}: expected rows with the columns {','.join(FIELDS)}")
+    specs = [Spec(row["row"], row["predictions"].split(" + "), row["against"]) for row in rows]
+    known: List[str] = []
+    for spec in specs:
+        if spec.against not in ["", *known]:
+            raise CamError(f"{path}: {spec.name!r} is held against {spec.against!r}, which is no earlier row")
+        known.append(spec.name)
+    return specs
+
+
+def evaluate(spec: Spec, root: Path, truth: Path, seeds: Sequence[int]) -> Optional[Result]:
+    """Score the seeds whose prediction files are all there; None when no seed has them."""
+    there, aucs, samples = [], [], []
+    for seed in seeds:
+        paths = [root / name.format(seed=seed) for name in spec.files]
+        if not all(path.is_file() for path in paths):
+            continue
+        labels, probs = read_pair(truth, paths[0], *paths[1:])
+        mean = np.mean(probs, axis=0)
+        each = [float(intervals.wins(labels == i, mean[:, i]).mean()) for i in range(len(SCORED))]
+        drawn = intervals.bootstrap_aucs(labels, mean, range(len(SCORED)))
+        there.append(seed)
+        aucs.append([*each, np.mean(each)])
+        samples.append(np.column_stack([drawn, drawn.mean(axis=1)]))
+    return Result(spec.name, there, np.array(aucs), np.array(samples)) if there else None
+
+
+def gain(row: Result, other: Result) -> Optional[Gain]:
+    """Test the mean AUC of two rows over their common seeds: pictures are resampled, seeds averaged."""
+    common = [seed for seed in row.seeds if seed in other.seeds]
+    if not common:
+        return None
+    parts = []
+    for result in (row, other):
+        chosen = [result.seeds.index(seed) for seed in common]
+        parts.append((result.aucs[chosen, -1].mean(), result.samples[chosen, :, -1].mean(axis=0)))
+    samples = parts[0][1] - parts[1][1]
+    change = Change(float(parts[0][0] - parts[1][0]), *intervals.percentiles(samples), intervals.two_sided(samples))
+    return Gain(other.name, common, change)
+
+
+def to_markdown(results: Sequence[Result], gains: Dict[str, Gain], missing: Sequence[str]) -> str:
+    """Return the table as Markdown: means over seeds with 95 % intervals, each seed's mean AUC, the paired test."""
+    lines = ["| row | seeds | " + " | ".join(COLUMNS) + " | AVG of each seed | change of AVG, paired |",
+             "| --- |" + " --- |" * (len(COLUMNS) + 3)]
+    lines += [f"| {name} | | " + " | ".join(f"{value:.3f}" for value in values) + " | | |" for name, values in PAPER.items()]
+    for result in results:
+        cells = [cell(*figure) for figure in figures(result)]
+        each = ", ".join(f"{auc:.3f}" for auc in result.aucs[:, -1])
+        lines.append(f"| {' | '.join([result.name, str(len(result.seeds)), *cells, each, describe(gains.get(result.name))])} |")
+    if missing:
+        lines += ["", f"Not run: {'; '.join(missing)}."]
+    return "\n".join(lines) + "\n"
+
+
+def figures(result: Result) -> List[Tuple[float, float, float]]:
+    """Return (mean over seeds, low, high) of melanoma, seborrheic keratosis and their mean."""
+    spread = [intervals.percentiles(result.samples[:, :, i].mean(axis=0)) for i in range(3)]
+    return [(float(result.aucs[:, i].mean()), *spread[i]) for i in range(3)]
+
+
+def describe(found: Optional[Gain]) -> str:
+    """Return a gain as text: against what, how much, how sure."""
+    if found is None:
+        return ""
+    change = found.change
+    return (f"{change.difference:+.3f} ({change.low:+.3f} to {change.high:+.3f}, p {change.p:.2f}) against {found.against}")
+
+
+def to_csv(results: Sequence[Result], gains: Dict[str, Gain]) -> str:
+    """Return a line for every row and seed, and one for the mean over the seeds; full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ends = [f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high")]
+    writer.writerow(["row", "seed", *ends, "against", "change", "change_low", "change_high", "p"])
+    for result in results:
+        for seed, aucs, samples in zip(result.seeds, result.aucs, result.samples):
+            spread = [intervals.percentiles(samples[:, i]) for i in range(3)]
+            writer.writerow([result.name, seed, *(value for auc, ends in zip(aucs, spread) for value in (auc, *ends))])
+        found = gains.get(result.name)
+        test = [found.against, *found.change] if found else []
+        writer.writerow([result.name, "mean", *(value for figure in figures(result) for value in figure), *test])
+    return text.getvalue()
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command ``summary``."""
+    parser = subparsers.add_parser(
+        "summary", help="write the table of an experiment with several rows and seeds",
+        description="Score the prediction files of every row and seed, average over the seeds, hold each row against another "
+                    "on the same pictures, write NAME.md and NAME.csv, and print the table.",
+        epilog="example: python -m pycam summary --rows experiments/rows.csv --root build/experiment "
+               "--truth build/experiment/clean/val/groundtruth.csv --out docs/results/table1")
+    parser.add_argument("--rows", type=Path, required=True, metavar="CSV", help=f"columns {','.join(FIELDS)}")
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that the paths in CSV start from")
+    parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv", help="ground truth of the pictures")
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[1, 2, 3], metavar="1,2,3")
+    parser.add_argument("--out", type=Path, required=True, metavar="NAME", help="NAME.md and NAME.csv are written")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command ``summary``."""
+    specs = read_specs(args.rows)
+    prepare(args.out.with_suffix(".md"))
+    found = {spec.name: evaluate(spec, args.root, args.truth, args.seeds) for spec in specs}
+    results = [result for result in found.values() if result is not None]
+    if not results:
+        raise CamError(f"{args.root}: holds none of the prediction files of {args.rows}; run the experiment first")
+    pairs = {spec.name: (found[spec.name], found.get(spec.against)) for spec in specs}
+    tested = {name: gain(row, other) for name, (row, other) in pairs.items() if row and other}
+    gains = {name: change for name, change in tested.items() if change}
+    markdown = to_markdown(results, gains, [name for name, result in found.items() if result is None])
+    write_atomic(args.out.with_suffix(".csv"), to_csv(results, gains).encode())
+    write_atomic(args.out.with_suffix(".md"), markdown.encode())
+    print(markdown, end="")
