@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import numpy as np
 
-from data_tools import augment, build, clean, manifest, synthetic
+from data_tools import augment, build, clean, copies, manifest, synthetic
 from data_tools.errors import DataError
 from data_tools.files import JPEG_QUALITY
 from data_tools.isic import SPLITS, Sample, find_pictures, find_split, load_samples
@@ -66,6 +66,9 @@ def _add_clean(commands: Commands) -> None:
     command.add_argument("--hair", choices=clean.HAIR, default="along", help="method of hair removal (D18)")
     command.add_argument("--masks", type=Path, metavar="DIR", help="also write the hair masks there")
     command.add_argument("--format", choices=("jpg", "png"), default="jpg", help="of the pictures that were changed")
+    command.add_argument("--exclude-copies-of", type=Path, action="append", default=[], metavar="DIR",
+                         help="leave out pictures that are also, byte for byte, in another split's folder (D20)")
+    command.add_argument("--exclude", type=_ids, default=[], metavar="ID,ID", help="leave out these pictures (D20)")
     _add_jobs(command)
     command.set_defaults(run=_clean, parser=command)
 
@@ -141,18 +144,37 @@ def _numbers(text: str) -> List[int]:
     return [_bounded(part, 0, 359) for part in text.split(",")]
 
 
+def _ids(text: str) -> List[str]:
+    return text.split(",")
+
+
 def _clean(options: argparse.Namespace) -> None:
     if (options.isic is None) == (options.images is None) or (options.isic is None) != (options.split is None):
         options.parser.error("expected either --isic and --split, or --images")
     if options.isic is not None and options.truth is not None:
         options.parser.error("--truth goes with --images; --isic finds its own labels")
     images, truth = find_split(options.isic, options.split) if options.isic else (options.images, options.truth)
-    samples = _load(images, truth)
+    samples = _without_copies(_load(images, truth), options)
     shares = clean.clean(samples, options.out, hair=options.hair, masks=options.masks, suffix=f".{options.format}",
                          jobs=options.jobs)
     hairy = int(np.count_nonzero(shares))
     print(f"{options.out}: {len(samples)} pictures, {len(samples) - len(shares)} kept from an earlier run, "
           f"{len(shares)} made now, hair in {hairy} of these, {100 * np.mean(shares or [0]):.2f} % of their pixels")
+
+
+def _without_copies(samples: List[Sample], options: argparse.Namespace) -> List[Sample]:
+    """Leave out what the options say, and report copies in other splits of the data set that stay (D20)."""
+    kept = copies.exclude(samples, options.exclude)
+    for folder in options.exclude_copies_of:
+        found = copies.find_copies(kept, folder)
+        if found:
+            print(f"left out: {copies.describe(found, folder)}", file=sys.stderr)
+        kept = copies.exclude(kept, list(found))
+    for folder in copies.other_splits(options.isic, options.split) if options.isic else []:
+        found = copies.find_copies(kept, folder)
+        if found:
+            print(f"note: {copies.describe(found, folder)}; clean train with --exclude-copies-of", file=sys.stderr)
+    return kept
 
 
 def _lmdb(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from data_tools import manifest
 from data_tools.augment import PATCH_SIZE, SIZE, Variant, apply, resize_square
 from data_tools.errors import DataError
-from data_tools.files import JPEG_QUALITY, partial_folder, read_image
+from data_tools.files import JPEG_QUALITY, partial_folder, read_image, sha256_file
 from data_tools.isic import Sample, count_classes, refuse_unreadable
 from data_tools.lmdb_io import DATA_FILE, PAGE, Record, encode_datum, stored_size, write_records
 from data_tools.parallel import ordered_map
@@ -165,4 +165,4 @@ def _describe(samples: Sequence[Sample], tasks: Sequence[Task], folder: Path, si
         shape=[side, side], channel_order="BGR", seed=seed, parameters=parameters, decisions=DECISIONS,
         source_ids_sha256=manifest.sha256_lines(sorted(sample.image_id for sample in samples)),
         order_sha256=manifest.sha256_lines(manifest.order_line(task.key.encode(), task.label) for task in tasks),
-        data_bytes=data.stat().st_size, data_sha256=manifest.sha256_file(data))
+        data_bytes=data.stat().st_size, data_sha256=sha256_file(data))

@@ -10,13 +10,12 @@ from typing import Any, Dict, Iterable, List
 from tqdm import tqdm
 
 from data_tools.errors import DataError
-from data_tools.files import write_atomic
+from data_tools.files import sha256_file, write_atomic
 from data_tools.isic import CLASSES, count_classes
 from data_tools.lmdb_io import DATA_FILE, decode_datum, read_records
 
 NAME = "manifest.json"
 VERSION = 1
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,15 +67,6 @@ def read(folder: Path) -> Manifest:
     if size != manifest.data_bytes:
         raise DataError(f"{data}: {size} bytes, expected {manifest.data_bytes}; cut off or replaced, make it again")
     return manifest
-
-
-def sha256_file(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(CHUNK), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def sha256_lines(lines: Iterable[str]) -> str:

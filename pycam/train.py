@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
 from data_tools import manifest
-from data_tools.files import listing, write_atomic
+from data_tools.files import listing, sha256_file, write_atomic
 from torchcaffe.netparam import filter_net, parse_text, read_net, read_solver, upgrade_net
 from torchcaffe.proto import caffe_pb2
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         _make_folder(needed)
     state = None if args.fresh else newest_state(prefix)
     start = engine.weights_file(args.weights) if args.weights else None
-    origin = {"records": check_data(net, solver, args.stage), "weights": manifest.sha256_file(start) if start else ""}
+    origin = {"records": check_data(net, solver, args.stage), "weights": sha256_file(start) if start else ""}
     caffe = engine.load(args.engine, args.gpu)
     if state is None:
         check_start(caffe, net, texts[1], args.stage, start)

@@ -6,6 +6,7 @@ import pytest
 
 from data_tools import lmdb_io, manifest
 from data_tools.errors import DataError
+from data_tools.files import sha256_file
 
 KEYS = [b"00000000_a_x", b"00000001_b_x", b"00000002_c_x"]
 
@@ -22,7 +23,7 @@ def make(folder, labels=(0, 1, 2), shape=(8, 8, 3), **changes):
         version=1, records=3, per_class={"melanoma": 1, "seborrheic_keratosis": 1, "nevus": 1}, pictures=3,
         pictures_per_class={}, shape=[8, 8], channel_order="BGR", seed=1, parameters={}, decisions=["D01"],
         source_ids_sha256="", order_sha256=manifest.sha256_lines(lines), data_bytes=data.stat().st_size,
-        data_sha256=manifest.sha256_file(data))
+        data_sha256=sha256_file(data))
     manifest.write(folder, dataclasses.replace(made, **changes))
     return folder
 
