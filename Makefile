@@ -12,6 +12,9 @@ SEED    ?=#                of the records' order and of the training, instead of
 RESUME  ?= yes#            no: train anew instead of going on from the newest snapshot
 AUGMENT ?= paper#          paper: 30 records a picture; none: one
 REGION  ?=#                options of `pycam crops`, such as --threshold 0.5 (D09)
+HAIR    ?= along#          hair removal: along, letter (D18), none (D06)
+BALANCE ?= none#           oversample: rare classes as often as the others in the training records (D15)
+START2  ?=#                .caffemodel that stage 2 starts from, instead of stage 1's (D11)
 JOBS    ?= $(shell nproc)# processes that prepare pictures
 
 SOLVERS ?= $(patsubst vgg_gap%,%,$(patsubst googlenet_gap,googlenet_,$(NET:vgg_gap_%=%_)))# prefix of the solver files
@@ -28,10 +31,11 @@ endif
 # Caffe's own Python runs what needs a network where `make caffe` installed it and the other one has none.
 NETPY = $(if $(and $(filter caffe,$(ENGINE)),$(wildcard $(CAFFE)/complete)),$(CAFFE)/bin/python3,$(PY))
 USE = --engine $(ENGINE) $(if $(GPU),--gpu $(GPU))
+RECORDS = --augment $(AUGMENT) --balance $(BALANCE)
 TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATCH)) $(if $(SEED),--seed $(SEED)) $(if $(filter no,$(RESUME)),--fresh)
 
 .DELETE_ON_ERROR:
-.PHONY: help setup stage1 crops stage2 report all demo caffe test check bench clean
+.PHONY: help setup stage1 crops stage2 table report all demo caffe test check bench clean
 .SECONDARY:
 
 help:
@@ -53,22 +57,23 @@ setup: $(SETUP)
 stage1: $(RUN)/stage1/final.caffemodel
 crops:  $(RUN)/crops/train/groundtruth.csv $(RUN)/crops/val/groundtruth.csv
 stage2: $(RUN)/stage2/final.caffemodel
+table:  $(RUN)/results/table1.csv
 report: $(RUN)/results/report.html
 	@cat $(RUN)/results/table1.md; echo "report: $<"
 all: report
 
 $(RUN)/clean/%/groundtruth.csv: | $(SETUP)
-	$(PY) -m data_tools clean --isic $(ISIC) --split $* --out $(@D) --jobs $(JOBS)
+	$(PY) -m data_tools clean --isic $(ISIC) --split $* --out $(@D) --hair $(HAIR) --jobs $(JOBS)
 
 $(RUN)/lmdb/stage1_%/manifest.json: $(RUN)/clean/%/groundtruth.csv
-	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) --augment $(if $(filter train,$*),$(AUGMENT),none) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS)
+	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) $(if $(filter train,$*),$(RECORDS),--augment none) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS)
 $(RUN)/lmdb/stage2_%/manifest.json: $(RUN)/crops/%/groundtruth.csv
-	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) --augment $(if $(filter train,$*),$(AUGMENT),none) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS)
+	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) $(if $(filter train,$*),$(RECORDS),--augment none) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS)
 
 $(RUN)/stage1/final.caffemodel: $(RUN)/lmdb/stage1_train/manifest.json $(RUN)/lmdb/stage1_val/manifest.json $(INIT)
 	$(TRAIN) --solver solvers/$(SOLVERS)stage1.prototxt --stage stage1 $(if $(INIT),--weights $(INIT))
 $(RUN)/stage2/final.caffemodel: $(RUN)/lmdb/stage2_train/manifest.json $(RUN)/lmdb/stage2_val/manifest.json
-	$(TRAIN) --solver solvers/$(SOLVERS)stage2.prototxt --stage stage2 --weights $(RUN)/stage1
+	$(TRAIN) --solver solvers/$(SOLVERS)stage2.prototxt --stage stage2 --weights $(or $(START2),$(RUN)/stage1)
 
 $(RUN)/crops/%/groundtruth.csv: $(RUN)/stage1/final.caffemodel $(RUN)/clean/%/groundtruth.csv
 	$(NETPY) -m pycam crops --net $(DEPLOY) --weights $< --images $(RUN)/clean/$* --out $(@D) $(REGION) $(USE)

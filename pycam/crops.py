@@ -13,6 +13,7 @@ from data_tools.isic import CLASSES, GROUNDTRUTH, Sample, load_samples
 
 from . import engine
 from .cam import PLACEMENTS, place
+from .controls import CONTROLS, elsewhere
 from .errors import CamError
 from .predict import add_net_arguments, batches, check_finite, open_net, predict_with_maps
 from .regions import CAM_THRESHOLD, CROP_MARGIN, RULES, Box, Region, find_region
@@ -70,6 +71,9 @@ def add_parser(subparsers: Any) -> None:
                         help=f"share of the map's maximum, for --rule threshold (default: {CAM_THRESHOLD})")
     parser.add_argument("--margin", type=share, default=CROP_MARGIN, metavar="M",
                         help=f"added on each side, as a share of the region (default: {CROP_MARGIN})")
+    parser.add_argument("--control", choices=CONTROLS,
+                        help="cut something else instead, to see what the regions contribute: the whole picture, or a box of "
+                             "the region's size in the middle or at random")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the crops (default: jpg)")
     parser.add_argument("--force", action="store_true", help="allow --class true outside a folder named train")
     parser.set_defaults(run=run)
@@ -103,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
                     csv.DictWriter(journal, COLUMNS, lineterminator="\n").writerow(row)
                 journal.flush()
     finish(args.out, [done[sample.image_id] for sample in samples], args.images / GROUNDTRUTH)
-    fallbacks = sum(row["reason"] != "region" for row in done.values())
+    fallbacks = sum(row["reason"] not in ("region", *CONTROLS) for row in done.values())
     print(f"{args.out}: {len(samples)} crops, {len(todo)} made now, {fallbacks} whole pictures")
 
 
@@ -117,6 +121,8 @@ def crop_batch(net: Any, samples: Sequence[Sample], args: argparse.Namespace) ->
         number = choose_class(args.class_rule, sample.label, prob, maps)
         placed = place(maps[number], image.shape[:2], args.placement)
         region = find_region(placed, args.rule, threshold=args.threshold, margin=args.margin)
+        if args.control:
+            region = elsewhere(region, image.shape[:2], args.control, sample.image_id)
         write_image(args.out / f"{sample.image_id}.{args.format}", region.box.cut(image))
         rows.append(to_row(sample.image_id, region, CLASSES[number]))
     return rows
@@ -129,7 +135,7 @@ def to_row(image_id: str, region: Region, class_name: str) -> Row:
 
 def parameters(args: argparse.Namespace, samples: Sequence[Sample]) -> Dict[str, Any]:
     """Return everything the crops depend on; crops made with other parameters are made anew."""
-    keys = ("class_rule", "rule", "placement", "threshold", "margin", "format")
+    keys = ("class_rule", "rule", "placement", "threshold", "margin", "control", "format")
     state: Dict[str, Any] = {key: getattr(args, key) for key in keys}
     engine.check_prototxt(args.net)
     for key, path in (("net", args.net), ("weights", engine.weights_file(args.weights))):
