@@ -12,8 +12,9 @@ SEED    ?=#                of the records' order and of the training, instead of
 RESUME  ?= yes#            no: train anew instead of going on from the newest snapshot
 AUGMENT ?= paper#          paper: 30 records a picture; none: one
 REGION  ?=#                options of `pycam crops`, such as --threshold 0.5 (D09)
-HAIR    ?= along#          hair removal: along, letter (D18), none (D06)
-BALANCE ?= none#           oversample: rare classes as often as the others in the training records (D15)
+HAIR    ?=#                hair removal: along (the default), letter (D18), none (D06)
+EXCLUDE ?=#                training pictures to leave out, ISIC_0000001,ISIC_0000002 (D20)
+BALANCE ?=#                oversample: rare classes as often as the others in the training records (D15)
 START2  ?=#                .caffemodel that stage 2 starts from, instead of stage 1's (D11)
 JOBS    ?= $(shell nproc)# processes that prepare pictures
 
@@ -31,7 +32,7 @@ endif
 # Caffe's own Python runs what needs a network where `make caffe` installed it and the other one has none.
 NETPY = $(if $(and $(filter caffe,$(ENGINE)),$(wildcard $(CAFFE)/complete)),$(CAFFE)/bin/python3,$(PY))
 USE = --engine $(ENGINE) $(if $(GPU),--gpu $(GPU))
-RECORDS = --augment $(AUGMENT) --balance $(BALANCE)
+RECORDS = --augment $(AUGMENT) $(if $(BALANCE),--balance $(BALANCE))
 TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATCH)) $(if $(SEED),--seed $(SEED)) $(if $(filter no,$(RESUME)),--fresh)
 
 .DELETE_ON_ERROR:
@@ -63,7 +64,7 @@ report: $(RUN)/results/report.html
 all: report
 
 $(RUN)/clean/%/groundtruth.csv: | $(SETUP)
-	$(PY) -m data_tools clean --isic $(ISIC) --split $* --out $(@D) --hair $(HAIR) --jobs $(JOBS)
+	$(PY) -m data_tools clean --isic $(ISIC) --split $* --out $(@D) $(if $(HAIR),--hair $(HAIR)) $(if $(filter train,$*),$(if $(EXCLUDE),--exclude $(EXCLUDE))) --jobs $(JOBS)
 
 $(RUN)/lmdb/stage1_%/manifest.json: $(RUN)/clean/%/groundtruth.csv
 	$(PY) -m data_tools lmdb --images $(<D) --out $(@D) $(if $(filter train,$*),$(RECORDS),--augment none) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS)
