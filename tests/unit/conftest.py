@@ -1,0 +1,84 @@
+"""A stage's folder with tiny LMDBs, and its solver and net, for the tests of training and its checks."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from data_tools import build
+from data_tools.augment import variants
+from data_tools.isic import load_samples
+from data_tools.synthetic import make_root
+from pycam.snapshots import ORIGIN
+from pycam.texts import NET as NET_NAME
+from pycam.texts import SOLVER as SOLVER_NAME
+from pycam.texts import parse, rewrite
+from torchcaffe.proto import caffe_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+NET = (ROOT / "prototxt" / "vgg_gap_narrow_train_val.prototxt").read_text()
+SOLVER = """# Stage 1
+net: "{net}"
+train_state {{ stage: "stage1" }}
+test_state {{ stage: "stage1" }}
+test_iter: 15
+test_interval: 100
+max_iter: 400
+type: "SGD"
+base_lr: 0.01
+lr_policy: "step"
+gamma: 0.1
+stepsize: 300
+momentum: 0.9
+weight_decay: 0.0005
+clip_gradients: 5
+display: 20
+average_loss: 20
+snapshot: 200
+snapshot_prefix: "build/stage1/net"
+random_seed: 1
+solver_mode: CPU
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a folder with the stage's LMDBs, of 6 and 3 records, and functions: texts there, the copies of a begun training."""
+    make_root(tmp_path / "isic", {"train": 6, "val": 3}, height=60, width=80)
+    for split in ("train", "val"):
+        samples, database = load_samples(tmp_path / "isic" / split), tmp_path / "lmdb" / f"stage1_{split}"
+        build.build(samples, database, variants((0,), False, "centre"), size=32, patch_size=28)
+
+    def texts(change=lambda text: text, batch=None):
+        source, net = tmp_path / "solver.prototxt", tmp_path / "net.prototxt"
+        net.write_text(change(NET))
+        source.write_text(change(SOLVER.format(net=net)))
+        written = rewrite(source, tmp_path, tmp_path / "stage1", None, batch)
+        return (*written, *parse(written, source))
+
+    def begin(origin):
+        solver_text, net_text, *_ = texts()
+        folder = tmp_path / "stage1"
+        folder.mkdir()
+        for name, text in ((SOLVER_NAME, solver_text), (NET_NAME, net_text), (ORIGIN, origin)):
+            (folder / name).write_text(text)
+        return folder
+    return SimpleNamespace(folder=tmp_path, texts=texts, begin=begin, written=SOLVER + NET)
+
+
+@pytest.fixture
+def snapshot():
+    """Return a function that writes a pair of snapshot files, whole, cut off after some bytes, or not at all (None)."""
+    return write_snapshot
+
+
+def write_snapshot(folder, iteration, state=True, model=True):
+    stem = folder / f"net_iter_{iteration}"
+    whole_state = caffe_pb2.SolverState(iter=iteration, learned_net=f"{stem}.caffemodel")
+    whole_state.history.add().data.extend([0.5] * 100)
+    whole_model = caffe_pb2.NetParameter(name="n")
+    whole_model.layer.add(name="fc").blobs.add().data.extend([0.5] * 100)
+    for part, message, end in ((state, whole_state, "solverstate"), (model, whole_model, "caffemodel")):
+        if part is not None:
+            content = message.SerializeToString()
+            Path(f"{stem}.{end}").write_bytes(content if part is True else content[:part])
