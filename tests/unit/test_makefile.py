@@ -138,8 +138,9 @@ def test_demo_check_test_and_clean(make):
 
 def test_variables_of_ablations_reach_their_step(make):
     lines = commands(make, "stage2", "HAIR=none", "EXCLUDE=a,b", "BALANCE=oversample", "SEED=3", "START2=w", "NET=googlenet_gap")
-    assert "data_tools clean --isic data/isic2017 --split train --out build/clean/train --hair none --exclude a,b --jobs 3" in lines
-    assert "data_tools clean --isic data/isic2017 --split val --out build/clean/val --hair none --jobs 3" in lines
+    clean = "data_tools clean --isic data/isic2017 --split"
+    assert f"{clean} train --out build/clean/train --hair none --exclude a,b --jobs 3" in lines
+    assert f"{clean} val --out build/clean/val --hair none --jobs 3" in lines
     balanced = [line for line in lines if "--balance oversample" in line]
     assert [line.split()[5] for line in balanced] == ["build/lmdb/stage1_train", "build/lmdb/stage2_train"]
     assert sum("--seed 3" in line for line in lines) == 4 + 2

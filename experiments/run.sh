@@ -1,0 +1,105 @@
+#!/bin/sh
+# The paper's experiment on the real ISIC-2017 pictures, with its controls and ablations (docs/results/README.md).
+#
+# usage: sh experiments/run.sh [ROW ...]        rows: the functions below; all of them without arguments
+# example: ISIC=data/isic2017 INIT=bvlc_googlenet.caffemodel SEEDS=1 sh experiments/run.sh stages whole
+#
+# Every step is a target of the Makefile, so a run that was interrupted goes on where it stopped.
+set -eu
+EXP=${EXP:-build/experiment}
+ISIC=${ISIC:-data/isic2017}
+INIT=${INIT:-$EXP/bvlc_googlenet.caffemodel}
+SEEDS=${SEEDS:-1 2 3}
+PRECISION=${PRECISION:-bf16}
+PYTHON=${PYTHON:-.venv/bin/python}
+COPIES=ISIC_0012970,ISIC_0012175,ISIC_0012271  # training pictures that are validation or test pictures too (D20)
+TIGHT=${TIGHT:---threshold 0.5}                # options of `pycam crops` for the row `tight`, chosen on training pictures (D09)
+
+# run FOLDER TARGET VARIABLE=VALUE ...: make a target of one run
+run() {
+    folder=$EXP/$1 target=$2
+    shift 2
+    make --no-print-directory PYTHON="$PYTHON" NET=googlenet_gap PRECISION="$PRECISION" ISIC="$ISIC" EXCLUDE=$COPIES RUN="$folder" "$@" "$folder/$target"
+}
+
+# link FOLDER PART ...: let a run use parts of another, which stand first in FOLDER=OTHER
+link() {
+    new=$EXP/${1%=*} old=${1#*=}
+    shift
+    for part in "$@"; do
+        mkdir -p "$new/$(dirname "$part")"
+        [ -e "$new/$part" ] || ln -s "$(realpath "$EXP/$old/$part")" "$new/$part"
+    done
+}
+
+pictures() {
+    for split in train val; do run . clean/$split/groundtruth.csv; done
+}
+
+# Stage 1, crops by the paper's rule, stage 2: the rows of Table 1.
+stages() {
+    for seed in $SEEDS; do
+        link "seed$seed=." clean
+        run "seed$seed" results/table1.csv SEED="$seed" INIT="$INIT"
+    done
+}
+
+# second NAME SEEDS VARIABLE=VALUE ...: another stage 2 on the stage 1 of each seed
+second() {
+    name=$1 seeds=$2
+    shift 2
+    for seed in $seeds; do
+        link "seed$seed-$name=seed$seed" clean stage1 lmdb/stage1_train lmdb/stage1_val
+        run "seed$seed-$name" results/stage2_val.csv SEED="$seed" "$@"
+    done
+}
+
+first() { for seed in $SEEDS; do echo "$seed"; break; done; }
+
+# The control without which no claim stands: the same training again, on whole pictures.
+whole() { second whole "$SEEDS" REGION="--control whole"; }
+# Boxes that were chosen by how well they fit lesion masks of training pictures.
+tight() { second tight "$SEEDS" REGION="$TIGHT"; }
+centre() { second centre "$(first)" REGION="$TIGHT --control centre"; }
+random() { second random "$(first)" REGION="$TIGHT --control random"; }
+released() { second released "$(first)" REGION="--rule released"; }
+stretch() { second stretch "$(first)" REGION="$TIGHT --placement stretch"; }
+pretrained() { second pretrained "$(first)" REGION="$TIGHT" START2="$INIT"; }
+
+# other NAME VARIABLE=VALUE ...: another stage 1
+other() {
+    name=$1 seed=$(first)
+    shift
+    link "seed$seed-$name=." clean
+    run "seed$seed-$name" results/stage1_val.csv SEED="$seed" INIT="$INIT" "$@"
+}
+
+oversample() { other oversample BALANCE=oversample; }
+# The other curve of the paper's Fig. 3: every layer learns, from random weights.
+scratch() {
+    seed=$(first)
+    link "seed$seed-scratch=seed$seed" clean lmdb/stage1_train lmdb/stage1_val
+    [ -e "$EXP/seed$seed-scratch/stage1/final.caffemodel" ] ||
+        $PYTHON -m pycam train --run "$EXP/seed$seed-scratch" --solver solvers/googlenet_stage1_scratch.prototxt --stage stage1 \
+            --precision "$PRECISION" --seed "$seed"
+    run "seed$seed-scratch" results/stage1_val.csv
+}
+hairy() {
+    seed=$(first)
+    run "seed$seed-hairy" results/stage1_val.csv SEED="$seed" INIT="$INIT" HAIR=none
+}
+
+# Ten views of the stages' networks (D17).
+views() {
+    for seed in $SEEDS; do
+        for stage in stage1=clean stage2=crops; do
+            out=$EXP/seed$seed/results/${stage%=*}_val_ten.csv
+            [ -e "$out" ] || $PYTHON -m pycam predict --net prototxt/googlenet_gap_deploy.prototxt --views ten --out "$out" \
+                --precision "$PRECISION" --weights "$EXP/seed$seed/${stage%=*}" --images "$EXP/seed$seed/${stage#*=}/val"
+        done
+    done
+}
+
+[ $# -gt 0 ] || set -- stages whole tight views scratch pretrained oversample hairy centre random released stretch
+pictures
+for row in "$@"; do "$row"; done

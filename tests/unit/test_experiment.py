@@ -1,0 +1,60 @@
+"""The experiment's recipe: its rows can be read, and make knows every target that it asks for."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pycam.summary import read_specs
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "experiments" / "run.sh"
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Run rows of the recipe with a `make` and a Python that write down how they are called and make what is asked for."""
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "make"
+    fake.write_text('#!/bin/sh\necho "make $*" >> "$LOG"\nfor last; do :; done\n'
+                    'mkdir -p "$(dirname "$last")" && touch "$last"\n'
+                    'for part in clean stage1 lmdb/stage1_train lmdb/stage1_val; do\n'
+                    'mkdir -p "$EXP/seed1/$part" "$EXP/seed2/$part"; done\n')
+    (tmp_path / "bin" / "py").write_text('#!/bin/sh\necho "py $*" >> "$LOG"\n')
+    for program in (fake, tmp_path / "bin" / "py"):
+        program.chmod(0o755)
+
+    def run(*rows, seeds="1 2"):
+        environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(tmp_path / "log"),
+                       "PYTHON": "py", "EXP": str(tmp_path / "exp"), "SEEDS": seeds, "ISIC": "pics", "INIT": "w"}
+        subprocess.run(["sh", str(SCRIPT), *rows], cwd=tmp_path, env=environment, check=True)
+        return (tmp_path / "log").read_text().replace(str(tmp_path / "exp"), "E").splitlines()
+    run.folder = tmp_path
+    return run
+
+
+def test_all_rows_run_and_make_knows_what_they_ask_for(recorded):
+    targets = {call.split()[-1] for call in recorded(seeds="1") if call.startswith("make")}
+    assert {f"E/seed1-{name}/results/stage2_val.csv" for name in ("whole", "tight", "centre", "random")} < targets
+    variables = ["NET=googlenet_gap", "PYTHON=py", "PRECISION=bf16", "RUN=E"]
+    for name in ("clean/train/groundtruth.csv", "results/table1.csv", "results/stage1_val.csv", "results/stage2_val.csv"):
+        assert any(target.endswith(f"/{name}") for target in targets)
+        dry = subprocess.run(["make", "-n", *variables, f"E/{name}"], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert dry.returncode == 0, dry.stderr
+
+
+def test_a_second_stage_shares_the_first_of_its_seed(recorded):
+    recorded("stages")
+    calls = recorded("whole")
+    assert (recorded.folder / "exp" / "seed2-whole" / "stage1").resolve() == recorded.folder / "exp" / "seed2" / "stage1"
+    assert calls[-1].endswith("SEED=2 REGION=--control whole E/seed2-whole/results/stage2_val.csv")
+
+
+def test_the_rows_of_the_tables_can_be_read():
+    for path in (ROOT / "experiments").glob("*.csv"):
+        specs = read_specs(path)
+        assert specs[0].against == ""
+        files = [name for spec in specs for name in spec.files]
+        assert all(re.match(r"seed\{seed\}(-\w+)?/results/stage[12]_val(_ten)?\.csv$", name) for name in files)
