@@ -1,4 +1,4 @@
-"""Command line: ``python -m data_tools clean | lmdb | verify | synthetic``."""
+"""Command line: ``python -m data_tools download | clean | lmdb | verify | synthetic``."""
 from __future__ import annotations
 
 import argparse
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import numpy as np
 
-from data_tools import augment, build, clean, copies, manifest, synthetic
+from data_tools import augment, build, clean, copies, download, manifest, synthetic
 from data_tools.errors import DataError
 from data_tools.files import JPEG_QUALITY
 from data_tools.isic import SPLITS, Sample, find_pictures, find_split, load_samples
@@ -42,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Describe the commands."""
     parser = argparse.ArgumentParser("python -m data_tools", description="From dermoscopy pictures to Caffe's LMDBs.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_download(commands)
     _add_clean(commands)
     _add_lmdb(commands)
     _add_verify(commands)
@@ -54,6 +55,17 @@ def _add(commands: Commands, name: str, text: str, example: str) -> argparse.Arg
                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return command
+
+
+def _add_download(commands: Commands) -> None:
+    command = _add(commands, "download", "Fetch, unpack and check ISIC-2017; an interrupted download goes on.",
+                   "download --out data/isic2017")
+    command.add_argument("--out", type=Path, default=Path("data/isic2017"), metavar="ROOT", help="folder of the data set")
+    command.add_argument("--split", choices=SPLITS, help="only this part of it")
+    command.add_argument("--check", action="store_true", help="only check what is there, without a network")
+    command.add_argument("--base", default=download.BASE, metavar="URL", help="address of the folder with the archives")
+    _add_jobs(command)
+    command.set_defaults(run=_download, parser=command)
 
 
 def _add_clean(commands: Commands) -> None:
@@ -146,6 +158,14 @@ def _numbers(text: str) -> List[int]:
 
 def _ids(text: str) -> List[str]:
     return text.split(",")
+
+
+def _download(options: argparse.Namespace) -> None:
+    splits = [options.split] if options.split else SPLITS
+    if not options.check:
+        download.download(options.out, splits, options.base)
+    for split, counts in download.verify(options.out, splits, options.jobs).items():
+        print(f"{options.out}: {split} {sum(counts)} pictures, {download.counted(counts)}: complete")
 
 
 def _clean(options: argparse.Namespace) -> None:

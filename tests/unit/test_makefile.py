@@ -124,6 +124,10 @@ def test_help_needs_nothing(make):
     assert "RUN=build everything that is made" in lines
 
 
+def test_data(make):
+    assert commands(make, "data", "ISIC=pics") == ["data_tools download --out pics --jobs 3"]
+
+
 def test_demo_check_test_and_clean(make):
     _, lines, _ = make("PYTHON=py", "demo")
     assert lines[0].startswith("py -m data_tools synthetic --out build/demo/isic --train 600 --val 150 --seed 1")
