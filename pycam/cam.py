@@ -1,13 +1,30 @@
 """Class activation maps: equations 1 and 2 of the paper, and where their cells lie in the picture."""
-from typing import Tuple
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from data_tools.augment import PATCH_SIZE, SIZE, patch_offset
+from data_tools.augment import PATCH_SIZE, SIZE, Variant, patch_offset
+from data_tools.isic import CLASSES
+from torchcaffe.netparam import read_net
 
-CELL_PITCH = 16  # input pixels from one map cell to the next: four 2x2/2 poolings
-PATCH_OFFSET = patch_offset(SIZE, PATCH_SIZE, "centre")[0]  # of the centre patch in the resized picture
+from .errors import CamError
+from .preprocess import view_variants
+
+INPUT_BLOB, CAM_BLOB = "data", "CAM_conv"  # the maps are sums of CAM_conv's channels
 PLACEMENTS = ("exact", "stretch")  # D16
+CLASS_RULES = ("predicted", "true", "max", "scored", "sum", "envelope", "contrast")  # D09, D21
+SCORED = 2  # melanoma and seborrheic keratosis, which the challenge scores
+
+
+class Grid(NamedTuple):
+    """Where the cells of a map look: input pixel of the first cell's centre, and pixels from one cell to the next."""
+
+    first: float
+    pitch: float
+
+
+VGG_GAP = Grid(39.5, 16)  # what `read_grid` finds for its 10 x 10 cells: the middle of input pixels 32 ... 47, then 16 on
 
 
 def class_maps(features: np.ndarray, fc_weights: np.ndarray) -> np.ndarray:
@@ -32,12 +49,94 @@ def class_maps(features: np.ndarray, fc_weights: np.ndarray) -> np.ndarray:
     return maps
 
 
-def cell_centres(cells: int, placement: str = "exact") -> np.ndarray:
+def select(rule: str, cams: np.ndarray, probs: np.ndarray, label: Optional[int] = None) -> Tuple[np.ndarray, str]:
+    """Return the map that a region is sought in, and whose it is (D09, D21).
+
+    Parameters
+    ----------
+    rule : str
+        One class: ``predicted``, the most probable; ``true``, the label, which leaks it into the crop; ``max``, whose
+        map reaches highest; ``scored``, the more probable of melanoma and seborrheic keratosis, as the map of a nevus
+        tends to cover everything. All classes: ``sum``; ``envelope``, the highest at each place; ``contrast``, the
+        predicted class less the mean of the others, which alone is what a softmax can see.
+    cams : ndarray
+        ... x C x h x w.
+    probs : ndarray
+        C.
+    label : int, optional
+        True class, for ``true``.
+
+    Returns
+    -------
+    map : ndarray
+        ... x h x w.
+    name : str
+        A class name, or the rule where all classes have a part.
+    """
+    if rule in ("sum", "envelope"):
+        return (cams.sum(axis=-3) if rule == "sum" else cams.max(axis=-3)), rule
+    if rule == "true" and label is None:
+        raise CamError("class true: the true class is not known; give the label file, or choose predicted")
+    by_class = np.moveaxis(cams, -3, 0)
+    best = int(np.argmax(probs))
+    if rule == "contrast":
+        others = [other for other in range(len(by_class)) if other != best]
+        return by_class[best] - by_class[others].mean(axis=0), rule
+    number = {"predicted": best, "true": label, "scored": int(np.argmax(probs[:SCORED])),
+              "max": int(np.argmax(by_class.reshape(len(by_class), -1).max(axis=1)))}[rule]
+    return by_class[number], CLASSES[number or 0]
+
+
+def read_grid(path: Path) -> Grid:
+    """Read from a deploy prototxt where the cells of ``CAM_conv`` look (D16).
+
+    Cell i of a layer with kernel k, stride s and padding p looks at cells s i - p ... s i - p + k - 1 below it, so its
+    centre is at s i + (k - 1) / 2 - p there. Carried from the input upward through every convolution and pooling,
+    this gives the first centre and the pitch. Where a pooling's last window reaches beyond its input, Caffe cuts the
+    window; its centre is still counted as that of a whole one.
+
+    Raises
+    ------
+    CamError
+        When there is no such blob, when branches that are joined look at different places, or a window is not square.
+    """
+    grids: Dict[str, Grid] = {INPUT_BLOB: Grid(0.0, 1.0)}
+    for layer in read_net(str(path)).layer:
+        below = {grids[name] for name in layer.bottom if name in grids}
+        if CAM_BLOB in grids and CAM_BLOB not in layer.top:
+            break
+        if len(below) > 1:
+            raise CamError(f"{path}: layer {layer.name} joins branches whose cells look at different places")
+        for grid in below:
+            grids.update(dict.fromkeys(layer.top, _carry(layer, grid)))
+    if CAM_BLOB not in grids:
+        raise CamError(f"{path}: no blob {CAM_BLOB} computed from {INPUT_BLOB}; expected a deploy file of prototxt/")
+    return grids[CAM_BLOB]
+
+
+def _carry(layer: Any, grid: Grid) -> Grid:
+    """Return the grid of a layer's output from that of its input."""
+    if layer.type == "Convolution":
+        window = layer.convolution_param
+        kernel, stride, pad, dilation = (next(iter(field), default) for field, default in (
+            (window.kernel_size, 0), (window.stride, 1), (window.pad, 0), (window.dilation, 1)))
+        reach = dilation * (kernel - 1)
+    elif layer.type == "Pooling":
+        window = layer.pooling_param
+        kernel, stride, pad = window.kernel_size, window.stride, window.pad
+        reach = kernel - 1
+    else:
+        return grid
+    if not kernel:
+        raise CamError(f"layer {layer.name}: expected a kernel_size; maps are placed for square windows only")
+    return Grid(grid.first + grid.pitch * (reach / 2 - pad), grid.pitch * stride)
+
+
+def cell_centres(cells: int, placement: str = "exact", grid: Grid = VGG_GAP) -> np.ndarray:
     """Return where the centres of a row of map cells lie in the 224-pixel patch (D16).
 
-    The cells are spread evenly about the middle of the patch, `CELL_PITCH` apart. For the ten cells of VGG-GAP this
-    gives 16 (i + 2) + 7.5: each of the two unpadded convolutions takes one cell off either end of a row of fourteen.
-    ``stretch`` spreads them over the whole patch instead, as plain resizing of the map does.
+    For VGG-GAP this gives 16 (i + 2) + 7.5: each of the two unpadded convolutions takes one cell off either end of a
+    row of fourteen. ``stretch`` spreads the cells over the whole patch instead, as plain resizing of the map does.
 
     Parameters
     ----------
@@ -45,25 +144,30 @@ def cell_centres(cells: int, placement: str = "exact") -> np.ndarray:
         Length of the map's row or column.
     placement : str
         ``exact`` or ``stretch``.
+    grid : Grid
+        Of the network, from `read_grid`.
 
     Returns
     -------
     ndarray
         cells float64, pixel coordinates (0 is the centre of the first pixel).
     """
-    pitch = CELL_PITCH if placement == "exact" else PATCH_SIZE / cells
-    centres: np.ndarray = (PATCH_SIZE - 1) / 2 + pitch * (np.arange(cells) - (cells - 1) / 2)
-    return centres
+    if placement == "exact":
+        return np.asarray(grid.first + grid.pitch * np.arange(cells))
+    return np.asarray((PATCH_SIZE - 1) / 2 + PATCH_SIZE / cells * (np.arange(cells) - (cells - 1) / 2))
 
 
-def _row_weights(cells: int, length: int, placement: str) -> np.ndarray:
-    """Return the length x cells matrix that interpolates a row of cells at the pixels of a picture's side."""
-    pixels = (np.arange(length) + 0.5) * SIZE / length - 0.5 - PATCH_OFFSET  # in the patch's coordinates
-    centres = cell_centres(cells, placement)
-    return np.stack([np.interp(pixels, centres, unit) for unit in np.eye(cells)], axis=1)
+def row_weights(pixels: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the pixels x cells matrix that interpolates a row of cells, the nearest value beyond the last centres."""
+    return np.stack([np.interp(pixels, centres, unit) for unit in np.eye(len(centres))], axis=1)
 
 
-def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact") -> np.ndarray:
+def square_pixels(length: int) -> np.ndarray:
+    """Return where the pixels of a picture's side lie in the picture resized to 256 x 256."""
+    return np.asarray((np.arange(length) + 0.5) * SIZE / length - 0.5)
+
+
+def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid: Grid = VGG_GAP) -> np.ndarray:
     """Lay a map of the centre patch over the original picture.
 
     The way back through the centre patch and the 256-pixel resize is followed exactly. Between cell centres the map
@@ -78,13 +182,55 @@ def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact") -> n
         Height and width of the original picture.
     placement : str
         ``exact`` or ``stretch`` (D16).
+    grid : Grid
+        Of the network, from `read_grid`.
 
     Returns
     -------
     ndarray
         float32, cam's leading shape with the picture's height and width.
     """
-    rows = _row_weights(cam.shape[-2], size[0], placement)
-    columns = _row_weights(cam.shape[-1], size[1], placement)
+    offset = patch_offset(SIZE, PATCH_SIZE, "centre")[0]
+    rows, columns = (row_weights(square_pixels(length) - offset, cell_centres(cells, placement, grid))
+                     for length, cells in zip(size, cam.shape[-2:]))
     placed: np.ndarray = (rows @ cam @ columns.T).astype(np.float32)
     return placed
+
+
+def merge(cams: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid: Grid = VGG_GAP) -> np.ndarray:
+    """Lay the maps of all views of a picture over it: un-mirrored, each on its patch, and summed (D17).
+
+    This is how the CAM authors' program merges its ten crops, except that it sums sizes without signs, by which
+    strong evidence against a class would count for it. Like theirs, a view adds nothing outside its patch. One view
+    is placed by `place`.
+
+    Parameters
+    ----------
+    cams : ndarray
+        V x h x w or V x C x h x w, in the order of `pycam.preprocess.views`; V is 1 or 10.
+    size, placement, grid
+        As in `place`.
+
+    Returns
+    -------
+    ndarray
+        float32 H x W, or C x H x W.
+    """
+    if len(cams) == 1:
+        return place(cams[0], size, placement, grid)
+    placed = np.zeros((*cams.shape[1:-2], *size), np.float32)
+    for cam, variant in zip(cams, view_variants("ten")):
+        rows = _view_weights(variant, 0, size[0], cell_centres(cam.shape[-2], placement, grid))
+        columns = _view_weights(variant, 1, size[1], cell_centres(cam.shape[-1], placement, grid))
+        placed += rows @ cam @ columns.T
+    return placed
+
+
+def _view_weights(variant: Variant, axis: int, length: int, centres: np.ndarray) -> np.ndarray:
+    """Return the length x cells matrix of one view along one side of the picture; zero outside its patch."""
+    pixels = square_pixels(length)
+    if variant.flip and axis == 1:  # the picture is mirrored before the patch is cut
+        pixels = SIZE - 1 - pixels
+    pixels = pixels - patch_offset(SIZE, PATCH_SIZE, variant.patch)[axis]
+    inside = (pixels > -0.5) & (pixels < PATCH_SIZE - 0.5)
+    return row_weights(pixels, centres) * inside[:, None]

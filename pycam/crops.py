@@ -4,48 +4,26 @@ import csv
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
-
-import numpy as np
+from typing import Any, Dict, List, Sequence, Tuple
 
 from data_tools.files import read_image, write_atomic, write_image
-from data_tools.isic import CLASSES, GROUNDTRUTH, Sample, load_samples
+from data_tools.isic import GROUNDTRUTH, Sample, load_samples
 
-from . import engine
-from .cam import PLACEMENTS, place
+from .cam import CLASS_RULES, PLACEMENTS, Grid, merge, read_grid, select
 from .controls import CONTROLS, elsewhere
 from .errors import CamError
-from .predict import add_net_arguments, batches, check_finite, open_net, predict_with_maps
-from .regions import CAM_THRESHOLD, CROP_MARGIN, RULES, Box, Region, find_region
+from .maps import hashes
+from .predict import add_net_arguments, batches, check_finite, open_net, predict_views
+from .preprocess import VIEWS
+from .regions import CAM_THRESHOLD, CROP_MARGIN, GROUNDS, REGION, RULES, Box, Region, find_region
 
 FORMATS = ("jpg", "png")
-CLASS_RULES = ("predicted", "true", "max")  # D09
 BOXES = "boxes.csv"
 JOURNAL = "boxes.partial.csv"  # one row a finished picture; what a restart goes on from
 PARAMETERS = "crops.json"
 COLUMNS = ("image_id", "y0", "x0", "y1", "x1", "class", "reason")
 
 Row = Dict[str, str]
-
-
-def choose_class(rule: str, label: int, probs: np.ndarray, cams: np.ndarray) -> int:
-    """Return whose map the crop follows (D09).
-
-    Parameters
-    ----------
-    rule : str
-        ``predicted``: the most probable class; ``true``: the label, which leaks it into the crop; ``max``: the class
-        whose map reaches highest.
-    label : int
-        True class.
-    probs : ndarray
-        C.
-    cams : ndarray
-        C x h x w.
-    """
-    if rule == "true":
-        return label
-    return int(np.argmax(probs if rule == "predicted" else cams.max(axis=(1, 2))))
 
 
 def add_parser(subparsers: Any) -> None:
@@ -61,22 +39,33 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="SRC",
                         help="source folder: pictures and groundtruth.csv")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops")
-    parser.add_argument("--class", dest="class_rule", choices=CLASS_RULES, default="predicted",
-                        help="whose map is used (default: predicted)")
-    parser.add_argument("--rule", choices=RULES, default="threshold",
-                        help="the CAM paper's rule, or that of its authors' released program (default: threshold)")
-    parser.add_argument("--placement", choices=PLACEMENTS, default="exact",
-                        help="where the map's cells lie (default: exact)")
-    parser.add_argument("--threshold", type=share, default=CAM_THRESHOLD, metavar="T",
-                        help=f"share of the map's maximum, for --rule threshold (default: {CAM_THRESHOLD})")
-    parser.add_argument("--margin", type=share, default=CROP_MARGIN, metavar="M",
-                        help=f"added on each side, as a share of the region (default: {CROP_MARGIN})")
+    add_region_arguments(parser)
     parser.add_argument("--control", choices=CONTROLS,
                         help="cut something else instead, to see what the regions contribute: the whole picture, or a box of "
                              "the region's size in the middle or at random")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the crops (default: jpg)")
     parser.add_argument("--force", action="store_true", help="allow --class true outside a folder named train")
     parser.set_defaults(run=run)
+
+
+def add_region_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add the choices that lead from maps to a box (D09, D16, D17, D21); with `several`, lists of them to be compared."""
+    choices: Dict[str, Tuple[Sequence[str], str, str]] = {
+        "--class": (CLASS_RULES, "predicted", "whose map is used"),
+        "--rule": (RULES, "threshold", "share of the maximum as in the CAM paper, its authors' released program, or Otsu's"),
+        "--ground": (GROUNDS, "none", "what is taken off a map before --rule threshold"),
+        "--placement": (PLACEMENTS, "exact", "where the map's cells lie"),
+        "--views": (tuple(VIEWS), "centre", "patches whose maps are summed"),
+    }
+    for name, (values, default, text) in choices.items():
+        parser.add_argument(name, dest="class_rule" if name == "--class" else name[2:], choices=values,
+                            nargs="+" if several else None, default=[default] if several else default,
+                            help=f"{text} (default: {default})")
+    parser.add_argument("--threshold", type=share, nargs="+" if several else None, metavar="T",
+                        default=[CAM_THRESHOLD] if several else CAM_THRESHOLD,
+                        help=f"share of the map's maximum, for --rule threshold (default: {CAM_THRESHOLD})")
+    parser.add_argument("--margin", type=share, default=CROP_MARGIN, metavar="M",
+                        help=f"added on each side, as a share of the region (default: {CROP_MARGIN})")
 
 
 def share(text: str) -> float:
@@ -99,32 +88,32 @@ def run(args: argparse.Namespace) -> None:
     done = resume(args.out, parameters(args, samples), samples)
     todo = [sample for sample in samples if sample.image_id not in done]
     if todo:
-        net = open_net(args)
+        net, grid = open_net(args), read_grid(args.net)
         with open(args.out / JOURNAL, "a", encoding="utf-8", newline="") as journal:
-            for part in batches(todo, args.batch):
-                for row in crop_batch(net, part, args):
+            for part in batches(todo, max(1, args.batch // VIEWS[args.views])):
+                for row in crop_batch(net, grid, part, args):
                     done[row["image_id"]] = row
                     csv.DictWriter(journal, COLUMNS, lineterminator="\n").writerow(row)
                 journal.flush()
     finish(args.out, [done[sample.image_id] for sample in samples], args.images / GROUNDTRUTH)
-    fallbacks = sum(row["reason"] not in ("region", *CONTROLS) for row in done.values())
+    fallbacks = sum(row["reason"] not in (REGION, *CONTROLS) for row in done.values())
     print(f"{args.out}: {len(samples)} crops, {len(todo)} made now, {fallbacks} whole pictures")
 
 
-def crop_batch(net: Any, samples: Sequence[Sample], args: argparse.Namespace) -> List[Row]:
+def crop_batch(net: Any, grid: Grid, samples: Sequence[Sample], args: argparse.Namespace) -> List[Row]:
     """Cut and write the crops of a few pictures; return their rows of boxes.csv."""
     images = [read_image(sample.path) for sample in samples]
-    probs, cams = predict_with_maps(net, images)
+    probs, cams = predict_views(net, images, args.views)
     check_finite([sample.image_id for sample in samples], probs)
     rows = []
     for sample, image, prob, maps in zip(samples, images, probs, cams):
-        number = choose_class(args.class_rule, sample.label, prob, maps)
-        placed = place(maps[number], image.shape[:2], args.placement)
-        region = find_region(placed, args.rule, threshold=args.threshold, margin=args.margin)
+        chosen, name = select(args.class_rule, maps, prob, sample.label)
+        placed = merge(chosen, image.shape[:2], args.placement, grid)
+        region = find_region(placed, args.rule, threshold=args.threshold, margin=args.margin, ground=args.ground)
         if args.control:
             region = elsewhere(region, image.shape[:2], args.control, sample.image_id)
         write_image(args.out / f"{sample.image_id}.{args.format}", region.box.cut(image))
-        rows.append(to_row(sample.image_id, region, CLASSES[number]))
+        rows.append(to_row(sample.image_id, region, name))
     return rows
 
 
@@ -135,11 +124,9 @@ def to_row(image_id: str, region: Region, class_name: str) -> Row:
 
 def parameters(args: argparse.Namespace, samples: Sequence[Sample]) -> Dict[str, Any]:
     """Return everything the crops depend on; crops made with other parameters are made anew."""
-    keys = ("class_rule", "rule", "placement", "threshold", "margin", "control", "format")
+    keys = ("class_rule", "rule", "ground", "placement", "views", "threshold", "margin", "control", "format")
     state: Dict[str, Any] = {key: getattr(args, key) for key in keys}
-    engine.check_prototxt(args.net)
-    for key, path in (("net", args.net), ("weights", engine.weights_file(args.weights))):
-        state[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+    state.update(hashes(args.net, args.weights))
     stamps = [(s.image_id, s.label, s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in samples]
     state["pictures"] = hashlib.sha256(repr(stamps).encode()).hexdigest()
     return state

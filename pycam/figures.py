@@ -3,7 +3,6 @@ import io
 from pathlib import Path
 from typing import Any, List, Mapping, Sequence, Tuple
 
-import cv2
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,10 +12,10 @@ from sklearn.metrics import roc_curve
 from data_tools.files import write_atomic
 from data_tools.isic import CLASSES
 
+from .drawing import outline, overlay
 from .gallery import Example
 from .intervals import wins
 from .predictions import SCORED
-from .regions import Box
 from .trainlog import Curve, TrainLog
 
 INK = "#7a808c"  # readable on white and on black: the figures have no background of their own
@@ -28,7 +27,6 @@ STYLE: Any = {
     "figure.autolayout": True,
 }
 DPI = 160
-OVERLAY = 0.7  # weight of the colour where a map is at its top
 SHEET_HEAD = 0.5  # inches
 SHEET_COLUMNS = ("picture, box", *(name.replace("_", " ") for name in CLASSES), "crop")
 
@@ -95,37 +93,6 @@ def roc_curves(labels: np.ndarray, stages: Mapping[str, np.ndarray]) -> Figure:
         axis.set_aspect("equal")
         axis.legend(title="AUC", loc="lower right")
     return figure
-
-
-def overlay(image: np.ndarray, cam: np.ndarray, top: float) -> np.ndarray:
-    """Lay a map in colour over its picture; where the map is not positive the picture stays as it is.
-
-    Parameters
-    ----------
-    image : ndarray
-        H x W x 3 uint8 BGR.
-    cam : ndarray
-        H x W float.
-    top : float
-        Value of the strongest colour: use one for all maps of a picture, so that they can be compared.
-
-    Returns
-    -------
-    ndarray
-        H x W x 3 uint8 BGR.
-    """
-    level = np.clip(cam / top, 0, 1) if top > 0 else np.zeros(cam.shape)
-    colours = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    weight = OVERLAY * level[..., None]
-    return np.asarray(np.rint(image * (1 - weight) + colours * weight), np.uint8)
-
-
-def outline(image: np.ndarray, box: Box) -> np.ndarray:
-    """Return a copy of an H x W x 3 picture with a box drawn on it: white on a dark edge, seen on any skin."""
-    drawn: np.ndarray = image.copy()
-    for colour, thickness in (((30, 30, 30), 4), ((255, 255, 255), 2)):
-        cv2.rectangle(drawn, (box.x0 + 2, box.y0 + 2), (box.x1 - 3, box.y1 - 3), colour, thickness)
-    return drawn
 
 
 def tiles(example: Example) -> List[np.ndarray]:

@@ -11,12 +11,11 @@ from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
 
 from . import engine, predictions
-from .cam import class_maps
+from .cam import CAM_BLOB, INPUT_BLOB, class_maps
 from .errors import CamError
 from .preprocess import VIEWS, to_blob, views
 
-INPUT_BLOB, PROB_BLOB = "data", "prob"
-CAM_BLOB, CAM_LAYER = "CAM_conv", "CAM_fc3"  # features after the ReLU, which works in place; the layer on their mean
+PROB_BLOB, CAM_LAYER = "prob", "CAM_fc3"  # CAM_fc3 works on the mean of CAM_conv, which its ReLU changes in place
 BATCH = 16
 
 
@@ -75,7 +74,27 @@ def predict_with_maps(net: Any, images: Sequence[np.ndarray]) -> Tuple[np.ndarra
     cams : ndarray
         N x C x h x w float32, see `pycam.cam.class_maps`.
     """
-    probs = forward(net, [views(image)[0] for image in images])
+    return forward_with_maps(net, [views(image)[0] for image in images])
+
+
+def predict_views(net: Any, images: Sequence[np.ndarray], which: str) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of pictures, averaged over their views (D17), and the maps of each view.
+
+    Returns
+    -------
+    probs : ndarray
+        N x C float32.
+    cams : ndarray
+        N x V x C x h x w float32, views in the order of `pycam.preprocess.views`.
+    """
+    probs, cams = forward_with_maps(net, [patch for image in images for patch in views(image, which)])
+    count = VIEWS[which]
+    return probs.reshape(-1, count, len(CLASSES)).mean(axis=1), cams.reshape(-1, count, *cams.shape[1:])
+
+
+def forward_with_maps(net: Any, patches: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities (N x C) and maps (N x C x h x w) of patches from one pass, float32; see `forward`."""
+    probs = forward(net, patches)
     features = np.array(net.blobs[CAM_BLOB].data)
     weights = np.array(net.params[CAM_LAYER][0].data)
     return probs, class_maps(features, weights.reshape(len(CLASSES), -1))

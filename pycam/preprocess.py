@@ -3,10 +3,16 @@ from typing import List, Sequence
 
 import numpy as np
 
-from data_tools.augment import apply, resize_square, variants
+from data_tools.augment import Variant, apply, resize_square, variants
 
 MEAN_BGR = (103.939, 116.779, 123.68)  # D04; the mean_value lines of prototxt/ hold the same numbers
 VIEWS = {"centre": 1, "ten": 10}  # D17: patches a picture
+
+
+def view_variants(which: str = "centre") -> List[Variant]:
+    """List the test-time views, ``centre`` or ``ten``, in the order of `views`."""
+    ten = which == "ten"
+    return variants((0,), flip=ten, patches="five" if ten else "centre")
 
 
 def views(image: np.ndarray, which: str = "centre") -> List[np.ndarray]:
@@ -25,8 +31,7 @@ def views(image: np.ndarray, which: str = "centre") -> List[np.ndarray]:
         1 or 10 patches, 224 x 224 x 3 uint8, BGR.
     """
     square = resize_square(image)
-    ten = which == "ten"
-    return [apply(square, variant) for variant in variants((0,), flip=ten, patches="five" if ten else "centre")]
+    return [apply(square, variant) for variant in view_variants(which)]
 
 
 def to_blob(patches: Sequence[np.ndarray]) -> np.ndarray:

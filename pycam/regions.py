@@ -7,8 +7,10 @@ import numpy as np
 CAM_THRESHOLD = 0.2  # D09: share of the map's maximum, as in the CAM paper's text
 CROP_MARGIN = 0.1  # D09: added on each side, as a share of the region's longer side
 CROP_MIN_SIDE = 0.25  # D09: of the picture's shorter side; smaller regions are widened to it
+REGION = "region"  # the reason of a box that a map gave
 FLAT_RANGE = 1e-6  # a map whose range is below this share of its maximum shows no region
-RULES = ("threshold", "released")
+RULES = ("threshold", "released", "otsu")  # D09, D21
+GROUNDS = ("none", "min", "median")  # D21
 
 RELEASED_THRESHOLDS = (20, 100, 110)  # on a 0-255 map, as the CAM authors ran their program
 RELEASED_DISTANCE = 10  # of a distance transform scaled to 255
@@ -42,18 +44,17 @@ class Region(NamedTuple):
 
 
 def find_region(cam: np.ndarray, rule: str = "threshold", *, threshold: float = CAM_THRESHOLD,
-                margin: float = CROP_MARGIN) -> Region:
+                margin: float = CROP_MARGIN, ground: str = "none") -> Region:
     """Return the box of a map's strongest region (D09).
 
     Parameters
     ----------
     cam : ndarray
         H x W float, one class, at the size of the original picture.
-    rule : str
-        ``threshold``: the box of the connected part (8 neighbours) above `threshold` of the maximum that holds the
-        maximum. ``released``: the first box of `released_boxes`.
-    threshold, margin : float
-        Share of the maximum; share of the region's longer side added on each side.
+    rule, threshold, ground
+        As in `tight_region`.
+    margin : float
+        Share of the region's longer side added on each side.
 
     Returns
     -------
@@ -61,12 +62,49 @@ def find_region(cam: np.ndarray, rule: str = "threshold", *, threshold: float = 
         A square with its margin, inside the picture. It is no square only where the picture is too narrow for one.
         The whole picture, with the reason, when the map is not finite, nowhere positive, or flat.
     """
-    whole = Box(0, 0, *cam.shape)
+    tight = tight_region(cam, rule, threshold=threshold, ground=ground)
+    return tight._replace(box=square_up(tight.box, cam.shape, margin)) if tight.reason == REGION else tight
+
+
+def tight_region(cam: np.ndarray, rule: str = "threshold", *, threshold: float = CAM_THRESHOLD,
+                 ground: str = "none") -> Region:
+    """Return the box of a map's strongest region as it is, neither squared nor widened (D09, D21).
+
+    Parameters
+    ----------
+    cam : ndarray
+        H x W float, one class, at the size of the original picture.
+    rule : str
+        ``threshold`` and ``otsu``: the box of the connected part (8 neighbours) above `level` that holds the maximum.
+        ``released``: the first box of `released_boxes`.
+    threshold : float
+        For the rule ``threshold``: share of the maximum.
+    ground : str
+        For the rule ``threshold``: what is taken off the map first, ``none``, its ``min`` or its ``median``.
+    """
     problem = degenerate(cam)
     if problem is not None:
-        return Region(whole, problem)
-    tight = strongest_component(cam, threshold) if rule == "threshold" else released_boxes(to_grey(cam))[0]
-    return Region(square_up(tight, cam.shape, margin), "region")
+        return Region(Box(0, 0, *cam.shape), problem)
+    if rule == "released":
+        return Region(released_boxes(to_grey(cam))[0], REGION)
+    return Region(strongest_component(cam, level(cam, rule, threshold=threshold, ground=ground)), REGION)
+
+
+def level(cam: np.ndarray, rule: str = "threshold", *, threshold: float = CAM_THRESHOLD, ground: str = "none") -> float:
+    """Return the value above which a map is region; see `tight_region`. For ``released``, the lowest of its three.
+
+    The value is below the maximum, whatever the rule says, so that a region is never empty.
+    """
+    high, low = float(cam.max()), float(cam.min())
+    if rule == "otsu":
+        grey = cv2.threshold(to_grey(cam), 0, 255, cv2.THRESH_OTSU)[0] + 0.5  # levels are rounded: the next begins here
+        found = low + (high - low) * grey / 255
+    elif rule == "released":
+        found = low + (high - low) * RELEASED_THRESHOLDS[0] / 255
+    else:
+        base = 0.0 if ground == "none" else low if ground == "min" else float(np.median(cam))
+        found = base + threshold * (high - base)
+    return min(found, float(np.nextafter(cam.max(), cam.min())))
 
 
 def degenerate(cam: np.ndarray) -> Optional[str]:
@@ -79,9 +117,9 @@ def degenerate(cam: np.ndarray) -> Optional[str]:
     return "flat" if highest - lowest <= FLAT_RANGE * highest else None
 
 
-def strongest_component(cam: np.ndarray, threshold: float = CAM_THRESHOLD) -> Box:
-    """Return the tight box of the part above ``threshold * cam.max()`` that holds the (first) maximum."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((cam > threshold * cam.max()).astype(np.uint8))
+def strongest_component(cam: np.ndarray, lowest: float) -> Box:
+    """Return the tight box of the part above a value, below the maximum, that holds the (first) maximum."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((cam > lowest).astype(np.uint8))
     x, y, width, height = (int(v) for v in stats[labels.flat[int(cam.argmax())], :4])
     return Box(y, x, y + height, x + width)
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pycam.cam import place
-from pycam.regions import RULES, find_region, released_boxes, square_up, strongest_component, to_grey
+from pycam.regions import RULES, find_region, released_boxes, square_up, tight_region, to_grey
 
 values = st.floats(-4, 4, width=32)
 maps = arrays(np.float32, st.tuples(st.integers(8, 30), st.integers(8, 30)), elements=values)
@@ -30,7 +30,7 @@ def test_the_threshold_box_holds_the_maximum_and_its_component(cam, margin):
     assert region.box.y0 <= y < region.box.y1
     assert region.box.x0 <= x < region.box.x1
     if region.reason == "region":
-        tight = strongest_component(cam)
+        tight = tight_region(cam).box
         assert all(a <= b for a, b in zip(region.box[:2], tight[:2]))
         assert all(a >= b for a, b in zip(region.box[2:], tight[2:]))
 

@@ -6,8 +6,9 @@ import pytest
 
 from data_tools.files import read_image, write_image
 from data_tools.isic import load_samples, write_groundtruth
-from pycam import crops, predict, predictions
+from pycam import crops, maps, predict, predictions
 from pycam.__main__ import main
+from pycam.cam import VGG_GAP
 from pycam.errors import CamError
 from pycam.preprocess import MEAN_BGR
 
@@ -48,7 +49,8 @@ def net(monkeypatch):
     fake = FakeNet()
     monkeypatch.setattr(predict, "open_net", lambda args: fake)
     monkeypatch.setattr(crops, "open_net", lambda args: fake)
-    monkeypatch.setattr(crops.engine, "check_prototxt", lambda path: None)
+    monkeypatch.setattr(crops, "read_grid", lambda path: VGG_GAP)
+    monkeypatch.setattr(maps.engine, "check_prototxt", lambda path: None)
     return fake
 
 
@@ -157,13 +159,6 @@ def test_whose_map_is_followed(net, source, tmp_path, rule, shift):
     assert run("crops", source, "--out", str(tmp_path / "crops"), "--class", rule) == 0
     names = ["melanoma", "seborrheic_keratosis", "nevus"]
     assert [row["class"] for row in boxes(tmp_path / "crops")] == [names[(n + shift) % 3] for n in range(5)]
-
-
-def test_max_follows_the_highest_map_not_the_most_probable_class():
-    cams = np.zeros((3, 2, 2))
-    cams[2, 1, 1] = 5
-    assert crops.choose_class("max", 0, np.array([.1, .8, .1]), cams) == 2
-    assert crops.choose_class("predicted", 0, np.array([.1, .8, .1]), cams) == 1
 
 
 def test_the_true_class_is_refused_outside_train(net, source, tmp_path, capsys):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pycam.regions import Box, find_region, released_boxes, square_up, strongest_component, to_grey
+from pycam.regions import Box, find_region, level, released_boxes, square_up, strongest_component, tight_region, to_grey
 
 
 def blob_map(size=(100, 160), **values):
@@ -12,18 +12,18 @@ def blob_map(size=(100, 160), **values):
 
 
 def test_the_component_with_the_maximum_is_boxed_not_the_largest():
-    assert strongest_component(blob_map()) == Box(20, 30, 40, 60)
+    assert strongest_component(blob_map(), 0.2) == Box(20, 30, 40, 60)
 
 
 def test_the_threshold_is_a_share_of_the_maximum():
     cam = np.zeros((10, 10))
     cam[4, 2:7] = [0.19, 0.21, 1.0, 0.5, 0.2]
-    assert strongest_component(cam) == Box(4, 3, 5, 6)  # 0.2 itself is not above 20 %
-    assert strongest_component(cam * 700, 0.4) == Box(4, 4, 5, 6)
+    assert tight_region(cam) == (Box(4, 3, 5, 6), "region")  # 0.2 itself is not above 20 %
+    assert tight_region(cam * 700, threshold=0.4).box == Box(4, 4, 5, 6)
 
 
 def test_diagonal_neighbours_belong_together():
-    assert strongest_component(np.eye(4)) == Box(0, 0, 4, 4)
+    assert strongest_component(np.eye(4), 0.2) == Box(0, 0, 4, 4)
 
 
 @pytest.mark.parametrize(("box", "expected"), [
@@ -76,3 +76,25 @@ def test_released_rule_drops_what_overlaps_by_half_of_the_larger():
 def test_released_boxes_keep_five_pixels_from_the_far_edges():
     grey = np.full((50, 60), 255, np.uint8)
     assert released_boxes(grey)[0] == Box(0, 0, 45, 55)
+
+
+@pytest.mark.parametrize(("rule", "ground", "expected"), [
+    ("threshold", "none", 0.25 * 9), ("threshold", "min", 1 + 0.25 * 8), ("threshold", "median", 5 + 0.25 * 4),
+    ("released", "none", 1 + 8 * 20 / 255)])
+def test_the_level_above_which_a_map_is_region(rule, ground, expected):
+    assert level(np.array([[1., 5, 9], [2, 5, 7]]), rule, threshold=0.25, ground=ground) == pytest.approx(expected)
+
+
+def test_the_level_of_otsu_parts_two_heaps():
+    random = np.random.RandomState(0)
+    cam = np.concatenate([random.normal(2, 0.3, 700), random.normal(6, 0.3, 300)]).reshape(10, 100)
+    assert (cam > level(cam, "otsu")).sum() == 300
+    assert level(cam * 50, "otsu") == pytest.approx(50 * level(cam, "otsu"), rel=0.01)
+
+
+@pytest.mark.parametrize("ground", ["none", "min", "median"])
+@pytest.mark.parametrize("rule", ["threshold", "otsu"])
+def test_a_region_is_never_empty(rule, ground):
+    cam = np.full((9, 9), 3.0)  # the median is the maximum
+    cam[:2] = 0.1
+    assert tight_region(cam, rule, ground=ground) == (Box(2, 0, 9, 9), "region")

@@ -1,0 +1,111 @@
+"""The deletion curve: if a map shows what a prediction rests on, hiding its top cells makes the probability fall fast."""
+import argparse
+import zlib
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from data_tools.augment import PATCH_SIZE
+from data_tools.files import read_image, write_atomic
+from data_tools.isic import CLASSES
+
+from .cam import Grid, cell_centres, row_weights, select
+from .maps import Maps, Way
+from .predict import forward, open_net
+from .preprocess import views
+
+BLOCKS = 14  # a side: the patch is hidden in blocks of 16 x 16 pixels
+ORDERS = ("map", "random", "shifted")
+
+
+def block_values(cam: np.ndarray, placement: str, grid: Grid) -> np.ndarray:
+    """Return a centre patch's map (h x w) at the middles of its blocks, `BLOCKS` x `BLOCKS`."""
+    side = PATCH_SIZE // BLOCKS
+    middles = side * np.arange(BLOCKS) + (side - 1) / 2
+    rows, columns = (row_weights(middles, cell_centres(cells, placement, grid)) for cells in cam.shape)
+    return np.asarray(rows @ cam @ columns.T)
+
+
+def orders(values: np.ndarray, image_id: str) -> Dict[str, np.ndarray]:
+    """Return the orders in which blocks are hidden, as flat block numbers.
+
+    ``map``: the most activated first. ``random``: any. ``shifted``: as the map, wrapped around and moved elsewhere, so
+    that what is hidden hangs together in the same way; scattered holes alone disturb a network. Both are drawn by the
+    image id, so that they are the same in every run.
+    """
+    random = np.random.RandomState(zlib.crc32(image_id.encode()))
+    shift = random.randint(BLOCKS // 4, BLOCKS - BLOCKS // 4, 2)
+    moved = np.roll(values, tuple(shift), axis=(0, 1))
+    return {"map": _falling(values), "random": random.permutation(values.size), "shifted": _falling(moved)}
+
+
+def _falling(values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.argsort(-values, axis=None, kind="stable"))
+
+
+def hide(patch: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Return a copy of a patch (224 x 224 x 3) in which some blocks have the patch's median colour, which is mostly skin."""
+    hidden = np.zeros(BLOCKS * BLOCKS, bool)
+    hidden[blocks] = True
+    side = PATCH_SIZE // BLOCKS
+    pixels = np.kron(hidden.reshape(BLOCKS, BLOCKS), np.ones((side, side), bool)).astype(bool)
+    changed: np.ndarray = patch.copy()
+    changed[pixels] = np.median(patch, axis=(0, 1))
+    return changed
+
+
+def curves(net: Any, patch: np.ndarray, values: np.ndarray, number: int, image_id: str, steps: int,
+           batch: int) -> Dict[str, np.ndarray]:
+    """Return the probability of a class while a patch is hidden in `steps` equal steps, for each of `ORDERS`.
+
+    Parameters
+    ----------
+    net : Net
+        Deploy network.
+    patch : ndarray
+        224 x 224 x 3 uint8 BGR.
+    values : ndarray
+        From `block_values`.
+    number : int
+        The class.
+    image_id : str
+        Seed of the random orders.
+    steps, batch : int
+        Number of steps to the wholly hidden patch; patches in a pass.
+
+    Returns
+    -------
+    dict
+        Order -> steps + 1 probabilities, the first of the untouched patch.
+    """
+    counts = np.rint(np.linspace(0, values.size, steps + 1)).astype(int)
+    probs: Dict[str, np.ndarray] = {}
+    for name, order in orders(values, image_id).items():
+        patches: List[np.ndarray] = [hide(patch, order[:count]) for count in counts]
+        parts = [forward(net, patches[start:start + batch])[:, number] for start in range(0, len(patches), batch)]
+        probs[name] = np.concatenate(parts)
+    return probs
+
+
+def area(curve: np.ndarray) -> float:
+    """Return the area under a curve over the hidden share, 0 to 1 (trapezoids)."""
+    return float((curve[:-1] + curve[1:]).mean() / 2)
+
+
+def run(args: argparse.Namespace, pictures: Sequence[Tuple[str, Path]], maps: Maps, way: Way, grid: Grid) -> None:
+    """Follow the predicted class of every picture; write deletion.csv, every curve, and print the mean areas."""
+    net, lines = open_net(args), [",".join(("image_id", "class", "order", "area", *map(str, range(args.deletion + 1))))]
+    areas: Dict[str, List[float]] = {name: [] for name in ORDERS}
+    for (image_id, path), probs, cams in zip(tqdm(pictures, "delete", unit="picture", disable=None), *maps):
+        cam = select(way.class_rule, cams[-1], probs)[0]  # of ten views, the last is the mirrored centre patch
+        number = int(probs.argmax())
+        patch = views(read_image(path), way.views)[-1]
+        found = curves(net, patch, block_values(cam, way.placement, grid), number, image_id, args.deletion, args.batch)
+        for name, curve in found.items():
+            areas[name].append(area(curve))
+            lines.append(",".join((image_id, CLASSES[number], name, repr(area(curve)), *(repr(float(p)) for p in curve))))
+    write_atomic(args.out / "deletion.csv", "".join(f"{line}\n" for line in lines).encode())
+    means = ", ".join(f"{name} {np.mean(values):.4f}" for name, values in areas.items())
+    print(f"area under the predicted class' probability while {len(pictures)} pictures are hidden, by order: {means}")

@@ -1,0 +1,258 @@
+"""Measure whether the maps and boxes lie on the lesion, against outlines drawn by physicians: the command ``localize``."""
+import argparse
+import csv
+import io
+import itertools
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from data_tools.files import decode_image, listing, read_image, write_atomic, write_image
+from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, read_groundtruth
+
+from . import deletion
+from .cam import Grid, merge, read_grid, select
+from .crops import add_region_arguments
+from .drawing import contour, outline, overlay
+from .errors import CamError
+from .maps import Maps, Way, get_maps
+from .predict import add_net_arguments
+from .regions import REGION, Box, Region, level, square_up, tight_region
+
+MASK = "_segmentation.png"
+MASK_LEVEL = 127  # a mask's grey values are 0 and 255; one saved as JPEG in between has others near them
+MEASURES = ("box_iou", "mask_iou", "pointing", "energy", "crop_side", "covered", "whole")
+ALL = "all"
+LESION = (80, 220, 60)  # BGR, of a lesion's outline in a picture
+REFERENCE = "centre, whole picture"
+
+Measures = Dict[str, float]
+
+
+class Lesion(NamedTuple):
+    """A picture whose lesion is known: id, true class (None where no label file names it), picture file, mask file."""
+
+    image_id: str
+    label: Optional[int]
+    path: Path
+    mask: Path
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Return the area that two boxes share over the area that they cover together."""
+    height, width = min(a.y1, b.y1) - max(a.y0, b.y0), min(a.x1, b.x1) - max(a.x0, b.x0)
+    shared = max(0, height) * max(0, width)
+    return shared / (a.size[0] * a.size[1] + b.size[0] * b.size[1] - shared)
+
+
+def mask_box(mask: np.ndarray) -> Box:
+    """Return the tight box of a mask (H x W bool) that is True somewhere."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def measure(cam: np.ndarray, mask: np.ndarray, region: Region, lowest: float, margin: float) -> Measures:
+    """Hold a map and its region against the lesion.
+
+    Parameters
+    ----------
+    cam : ndarray
+        H x W float, a map at the size of the mask.
+    mask : ndarray
+        H x W bool, True in the lesion, somewhere.
+    region : Region
+        Of `tight_region`.
+    lowest : float
+        The value above which the map counts as region.
+    margin : float
+        Of the crop.
+
+    Returns
+    -------
+    dict
+        ``box_iou``: the region's tight box against the lesion's; ``mask_iou``: the map above `lowest` against the
+        mask; ``pointing``: 1 if the first maximum is in the lesion; ``energy``: share of the map's positive sum that is
+        in the lesion; ``crop_side``: the crop's side as a share of the picture's (root of the shares of area);
+        ``covered``: share of the lesion that is in the crop; ``whole``: 1 if the map shows no region.
+    """
+    box = square_up(region.box, cam.shape, margin) if region.reason == REGION else region.box
+    above, positive = cam > lowest, np.maximum(cam, 0)
+    total = float(positive.sum(dtype=np.float64))
+    return {
+        "box_iou": overlap(region.box, mask_box(mask)),
+        "mask_iou": float((above & mask).sum() / (above | mask).sum()),
+        "pointing": float(mask.flat[int(cam.argmax())]),
+        "energy": float(positive[mask].sum(dtype=np.float64)) / total if total > 0 else 0.0,
+        "crop_side": float(np.sqrt(box.size[0] * box.size[1] / cam.size)),
+        "covered": float(box.cut(mask).sum() / mask.sum()),
+        "whole": float(region.reason != REGION),
+    }
+
+
+def reference(mask: np.ndarray) -> Measures:
+    """Return what no network at all would reach: the whole picture as box, its middle as maximum, an even map."""
+    even = np.ones(mask.shape, np.float32)
+    even[mask.shape[0] // 2, mask.shape[1] // 2] += 1e-3
+    return measure(even, mask, Region(Box(0, 0, *mask.shape), REFERENCE), 0.0, 0.0)
+
+
+def read_mask(path: Path, size: Tuple[int, int]) -> np.ndarray:
+    """Read a lesion's mask: H x W bool.
+
+    Raises
+    ------
+    CamError
+        When it is not of its picture's size (height, width), or empty.
+    """
+    grey = decode_image(path.read_bytes(), str(path))[..., 0]
+    if grey.shape != size:
+        raise CamError(f"{path}: {grey.shape[1]} x {grey.shape[0]} pixels; its picture has {size[1]} x {size[0]}")
+    mask: np.ndarray = grey > MASK_LEVEL
+    if not mask.any():
+        raise CamError(f"{path}: nothing is marked in the mask; expected white on black, leave the file out")
+    return mask
+
+
+def find_lesions(images: Path, masks: Path, truth: Sequence[Path]) -> List[Lesion]:
+    """List the pictures that have a mask ``<image_id>_segmentation.png``, with their labels from the label files."""
+    labels: Dict[str, int] = {}
+    for path in truth or [path for path in (images / GROUNDTRUTH,) if path.is_file()]:
+        labels.update(read_groundtruth(path))
+    found = [Lesion(image_id, labels.get(image_id), path, masks / f"{image_id}{MASK}")
+             for image_id, path in find_pictures(images).items() if (masks / f"{image_id}{MASK}").is_file()]
+    if not found:
+        raise CamError(f"{masks}: no <image_id>{MASK} of a picture in {images}")
+    unknown = [lesion.image_id for lesion in found if lesion.label is None]
+    if labels and unknown:
+        raise CamError(f"no label of {listing(unknown)}; name all label files with --truth")
+    return found
+
+
+def ways(args: argparse.Namespace) -> List[Way]:
+    """List every combination of the options, leaving out repetitions that differ only in what a rule does not read."""
+    combined = itertools.product(*(getattr(args, field) for field in Way._fields))
+    return list(dict.fromkeys(
+        way if way.rule == "threshold" else way._replace(ground="-", threshold=0.0) for way in itertools.starmap(Way, combined)))
+
+
+def measure_all(lesions: Sequence[Lesion], maps: Dict[str, Maps], choices: Sequence[Way], grid: Grid,
+                margin: float) -> Iterator[Tuple[Lesion, Optional[Way], Measures]]:
+    """Yield the measures of every picture under every way; the way None is the `reference`."""
+    for number, lesion in enumerate(tqdm(lesions, "measure", unit="picture", disable=None)):
+        mask = read_mask(lesion.mask, read_image(lesion.path).shape[:2])
+        yield lesion, None, reference(mask)
+        for way in choices:
+            probs, cams = (array[number] for array in maps[way.views])
+            cam = merge(select(way.class_rule, cams, probs, lesion.label)[0], mask.shape, way.placement, grid)
+            region, lowest = find(cam, way)
+            yield lesion, way, measure(cam, mask, region, lowest, margin)
+
+
+def find(cam: np.ndarray, way: Way) -> Tuple[Region, float]:
+    """Return a map's tight region and the value above which it counts as region."""
+    chosen: Dict[str, Any] = {} if way.rule != "threshold" else {"threshold": way.threshold, "ground": way.ground}
+    return tight_region(cam, way.rule, **chosen), level(cam, way.rule, **chosen)
+
+
+def summarize(rows: Sequence[Tuple[Lesion, Optional[Way], Measures]]) -> List[Dict[str, str]]:
+    """Average over pictures: a row for each way and true class, and one for all; the crop's side is the median."""
+    table = []
+    for way in dict.fromkeys(way for _, way, _ in rows):
+        mine = [(lesion.label, measures) for lesion, other, measures in rows if other == way]
+        for group in (*range(len(CLASSES)), ALL):
+            part = [measures for label, measures in mine if group in (label, ALL)]
+            if part:
+                table.append({**describe(way), "class": ALL if group == ALL else CLASSES[int(group)], "n": str(len(part)),
+                              **{key: f"{average(key, part):.4f}" for key in MEASURES}})
+    return table
+
+
+def describe(way: Optional[Way]) -> Dict[str, str]:
+    """Return a way's fields as text."""
+    if way is None:
+        return {"class_rule": REFERENCE, **dict.fromkeys(Way._fields[1:], "-")}
+    return {key: str(value) for key, value in way._asdict().items()} | (
+        {"threshold": "-"} if way.rule != "threshold" else {})
+
+
+def average(key: str, part: Sequence[Measures]) -> float:
+    """Return the mean of a measure, or the median of the crop's side."""
+    return float((np.median if key == "crop_side" else np.mean)([measures[key] for measures in part]))
+
+
+def markdown(table: Sequence[Dict[str, str]]) -> str:
+    """Return rows as a Markdown table, rounded to three digits."""
+    keys = list(table[0])
+    lines = [keys, ["---"] * len(keys)]
+    lines += [[f"{float(row[key]):.3f}" if key in MEASURES else row[key] for key in keys] for row in table]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_csv(path: Path, rows: Sequence[Dict[str, str]]) -> None:
+    """Write rows with their keys as header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command ``localize``."""
+    parser = subparsers.add_parser(
+        "localize", help="measure maps and boxes against lesion masks",
+        description="Hold the class activation maps and the boxes of stage 1 against masks of the lesions. The maps are "
+                    "computed once and kept in OUT, so that further rules on the same pictures take seconds. Options "
+                    "that take several values are tried in every combination. Writes localization.csv and .md (means for "
+                    "each true class and for all), pictures.csv (every picture), and with --deletion and --draw more.",
+        epilog="example: python -m pycam localize --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 --images "
+               "images --masks masks --out build/localization --class predicted max --threshold 0.2 0.4 --ground none min")
+    add_net_arguments(parser)
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
+    parser.add_argument("--masks", type=Path, required=True, metavar="DIR", help=f"folder of <image_id>{MASK}")
+    parser.add_argument("--truth", type=Path, nargs="+", default=[], metavar="CSV",
+                        help=f"label files (default: {GROUNDTRUTH} among the pictures, if there)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of maps and tables")
+    add_region_arguments(parser, several=True)
+    parser.add_argument("--deletion", type=int, default=0, metavar="N",
+                        help="also hide the centre patch in N steps, the map's top cells first, and follow the probability "
+                             "of the predicted class; uses the first of each option (default: 0, no)")
+    parser.add_argument("--draw", type=int, default=0, metavar="N",
+                        help="also draw the first N pictures under the first combination: map, region, lesion, crop")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command ``localize``."""
+    lesions = find_lesions(args.images, args.masks, args.truth)
+    if "true" in args.class_rule and lesions[0].label is None:
+        raise CamError("--class true: the true classes are not known; name the label files with --truth")
+    pictures = [(lesion.image_id, lesion.path) for lesion in lesions]
+    maps = {which: get_maps(args, pictures, which, args.out) for which in args.views}
+    grid, choices = read_grid(args.net), ways(args)
+    rows = list(measure_all(lesions, maps, choices, grid, args.margin))
+    table = summarize(rows)
+    write_csv(args.out / "pictures.csv", [
+        {"image_id": lesion.image_id, "class": "" if lesion.label is None else CLASSES[lesion.label], **describe(way),
+         **{key: repr(value) for key, value in measures.items()}} for lesion, way, measures in rows])
+    write_csv(args.out / "localization.csv", table)
+    write_atomic(args.out / "localization.md", markdown(table).encode())
+    print(markdown(table), end="")
+    draw(args, lesions[:args.draw], maps[choices[0].views], choices[0], grid)
+    if args.deletion:
+        deletion.run(args, pictures, maps[choices[0].views], choices[0], grid)
+
+
+def draw(args: argparse.Namespace, lesions: Sequence[Lesion], maps: Maps, way: Way, grid: Grid) -> None:
+    """Write ``pictures/<image_id>.jpg``: the map in colour, its region in white, the lesion in green, the crop's box."""
+    (args.out / "pictures").mkdir(exist_ok=True)
+    for lesion, probs, cams in zip(lesions, *maps):
+        image = read_image(lesion.path)
+        cam = merge(select(way.class_rule, cams, probs, lesion.label)[0], image.shape[:2], way.placement, grid)
+        region, lowest = find(cam, way)
+        drawn = contour(overlay(image, cam, float(cam.max())), cam > lowest)
+        drawn = contour(drawn, read_mask(lesion.mask, image.shape[:2]), LESION)
+        crop = square_up(region.box, cam.shape, args.margin)
+        write_image(args.out / "pictures" / f"{lesion.image_id}.jpg", outline(drawn, crop))

@@ -1,0 +1,163 @@
+"""Measures on arrays whose answers are fractions, and the command with a stand-in for the network."""
+import csv
+
+import numpy as np
+import pytest
+
+from data_tools.files import read_image, write_image
+from pycam import deletion, localization, maps
+from pycam.__main__ import main
+from pycam.cam import VGG_GAP
+from pycam.localization import mask_box, measure, overlap, reference
+from pycam.regions import Box, Region
+
+from .test_predict import FakeNet
+
+MASK = np.zeros((10, 20), bool)
+MASK[2:6, 4:12] = True  # 32 of 200
+
+
+def test_overlap_of_boxes():
+    assert overlap(Box(0, 0, 4, 4), Box(2, 2, 6, 6)) == pytest.approx(4 / 28)
+    assert overlap(Box(0, 0, 4, 4), Box(4, 0, 8, 4)) == 0
+    assert overlap(Box(0, 0, 4, 4), Box(0, 0, 4, 4)) == 1
+
+
+def test_measures_are_the_fractions_that_one_counts():
+    cam = np.full((10, 20), -1.0)
+    cam[2:4, 4:12] = 1  # 16 in the lesion
+    cam[8, 0:8] = 2  # 8 of twice the height outside
+    found = measure(cam, MASK, Region(Box(2, 4, 4, 12), "region"), lowest=0.5, margin=0)
+    assert found["box_iou"] == pytest.approx(16 / 32)
+    assert found["mask_iou"] == pytest.approx(16 / (32 + 8))
+    assert found["pointing"] == 0
+    assert found["energy"] == pytest.approx(16 / 32)
+    assert found["crop_side"] == pytest.approx(8 / np.sqrt(200))
+    assert found["covered"] == 1
+    assert found["whole"] == 0
+
+
+def test_the_reference_is_the_whole_picture_and_its_middle():
+    assert mask_box(MASK) == Box(2, 4, 6, 12)
+    found = reference(MASK)
+    assert found["box_iou"] == found["mask_iou"] == pytest.approx(32 / 200)
+    assert found["energy"] == pytest.approx(32 / 200, rel=1e-3)
+    assert (found["pointing"], found["crop_side"], found["covered"], found["whole"]) == (1, 1, 1, 1)  # (5, 10) is in it
+
+
+@pytest.fixture
+def net(monkeypatch):
+    fake = FakeNet()
+    for module in (maps, deletion):
+        monkeypatch.setattr(module, "open_net", lambda args: fake)
+    monkeypatch.setattr(localization, "read_grid", lambda path: VGG_GAP)
+    monkeypatch.setattr(maps.engine, "check_prototxt", lambda path: None)
+    return fake
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four pictures, grey with a bright spot; the masks of three lie on the spot, the fourth's beside it; a fifth has none."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for number in range(5):
+        image = np.full((256, 256, 3), 40, np.uint8)
+        image[90:130, 100:150, number % 3] = 250
+        write_image(tmp_path / "images" / f"A{number}.png", image)
+        mask = np.zeros((256, 256), np.uint8)
+        mask[80:140, 90:160] = 255
+        if number < 4:
+            write_image(tmp_path / "masks" / f"A{number}_segmentation.png", mask if number < 3 else np.roll(mask, 90, axis=1))
+    (tmp_path / "truth.csv").write_text("image_id,melanoma,seborrheic_keratosis\nA0,1,0\nA1,0,1\nA2,0,0\nA3,1,0\n")
+    (tmp_path / "net.prototxt").write_text("")
+    (tmp_path / "final.caffemodel").write_bytes(b"weights")
+    return tmp_path
+
+
+def run(folder, *more):
+    return main(["localize", "--net", str(folder / "net.prototxt"), "--weights", str(folder), "--images", str(folder / "images"),
+                 "--masks", str(folder / "masks"), "--out", str(folder / "out"), *more])
+
+
+def table(folder, name="localization.csv"):
+    return list(csv.DictReader((folder / "out" / name).read_text().splitlines()))
+
+
+def test_the_command_measures_each_class_and_all(net, folder, capsys):
+    assert run(folder, "--truth", str(folder / "truth.csv"), "--threshold", "0.6") == 0
+    rows = {row["class"]: row for row in table(folder) if row["class_rule"] == "predicted"}
+    assert [(name, row["n"], float(row["pointing"])) for name, row in rows.items()] == [
+        ("melanoma", "2", 0.5), ("seborrheic_keratosis", "1", 1), ("nevus", "1", 1), ("all", "4", 0.75)]
+    assert float(rows["nevus"]["box_iou"]) > 0.4 > float(rows["melanoma"]["box_iou"])
+    assert len(table(folder, "pictures.csv")) == 8  # four pictures, the reference and one way
+    assert "| predicted | threshold | none | 0.6 | exact | centre | all | 4 |" in capsys.readouterr().out
+
+
+def test_maps_are_computed_once_and_anew_when_something_changed(net, folder):
+    run(folder, "--class", "predicted", "max", "--rule", "threshold", "otsu", "released", "--threshold", "0.2", "0.5")
+    assert net.batches == [4]
+    assert len({row["class_rule"] + row["rule"] + row["threshold"] for row in table(folder)}) == 1 + 2 * (2 + 1 + 1)
+    run(folder, "--ground", "min", "median", "--placement", "stretch")
+    assert net.batches == [4]
+    run(folder, "--views", "ten", "centre")
+    assert net.batches == [4, 10, 10, 10, 10]
+    (folder / "final.caffemodel").write_bytes(b"other")
+    run(folder)
+    assert net.batches[5:] == [4]
+
+
+def test_without_label_files_there_is_one_group_and_no_true_class(net, folder, capsys):
+    assert run(folder) == 0
+    assert {row["class"] for row in table(folder)} == {"all"}
+    assert run(folder, "--class", "true") == 1
+    assert "--truth" in capsys.readouterr().err
+    (folder / "truth.csv").write_text("image_id,melanoma,seborrheic_keratosis\nA0,1,0\n")
+    assert run(folder, "--truth", str(folder / "truth.csv")) == 1
+    assert "no label of A1, A2, A3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("mask", "message"), [
+    (np.zeros((256, 256), np.uint8), "nothing is marked"),
+    (np.full((9, 8), 255, np.uint8), "8 x 9 pixels; its picture has 256 x 256")])
+def test_masks_that_cannot_be_right_are_refused(net, folder, capsys, mask, message):
+    write_image(folder / "masks" / "A2_segmentation.png", mask)
+    assert run(folder) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_masks_is_refused(net, folder, capsys):
+    assert run(folder, "--masks", str(folder / "images")) == 1
+    assert "no <image_id>_segmentation.png" in capsys.readouterr().err
+
+
+def test_pictures_are_drawn(net, folder):
+    assert run(folder, "--draw", "2") == 0
+    assert sorted(path.name for path in (folder / "out" / "pictures").iterdir()) == ["A0.jpg", "A1.jpg"]
+    assert read_image(folder / "out" / "pictures" / "A0.jpg").shape == (256, 256, 3)
+
+
+def test_hiding_the_top_cells_first_takes_the_probability_away_first(net, folder, capsys):
+    assert run(folder, "--deletion", "7") == 0
+    rows = table(folder, "deletion.csv")
+    assert [(row["image_id"], row["order"]) for row in rows[:4]] == [
+        ("A0", "map"), ("A0", "random"), ("A0", "shifted"), ("A1", "map")]
+    areas = {order: np.mean([float(row["area"]) for row in rows if row["order"] == order]) for order in deletion.ORDERS}
+    assert areas["map"] < min(areas["random"], areas["shifted"])
+    for start in range(0, len(rows), 3):  # all begin with the whole patch and end with nothing of it
+        assert len({row["0"] for row in rows[start:start + 3]}) == len({row["7"] for row in rows[start:start + 3]}) == 1
+    assert "map" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_blocks_are_hidden_where_the_map_is_high():
+    patch = np.zeros((224, 224, 3), np.uint8)
+    patch[16:32, 32:48] = 200
+    values = np.zeros((14, 14))
+    values[1, 2] = 1
+    first = deletion.orders(values, "a")["map"][:1]
+    assert deletion.hide(patch, first).max() == 0
+    assert deletion.hide(patch, first[:0]).max() == 200
+
+
+def test_the_area_under_a_curve():
+    assert deletion.area(np.array([1, 0, 0])) == 0.25
+    assert deletion.area(np.array([1, 1])) == 1
