@@ -6,6 +6,7 @@ RUN     ?= build#          everything that is made
 NET     ?= vgg_gap#        vgg_gap (pretrained: INIT=), vgg_gap_narrow (a CPU, from scratch), googlenet_gap (D19)
 ENGINE  ?= auto#           caffe, torch, or auto: Caffe where Python imports it, else torchcaffe
 GPU     ?=#                number of the GPU; none: the CPU
+PRECISION ?=#              bf16: torchcaffe computes in bfloat16, faster; none: as Caffe
 INIT    ?=#                .caffemodel that stage 1 starts from
 BATCH   ?=#                pictures computed at a time, when memory is short; results stay the same
 SEED    ?=#                of the records' order and of the training, instead of the solver's
@@ -31,7 +32,7 @@ SETUP := .venv/complete
 endif
 # Caffe's own Python runs what needs a network where `make caffe` installed it and the other one has none.
 NETPY = $(if $(and $(filter caffe,$(ENGINE)),$(wildcard $(CAFFE)/complete)),$(CAFFE)/bin/python3,$(PY))
-USE = --engine $(ENGINE) $(if $(GPU),--gpu $(GPU))
+USE = --engine $(ENGINE) $(if $(GPU),--gpu $(GPU)) $(if $(PRECISION),--precision $(PRECISION))
 RECORDS = --augment $(AUGMENT) $(if $(BALANCE),--balance $(BALANCE))
 TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATCH)) $(if $(SEED),--seed $(SEED)) $(if $(filter no,$(RESUME)),--fresh)
 

@@ -18,6 +18,7 @@ from torchcaffe.proto import caffe_pb2
 from .errors import CamError
 
 ENGINES = ("auto", "caffe", "torch")
+PRECISIONS = ("fp32", "bf16")
 GLOG_WARNING = "1"  # real Caffe prints a page of layers for every network below this level
 FINAL_WEIGHTS = "final.caffemodel"
 
@@ -31,13 +32,15 @@ _announced: List[str] = []
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--engine`` and ``--gpu`` to a command."""
+    """Add ``--engine``, ``--gpu`` and ``--precision`` to a command."""
     parser.add_argument("--engine", choices=ENGINES, default="auto",
                         help="real Caffe, torchcaffe, or whichever this Python has, Caffe first (default: auto)")
     parser.add_argument("--gpu", type=int, metavar="ID", help="compute on this GPU (default: the CPU)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32",
+                        help="what torchcaffe's layers compute in; real Caffe knows only fp32 (default: fp32)")
 
 
-def load(engine: str = "auto", gpu: Optional[int] = None) -> Any:
+def load(engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32") -> Any:
     """Return the module that answers pycaffe's interface, set to a device, and say once on stderr which one it is.
 
     Parameters
@@ -46,17 +49,23 @@ def load(engine: str = "auto", gpu: Optional[int] = None) -> Any:
         ``caffe``, ``torch``, or ``auto``: real Caffe where this Python imports it, else torchcaffe.
     gpu : int, optional
         Device number; the CPU when left out.
+    precision : str
+        ``fp32``, or ``bf16`` for the nets that torchcaffe makes from now on.
 
     Raises
     ------
     CamError
-        When the engine cannot be imported, or the device is negative.
+        When the engine cannot be imported, the device is negative, or real Caffe is asked for bf16.
     """
     if gpu is not None and gpu < 0:
         raise CamError(f"--gpu {gpu}: expected a device number of 0 or more (leave --gpu out for the CPU)")
     if engine == "auto":
         engine = "caffe" if importlib.util.find_spec("caffe") else "torch"
+    if engine == "caffe" and precision != "fp32":
+        raise CamError(f"--precision {precision}: BVLC Caffe computes in fp32 only; use --engine torch, or leave it out")
     module = _import(engine)
+    if engine == "torch":
+        module.set_precision(precision)
     if gpu is None:
         module.set_mode_cpu()
     else:

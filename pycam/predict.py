@@ -101,8 +101,8 @@ def forward_with_maps(net: Any, patches: Sequence[np.ndarray]) -> Tuple[np.ndarr
 
 
 def open_net(args: argparse.Namespace) -> Any:
-    """Return the deploy network that ``--net``, ``--weights``, ``--engine`` and ``--gpu`` name."""
-    net = engine.deploy_net(engine.load(args.engine, args.gpu), args.net, args.weights)
+    """Return the deploy network that ``--net``, ``--weights``, ``--engine``, ``--gpu`` and ``--precision`` name."""
+    net = engine.deploy_net(engine.load(args.engine, args.gpu, args.precision), args.net, args.weights)
     missing = [name for name in (INPUT_BLOB, CAM_BLOB, PROB_BLOB) if name not in net.blobs]
     missing += [name for name in (CAM_LAYER,) if name not in net.params]
     if missing:

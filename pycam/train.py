@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     state = None if args.fresh else newest_state(prefix)
     start = engine.weights_file(args.weights) if args.weights else None
     origin = {"records": check_data(net, solver, args.stage), "weights": sha256_file(start) if start else ""}
-    caffe = engine.load(args.engine, args.gpu)
+    caffe = engine.load(args.engine, args.gpu, args.precision)
     if state is None:
         check_start(caffe, net, texts[1], args.stage, start)
         forget(prefix, folder)
@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
     if state is None or state[0] < solver.max_iter or not final.is_file():
         flags = ["-snapshot", str(state[1])] if state else ["-weights", str(start)] if start else []
         flags += ["-gpu", str(args.gpu)] if args.gpu is not None else []
+        flags += ["-precision", args.precision] if args.precision != "fp32" else []
         execute([*command(caffe), "train", "-solver", str(folder / SOLVER), *flags], folder / LOG, solver.max_iter,
                 appending=state is not None)
     if not final.is_file():

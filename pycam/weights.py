@@ -60,7 +60,7 @@ def show(args: argparse.Namespace) -> None:
     """Print the table of ``weights show``."""
     engine.check_prototxt(args.net)
     weights = engine.weights_file(args.weights)
-    caffe = engine.load(args.engine, args.gpu)
+    caffe = engine.load(args.engine, args.gpu, args.precision)
     print(table(compare(parameter_shapes(caffe.Net(str(args.net), caffe.TEST)), engine.weight_shapes(weights))))
 
 
@@ -69,7 +69,7 @@ def import_arrays(args: argparse.Namespace) -> None:
     if args.out is None:
         raise CamError("weights import: give --out, the .caffemodel to write")
     engine.check_prototxt(args.net)
-    caffe = engine.load(args.engine, args.gpu)
+    caffe = engine.load(args.engine, args.gpu, args.precision)
     net = caffe.Net(str(args.net), caffe.TEST)
     pretrained.fill(net, args.weights)
     pretrained.save(net, args.out)

@@ -9,8 +9,8 @@ __version__ = "1.0.0"  # the Caffe whose rules this follows
 
 _WHERE = {
     "blob": ["Blob"],
-    "context": ["set_device", "set_mode_cpu", "set_mode_gpu", "set_random_seed", "set_solver_count", "set_solver_rank",
-                "solver_count", "solver_rank"],
+    "context": ["set_device", "set_mode_cpu", "set_mode_gpu", "set_precision", "set_random_seed", "set_solver_count",
+                "set_solver_rank", "solver_count", "solver_rank"],
     "errors": ["CaffeError"],
     "layers.python": ["Layer"],
     "net": ["Net"],

@@ -34,6 +34,7 @@ _FLAGS = [
     ("level", "0", "level of the net's state"),
     ("stage", "", "stages of the net's state, separated by commas"),
     ("iterations", "50", "how many batches (test, time)"),
+    ("precision", "fp32", "fp32, or bf16: convolutions, inner products and what lies between them (train, test, time)"),
     ("sigint_effect", "stop", "what Ctrl-C does while training: stop (with a snapshot), snapshot or none"),
     ("sighup_effect", "snapshot", "what SIGHUP does while training: stop, snapshot or none"),
 ]
@@ -72,6 +73,14 @@ def _choose_device(gpu: str, line: str) -> None:
     context.set_device(int(gpu))
     context.set_mode_gpu()
     log("caffe.cpp:202", line + gpu)
+
+
+def _choose_precision(name: str) -> None:
+    """Set what layers compute in; say so where it is not Caffe's own."""
+    from . import context
+    context.set_precision(name)
+    if name != "fp32":
+        log("caffe.cpp:203", f"Precision {name}: layers compute in {name}; weights, solver, softmax and losses in fp32.")
 
 
 def _required(flags: Any, name: str, purpose: str) -> str:
@@ -114,6 +123,7 @@ def train(flags: Any) -> None:
     if not gpu and param.HasField("solver_mode") and param.solver_mode == param.GPU:
         gpu = str(param.device_id)
     _choose_device(gpu, "Using GPUs ")
+    _choose_precision(flags.precision)
     signals = _Signals(flags)
     if flags.snapshot or flags.weights:
         del param.weights[:]
@@ -137,6 +147,7 @@ def test(flags: Any) -> None:
     model, weights = _required(flags, "model", "model definition to score"), _required(flags, "weights", "model weights to score")
     iterations = _integer(flags, "iterations")
     _choose_device(flags.gpu, "Use GPU with device ID ")
+    _choose_precision(flags.precision)
     net = Net(model, TEST, level=_integer(flags, "level"), stages=_stages(flags))
     for path in weights.split(","):
         net.copy_from(path)
@@ -165,6 +176,7 @@ def time_net(flags: Any) -> None:
     if flags.phase not in ("", "TRAIN", "TEST"):
         raise CaffeError(f"-phase is {flags.phase!r}, it must be TRAIN or TEST")
     _choose_device(flags.gpu, "Use GPU with device ID ")
+    _choose_precision(flags.precision)
     net = Net(model, TEST if flags.phase == "TEST" else TRAIN, level=_integer(flags, "level"), stages=_stages(flags))
     log("caffe.cpp:369", "Performing Forward")
     log("caffe.cpp:374", f"Initial loss: {number(float(net.run_forward()))}")

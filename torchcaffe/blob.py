@@ -22,8 +22,8 @@ def allocate(shape: Shape, device: Optional[torch.device] = None) -> Tensor:
 class Memory:
     """One array of a blob; Caffe's SyncedMemory.
 
-    The engine works on tensors (``read``, ``write``); users see numpy (``array``). On a CPU both are the same memory.
-    On a GPU the user's array is a host copy: made when asked for, and taken back the next time the engine reads.
+    The engine works on tensors (``read``, ``write``); users see numpy (``array``). Float32 on a CPU is the same memory.
+    For a GPU or bfloat16 the user's array is a copy: made when asked for, and taken back the next time the engine reads.
     Once a user has an array, later results are copied into it rather than put beside it, so that an array that a
     script holds stays alive, as in pycaffe. No tensor yet means zeros.
     """
@@ -82,10 +82,10 @@ class Memory:
         """Return the content as an array that writes through."""
         self.shown = True
         tensor = self.read()
-        if tensor.device.type == "cpu":
+        if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
             return tensor.numpy()  # type: ignore[no-any-return]
         if self._host is None:
-            self._host = torch.empty_like(tensor, device="cpu")
+            self._host = torch.empty_like(tensor, device="cpu", dtype=torch.float32)
         if self._stale:
             self._host.copy_(tensor)
         self._stale = False
@@ -134,9 +134,9 @@ class Blob:
         return self._data.shown
 
     def add_grad(self, value: Tensor) -> None:
-        """Add to the gradient."""
+        """Add to the gradient, which is float32 for any value."""
         if self._diff.empty:
-            self._diff.write(value)
+            self._diff.write(value.float())
         else:
             self._diff.read().add_(value)
 

@@ -8,6 +8,7 @@ import torch
 from .errors import CaffeError
 
 _UINT32 = 2**32
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class _Context:
@@ -17,6 +18,7 @@ class _Context:
         self.gpu = False
         self.device_id = 0
         self.rank, self.count = 0, 1
+        self.compute_type = torch.float32
         self.seed(int.from_bytes(os.urandom(4), "little"))
 
     def seed(self, seed: int) -> None:
@@ -51,6 +53,21 @@ def set_device(device_id: int) -> None:
 def device() -> torch.device:
     """Return the device that new blobs live on."""
     return torch.device("cuda", _context.device_id) if _context.gpu else torch.device("cpu")
+
+
+def set_precision(name: str) -> None:
+    """Choose what convolutions and inner products compute in, and what lies between them: ``fp32`` or ``bf16``.
+
+    Concerns nets made from now on. Weights, gradients of weights, updates, softmax and losses are float32 in both.
+    """
+    if name not in PRECISIONS:
+        raise CaffeError(f"precision is {name!r}; choose {' or '.join(PRECISIONS)}")
+    _context.compute_type = PRECISIONS[name]
+
+
+def compute_type() -> torch.dtype:
+    """Return the number type of the layers of nets made from now on."""
+    return _context.compute_type
 
 
 def set_random_seed(seed: int) -> None:

@@ -57,6 +57,7 @@ def test_the_default_training_is_the_papers(make):
 @pytest.mark.parametrize(("variables", "expected"), [
     (["ENGINE=torch"], "--engine torch --solver solvers/stage1.prototxt --stage stage1"),
     (["GPU=0"], "--engine auto --gpu 0 --solver solvers/stage1.prototxt --stage stage1"),
+    (["PRECISION=bf16"], "--engine auto --precision bf16 --solver solvers/stage1.prototxt --stage stage1"),
     (["BATCH=4"], "--engine auto --batch 4 --solver solvers/stage1.prototxt --stage stage1"),
     (["RESUME=no"], "--engine auto --fresh --solver solvers/stage1.prototxt --stage stage1"),
     (["RESUME=yes"], "--engine auto --solver solvers/stage1.prototxt --stage stage1"),

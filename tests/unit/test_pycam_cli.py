@@ -70,6 +70,11 @@ def test_a_missing_engine_is_named_with_the_cure(monkeypatch):
         engine.load("caffe")
 
 
+def test_real_caffe_refuses_bf16_in_one_line():
+    with pytest.raises(CamError, match=r"--precision bf16: BVLC Caffe computes in fp32 only; use --engine torch"):
+        engine.load("caffe", precision="bf16")
+
+
 def test_a_negative_device_is_refused():
     with pytest.raises(CamError, match="--gpu -1"):
         engine.load("torch", gpu=-1)

@@ -136,7 +136,7 @@ def test_a_second_interrupt_ends_an_engine_that_hangs(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- the command
 def arguments(run, fresh):
     return argparse.Namespace(solver=run.folder / "solver.prototxt", stage="stage1", folder=run.folder, weights=None, batch=None,
-                              seed=None,
+                              seed=None, precision="fp32",
                               fresh=fresh, engine="torch", gpu=None)
 
 

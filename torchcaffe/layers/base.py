@@ -10,10 +10,12 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tupl
 import torch
 from torch import Tensor
 
+from .. import context
 from ..blob import Blob, Blobs, Shape
 from ..errors import CaffeError
 from ..fillers import fill
 
+FULL, LOW, ANY = "float32", "the chosen precision", "whatever comes in"  # what a layer computes in
 Tensors = Any  # a tensor, or one a top; what meets a protobuf field is Any to mypy
 LAYERS: Dict[str, Type["Layer"]] = {}
 _L = TypeVar("_L", bound=Type["Layer"])
@@ -42,12 +44,14 @@ class Layer:
     is_loss = False       # the first top has loss weight 1 by default
     reshapes = True       # the shapes of its tops follow from its bottoms, again in each forward pass
     saves_top = True      # autograd may need the top again, so no later layer may overwrite it
+    numbers = FULL        # what bottoms and parameters are turned into before `compute`
     repeatable = True     # computing again from the same bottoms changes nothing
     no_gradient: Tuple[int, ...] = ()  # bottoms that never get a gradient (labels)
 
     def __init__(self, param: Any, phase: int) -> None:
         self.param, self.phase = param, phase
         self.name: str = param.name
+        self.compute_type = context.compute_type()
         self.blobs = Blobs()
         self.param_wanted: List[bool] = []       # which parameters need a gradient
         self.propagate_down: List[bool] = []     # which bottoms need a gradient
@@ -116,10 +120,10 @@ class Layer:
             top.tensor = y.detach()
 
     def _run(self, bottoms: List[Blob], keep: bool, in_place: bool) -> Sequence[Tensor]:
-        xs = [b.tensor.detach() for b in bottoms]
+        xs = [self._enter(b.tensor) for b in bottoms]
         if keep and in_place and bottoms[0].shown:
             xs[0] = xs[0].clone()  # the result will be written over what the graph saves
-        ps = [b.tensor.detach() for b in self.blobs]
+        ps = [self._enter(b.tensor) for b in self.blobs]
         if keep:
             for leaf, wanted in zip(xs + ps, self.propagate_down + self.param_wanted):
                 leaf.requires_grad_(wanted)
@@ -128,6 +132,11 @@ class Layer:
         ys = (ys,) if isinstance(ys, Tensor) else ys
         self._graph = (xs, ps, ys) if keep else None
         return ys  # type: ignore[no-any-return]
+
+    def _enter(self, tensor: Tensor) -> Tensor:
+        """Return a leaf for `compute`: the tensor itself, or a copy where its number type is not the layer's."""
+        leaf = tensor.detach()
+        return leaf if self.numbers == ANY else leaf.to(torch.float32 if self.numbers == FULL else self.compute_type)
 
     def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
         """Set the diffs of the bottoms and add to those of the parameters; `retain` allows another backward."""
@@ -141,7 +150,7 @@ class Layer:
         assert self._graph is not None
         xs, ps, ys = self._graph
         wanted = [leaf for leaf in xs + ps if leaf.requires_grad]
-        ends = [(y, top.grad) for y, top in zip(ys, tops) if y.requires_grad]
+        ends = [(y, top.grad.to(y.dtype)) for y, top in zip(ys, tops) if y.requires_grad]
         found: Sequence[Optional[Tensor]] = [None] * len(wanted)
         if wanted and ends:
             found = torch.autograd.grad([y for y, _ in ends], wanted, [g for _, g in ends], retain, allow_unused=True)
@@ -149,7 +158,7 @@ class Layer:
         for blob, leaf in zip(bottoms, xs):
             if leaf.requires_grad:
                 grad = next(grads)
-                blob.grad = torch.zeros_like(leaf) if grad is None else grad
+                blob.grad = torch.zeros_like(leaf) if grad is None else grad.to(blob.tensor.dtype)
         for blob, leaf in zip(self.blobs, ps):
             if leaf.requires_grad:
                 grad = next(grads)

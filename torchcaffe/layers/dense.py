@@ -8,7 +8,9 @@ from torch import Tensor
 
 from ..blob import Shape
 from ..proto import caffe_pb2 as pb
-from .base import Layer, Tensors, register
+from .base import FULL, LOW, Layer, Tensors, register
+
+SMALL = 1_000_000  # weights of an inner product, at most, that stays float32
 
 
 @register
@@ -23,6 +25,7 @@ class InnerProduct(Layer):
         self.at = self.axis(p.axis, shapes[0])
         self.inputs = math.prod(shapes[0][self.at:])
         self.add_param((self.inputs, p.num_output) if p.transpose else (p.num_output, self.inputs), p.weight_filler)
+        self.numbers = FULL if self.inputs * p.num_output <= SMALL else LOW  # rounded scores would tie in rankings
         if p.bias_term:
             self.add_param((p.num_output,), p.bias_filler)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import context
 from ..blob import Blob, Shape
 from ..proto import caffe_pb2 as pb
-from .base import Layer, Tensors, elementwise, register
+from .base import ANY, Layer, Tensors, elementwise, register
 
 
 @register
@@ -19,7 +19,7 @@ class ReLU(Layer):
     Needs only its top on the way back, so it overwrites its bottom where the net allows it.
     """
 
-    saves_top = True
+    numbers, saves_top = ANY, True
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         slope, x = self.param.relu_param.negative_slope, bottoms[0].tensor.detach()
@@ -31,7 +31,7 @@ class ReLU(Layer):
 
     def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
         if self.propagate_down[0]:
-            slope, y, dy = self.param.relu_param.negative_slope, tops[0].tensor, tops[0].grad
+            slope, y, dy = self.param.relu_param.negative_slope, tops[0].tensor, tops[0].grad.to(tops[0].tensor.dtype)
             if slope:
                 bottoms[0].grad = torch.where(y > 0, dy, dy * slope)
             else:
@@ -55,7 +55,7 @@ class PReLU(Layer):
 class Dropout(Layer):
     """Zero a share of the values while training and enlarge the others; nothing in the test phase."""
 
-    repeatable = False
+    numbers, repeatable = ANY, False
 
     def setup(self, shapes: List[Shape]) -> None:
         self.ratio = self.param.dropout_param.dropout_ratio

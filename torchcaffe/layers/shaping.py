@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from ..blob import Shape
-from .base import Layer, Tensors, register
+from .base import ANY, Layer, Tensors, register
 
 
 @register
 class Split(Layer):
     """The same blob for several readers; the net inserts it. Its gradient is the sum of theirs."""
 
-    tops = (1, None)
+    tops, numbers = (1, None), ANY
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         return [shapes[0]] * len(self.param.top)
@@ -26,7 +26,7 @@ class Split(Layer):
 class Concat(Layer):
     """Bottoms put one after the other along `axis`."""
 
-    bottoms = (1, None)
+    bottoms, numbers = (1, None), ANY
 
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.concat_param
@@ -46,7 +46,7 @@ class Concat(Layer):
 class Slice(Layer):
     """A blob cut along `axis`, at the given points or into equal parts."""
 
-    tops = (1, None)
+    tops, numbers = (1, None), ANY
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p, shape = self.param.slice_param, shapes[0]
@@ -69,7 +69,7 @@ class Slice(Layer):
 class Eltwise(Layer):
     """Product, weighted sum or maximum of bottoms of one shape (eltwise_layer.cpp)."""
 
-    bottoms = (2, None)
+    bottoms, numbers = (2, None), ANY
     saves_top = False
 
     def setup(self, shapes: List[Shape]) -> None:
@@ -97,6 +97,8 @@ class Eltwise(Layer):
 class Flatten(Layer):
     """Axes from `axis` to `end_axis` made one."""
 
+    numbers = ANY
+
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.flatten_param
         self.first, self.last = self.axis(p.axis, shapes[0]), self.axis(p.end_axis, shapes[0], "end_axis")
@@ -113,6 +115,8 @@ class Flatten(Layer):
 @register
 class Reshape(Layer):
     """New lengths for `num_axes` axes from `axis` on; 0 keeps a length, -1 is inferred (reshape_layer.cpp)."""
+
+    numbers = ANY
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p, shape = self.param.reshape_param, shapes[0]
@@ -140,6 +144,8 @@ class Reshape(Layer):
 class Tile(Layer):
     """The bottom repeated along `axis`."""
 
+    numbers = ANY
+
     def setup(self, shapes: List[Shape]) -> None:
         self.at = self.axis(self.param.tile_param.axis, shapes[0])
         self.check(self.param.tile_param.tiles > 0, "tiles must be positive")
@@ -156,7 +162,7 @@ class Tile(Layer):
 class Silence(Layer):
     """Reads blobs that nobody else reads, so that they are no outputs of the net."""
 
-    bottoms, tops = (1, None), (0, 0)
+    bottoms, tops, numbers = (1, None), (0, 0), ANY
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         return []

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..blob import Shape
-from .base import Layer, Tensors, register
+from .base import ANY, LOW, Layer, Tensors, register
 
 SMALL = 100_000_000  # multiply-adds of a layer's forward pass, at most
 
@@ -31,7 +31,7 @@ class Convolution(Layer):
     """Cross-correlation of each group of channels with learned filters (base_conv_layer.cpp)."""
 
     bottoms, tops = (1, None), (1, None)
-    saves_top = False
+    numbers, saves_top = LOW, False
 
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.convolution_param
@@ -127,7 +127,7 @@ class Pooling(Layer):
     by the window's area including padding, but clipped at size + pad.
     """
 
-    tops = (1, 2)
+    tops, numbers = (1, 2), ANY
 
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.pooling_param
@@ -175,7 +175,7 @@ class Pooling(Layer):
         x, = tensors
         h, w = x.shape[2:]
         if self.param.pooling_param.global_pooling and not self.max:
-            return x.mean((2, 3), keepdim=True)
+            return x.mean((2, 3), keepdim=True, dtype=torch.float32)  # scores need their digits
         torch_out = [self._torch_length(*a) for a in zip((h, w), self.kernel, self.stride, self.pad)]
         if tuple(torch_out) == self.out and all(2 * a <= k for a, k in zip(self.pad, self.kernel)):
             return self._pool(x, self.pad)
@@ -193,7 +193,7 @@ class Pooling(Layer):
         if len(self.param.top) < 2:
             return F.max_pool2d(x, self.kernel, self.stride, pad, ceil_mode=True)
         y, index = F.max_pool2d(x, self.kernel, self.stride, pad, ceil_mode=True, return_indices=True)
-        return y, index.to(x.dtype)
+        return y, index.to(torch.float32)
 
     def _padded(self, x: Tensor) -> Tensors:
         """Pool where torch's own rule differs: pad to whole windows, then divide means by Caffe's areas."""
@@ -207,7 +207,7 @@ class Pooling(Layer):
         wide = F.pad(x, room, value=float("-inf"))
         y, index = F.max_pool2d(wide, self.kernel, self.stride, return_indices=True)
         row, column = index // wide.shape[3] - self.pad[0], index % wide.shape[3] - self.pad[1]
-        return (y, (row * size[1] + column).to(x.dtype))[:max(1, len(self.param.top))]
+        return (y, (row * size[1] + column).to(torch.float32))[:max(1, len(self.param.top))]
 
     def _areas(self, x: Tensor) -> Tensor:
         lengths = []
@@ -244,7 +244,7 @@ class LRN(Layer):
 class Crop(Layer):
     """Cut the first bottom to the size of the second, from `axis` on (crop_layer.cpp)."""
 
-    bottoms = (2, 2)
+    bottoms, numbers = (2, 2), ANY
     no_gradient = (1,)
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
