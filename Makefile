@@ -37,12 +37,13 @@ RECORDS = --augment $(AUGMENT) $(if $(BALANCE),--balance $(BALANCE))
 TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATCH)) $(if $(SEED),--seed $(SEED)) $(if $(filter no,$(RESUME)),--fresh)
 
 .DELETE_ON_ERROR:
-.PHONY: help setup data stage1 crops stage2 table report all demo caffe test check bench clean
+.PHONY: help setup data weights stage1 crops stage2 table report all demo caffe test check bench clean
 .SECONDARY:
 
 help:
 	@echo "make demo                   everything on made-up pictures, in minutes"
 	@echo "make data                   fetch ISIC-2017 into ISIC (12 GB), unpack and check it; goes on after a break"
+	@echo "make weights                fetch the public VGG-GAP, or with INIT=data/weights/VGG_ILSVRC_16_layers.caffemodel VGG-16"
 	@echo "make all ISIC=DIR INIT=W    the paper's run: stage1, crops, stage2, report"
 	@echo "make stage1|crops|stage2|report    up to that step; what exists is not made again"
 	@echo "make setup|caffe            .venv with all packages; real CPU Caffe in $(CAFFE)"
@@ -59,6 +60,8 @@ setup: $(SETUP)
 # ------------------------------------------------------------ the pipeline
 data: $(SETUP)
 	$(PY) -m data_tools download --out $(ISIC) --jobs $(JOBS)
+weights: $(SETUP)
+	$(NETPY) -m pycam weights fetch --net $(DEPLOY) --weights $(or $(INIT),data/weights/vgg16CAM_train_iter_90000.caffemodel)
 
 stage1: $(RUN)/stage1/final.caffemodel
 crops:  $(RUN)/crops/train/groundtruth.csv $(RUN)/crops/val/groundtruth.csv

@@ -47,7 +47,7 @@ def fetch(url: str, target: Path, check: Callable[[Path], object] = lambda path:
     target : Path
         The file to make.
     check : callable, optional
-        Given the whole file under its temporary name; raises a DataError for a wrong one, which is then deleted.
+        Given the whole file under its temporary name; raises an error for a wrong one, which is then deleted.
     copies : int
         How many times the file's size must be free on the disk (2: it will be unpacked beside itself).
 
@@ -172,7 +172,7 @@ def _check_disk(part: Path, needed: int, total: int) -> None:
 def _checked(part: Path, check: Callable[[Path], object]) -> None:
     try:
         check(part)
-    except DataError:
+    except Exception:
         part.unlink()
         _about(part).unlink()
         raise

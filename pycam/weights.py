@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from . import engine, pretrained
+from . import engine, pretrained, public
 from .errors import CamError
 
 Shapes = Dict[str, List[Tuple[int, ...]]]
@@ -39,11 +39,12 @@ class Row(NamedTuple):
 def add_parser(subparsers: Any) -> None:
     """Add the command ``weights``."""
     parser = subparsers.add_parser(
-        "weights", help="show which layers a weights file fills, or make one of plain arrays",
+        "weights", help="show which layers a weights file fills, fetch a public one, or make one of plain arrays",
         description="show: print a table of the layers with parameters: copied from the file, fresh (random), or mismatched. "
+                    "fetch: get public VGG-GAP or VGG-16 weights under their own name first, and check them. "
                     "import: write a .caffemodel from an .npz file with <layer>_w and <layer>_b of every layer.",
         epilog="example: python -m pycam weights --net prototxt/vgg_gap_deploy.prototxt --weights vgg16CAM.caffemodel")
-    parser.add_argument("action", nargs="?", choices=("show", "import"), default="show", help="default: show")
+    parser.add_argument("action", nargs="?", choices=("show", "fetch", "import"), default="show", help="default: show")
     parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="deploy prototxt")
     parser.add_argument("--weights", type=Path, required=True, metavar="W", help=".caffemodel, or .npz to import")
     parser.add_argument("--out", type=Path, metavar="NEW", help=".caffemodel that import writes")
@@ -53,6 +54,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``weights``."""
+    if args.action == "fetch":
+        public.get(args.weights)
     (import_arrays if args.action == "import" else show)(args)
 
 

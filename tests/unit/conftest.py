@@ -1,5 +1,9 @@
 """A stage's folder with tiny LMDBs, and its solver and net, for the tests of training and its checks."""
 
+import contextlib
+import functools
+import http.server
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -82,3 +86,32 @@ def write_snapshot(folder, iteration, state=True, model=True):
         if part is not None:
             content = message.SerializeToString()
             Path(f"{stem}.{end}").write_bytes(content if part is True else content[:part])
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder and says nothing."""
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def running(server):
+    """Run a server in a thread for a block, which gets its address."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def serve():
+    """Return a function that serves a folder, or with a handler of one's own nothing yet, and gives (address, server)."""
+    with contextlib.ExitStack() as stack:
+        def start(folder=None, handler=None):
+            handler = handler or functools.partial(QuietHandler, directory=str(folder))
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+            return stack.enter_context(running(server)), server
+        yield start

@@ -1,11 +1,8 @@
 """Getting the data set from a local server: 2750 tiny pictures in archives like the challenge's."""
 
-import functools
-import http.server
 import io
 import shutil
 import subprocess
-import threading
 import zipfile
 
 import numpy as np
@@ -42,24 +39,14 @@ def archive(name, ending, content, split):
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def source(serve, tmp_path_factory):
     """Return a folder with everything that the challenge offers, and its address."""
     folder = tmp_path_factory.mktemp("source")
     for split in SPLITS:
         (folder / download.labels_name(split)).write_text(table(split))
         for part, content in ((download.pictures(split), JPEG), (download.masks(split), PNG)):
             (folder / f"{part.name}.zip").write_bytes(archive(*part, content, split))
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            """Say nothing."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_address[1]}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return folder, serve(folder)[0]
 
 
 @pytest.fixture

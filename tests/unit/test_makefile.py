@@ -125,8 +125,11 @@ def test_help_needs_nothing(make):
     assert "RUN=build everything that is made" in lines
 
 
-def test_data(make):
+def test_data_and_weights(make):
     assert commands(make, "data", "ISIC=pics") == ["data_tools download --out pics --jobs 3"]
+    fetch = "pycam weights fetch --net prototxt/vgg_gap_deploy.prototxt --weights"
+    assert commands(make, "weights") == [f"{fetch} data/weights/vgg16CAM_train_iter_90000.caffemodel"]
+    assert commands(make, "weights", "INIT=data/v.caffemodel") == [f"{fetch} data/v.caffemodel"]
 
 
 def test_demo_check_test_and_clean(make):

@@ -4,7 +4,6 @@ import http.server
 import random
 import re
 import shutil
-import threading
 from types import SimpleNamespace
 
 import pytest
@@ -53,16 +52,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def site(serve):
+    address, server = serve(handler=Handler)
     server.files, server.requests, server.behave = {"/a.bin": CONTENT}, [], lambda handler, number: False
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server.url = address.rstrip("/")
+    return server
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,71 @@
+"""The public weights that stage 1 can start from: where they are, and how to tell that a file is one of them."""
+import functools
+import hashlib
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Tuple
+
+import numpy as np
+
+from data_tools.files import listing
+from data_tools.transfer import fetch
+
+from . import engine
+from .errors import CamError
+
+CONVOLUTIONS = {1: (64, 64), 2: (128, 128), 3: (256, 256, 256), 4: (512, 512, 512), 5: (512, 512, 512)}  # outputs, VGG-16
+
+
+class Source(NamedTuple):
+    """A file's address, its SHA-1 where its authors published one, and shapes that layers in it must have."""
+
+    url: str
+    sha1: str
+    shapes: Dict[str, List[Tuple[int, ...]]]
+
+
+def vgg_shapes() -> Dict[str, List[Tuple[int, ...]]]:
+    """Return the shapes of VGG-16's 13 convolutions by layer: weights, biases."""
+    shapes, inputs = {}, 3
+    for block, widths in CONVOLUTIONS.items():
+        for number, outputs in enumerate(widths, 1):
+            shapes[f"conv{block}_{number}"] = [(outputs, inputs, 3, 3), (outputs,)]
+            inputs = outputs
+    return shapes
+
+
+SOURCES = {Path(source.url).name: source for source in (
+    Source("http://cnnlocalization.csail.mit.edu/demoCAM/models/vgg16CAM_train_iter_90000.caffemodel", "",
+           {**vgg_shapes(), "CAM_conv": [(1024, 256, 3, 3), (1024,)]}),  # two groups
+    Source("http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
+           "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24", vgg_shapes()),
+)}
+
+
+def get(path: Path) -> None:
+    """Fetch public weights unless they are there, and see that they are what the file's name says."""
+    if path.name not in SOURCES:
+        raise CamError(f"{path}: not a file that is known to be public; expected the name {' or '.join(sorted(SOURCES))}")
+    source = SOURCES[path.name]
+    if path.is_file():
+        check(path, source)
+    else:
+        fetch(source.url, path, functools.partial(check, source=source))
+
+
+def check(path: Path, source: Source) -> None:
+    """Raise a CamError unless a file is the source's: its sum, its size, the shapes of its layers."""
+    cure = "delete it and get it again"
+    sha1 = hashlib.sha1()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            sha1.update(chunk)
+    if source.sha1 not in ("", sha1.hexdigest()):
+        raise CamError(f"{path}: SHA-1 {sha1.hexdigest()}, its authors' is {source.sha1}; {cure}")
+    found = engine.weight_shapes(path)
+    wrong = [layer for layer, shapes in source.shapes.items()
+             if [engine.significant(s) for s in found.get(layer, [])] != [engine.significant(s) for s in shapes]]
+    if wrong:
+        raise CamError(f"{path}: {listing(wrong)} missing or of other shapes than in {Path(source.url).name}; {cure}")
+    least = 4 * sum(int(np.prod(shape)) for shapes in found.values() for shape in shapes)
+    if path.stat().st_size < least:
+        raise CamError(f"{path}: {path.stat().st_size} bytes, its layers need {least}; {cure}")
