@@ -54,7 +54,7 @@ setup: $(SETUP)
 .venv/complete: pyproject.toml constraints.txt
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "error: python3 cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
 	test -x .venv/bin/python || python3 -m venv .venv
-	.venv/bin/python -m pip install --progress-bar on --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	.venv/bin/python -m pip install --progress-bar on --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dask,dev]'
 	@touch $@
 
 # ------------------------------------------------------------ the pipeline

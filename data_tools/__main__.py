@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import numpy as np
 
-from data_tools import augment, build, clean, copies, download, manifest, synthetic
+from data_tools import augment, build, clean, copies, download, manifest, plan, synthetic
 from data_tools.errors import DataError
 from data_tools.files import JPEG_QUALITY
 from data_tools.isic import SPLITS, Sample, find_pictures, find_split, load_samples
@@ -30,12 +32,20 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except (DataError, OSError) as error:
         if options.debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_sentence(error, options)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was left; run the same command to go on", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _sentence(error: Exception, options: argparse.Namespace) -> str:
+    """Say an error in one line; Python leaves out the file's name when a write fails."""
+    nameless = isinstance(error, OSError) and not error.filename and hasattr(options, "out")
+    text = f"{options.out}: {error}" if nameless else str(error)
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return " ".join(f"{text}{'; make room, then run the same command again' if full else ''}".split())
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,15 +110,15 @@ def _add_lmdb(commands: Commands) -> None:
     command.add_argument("--encoding", choices=ENCODINGS, default="jpg", help="of the records")
     command.add_argument("--quality", type=_percent, default=JPEG_QUALITY, help="of JPEG records")
     command.add_argument("--seed", type=_seed, default=1, help="of the order")
-    command.add_argument("--balance", choices=build.BALANCES, default="none", help="for rare classes (D15)")
+    command.add_argument("--balance", choices=plan.BALANCES, default="none", help="for rare classes (D15)")
     _add_jobs(command)
     command.set_defaults(run=_lmdb, parser=command)
 
 
 def _add_verify(commands: Commands) -> None:
-    command = _add(commands, "verify", "Hold an LMDB against its manifest, record by record.",
-                   "verify build/lmdb/stage1_train")
-    command.add_argument("database", type=Path, metavar="DB", help="folder of the LMDB")
+    command = _add(commands, "verify", "Hold LMDBs against their manifests, record by record; no two may share a picture.",
+                   "verify build/lmdb/stage1_train build/lmdb/stage1_val")
+    command.add_argument("databases", type=Path, nargs="+", metavar="DB", help="folder of an LMDB")
     command.set_defaults(run=_verify, parser=command)
 
 
@@ -132,6 +142,8 @@ def _add_source(command: argparse.ArgumentParser, required: bool) -> None:
 def _add_jobs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jobs", type=_positive, default=default_jobs(), metavar="N",
                          help="processes; the result is the same for every number")
+    command.add_argument("--scheduler", dest="jobs", metavar="tcp://HOST:PORT", default=argparse.SUPPRESS,
+                         help="of a Dask cluster that does the work instead; its workers must see the same folders")
 
 
 def _positive(text: str) -> int:
@@ -215,7 +227,13 @@ def _load(images: Path, truth: Optional[Path]) -> List[Sample]:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    print(f"{_summary(options.database, manifest.verify(options.database))}: verified")
+    for folder in options.databases:
+        print(f"{_summary(folder, manifest.verify(folder))}: verified")
+    for first, second in itertools.combinations(options.databases, 2):
+        same = copies.compare_databases(first, second)
+        if same:
+            print(f"note: in {first}, {copies.describe(same, second)} (D20)", file=sys.stderr)
+        print(f"{first}, {second}: no picture id in both, {len(same)} files")
 
 
 def _summary(folder: Path, made: manifest.Manifest) -> str:

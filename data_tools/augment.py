@@ -17,6 +17,7 @@ PATCHES: Dict[str, Tuple[str, ...]] = {  # D02
     "centre": ("centre",),
     "whole": ("whole",),
 }
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
 class Variant(NamedTuple):
@@ -79,13 +80,25 @@ def apply(square: np.ndarray, variant: Variant, patch_size: int = PATCH_SIZE) ->
     ndarray
         A contiguous copy, patch_size x patch_size x 3 (or S x S x 3) uint8, BGR.
     """
-    turned = np.rot90(square, variant.degrees // 90)
+    side = square.shape[0] if variant.patch == "whole" else patch_size
+    y, x = _source_corner(square.shape[0], side, variant)
+    patch = square[y:y + side, x:x + side]
+    turned = cv2.rotate(patch, _TURNS[variant.degrees]) if variant.degrees else patch
+    return np.array(cv2.flip(turned, 1) if variant.flip else turned, order="C")
+
+
+def _source_corner(size: int, side: int, variant: Variant) -> Tuple[int, int]:
+    """Return (y, x) of a patch before turning and flipping; to turn a patch is quicker than to cut a turned picture.
+
+    A quarter turn counter-clockwise takes the patch at (x, far - y) to (y, x).
+    """
+    far = size - side
+    y, x = patch_offset(size, side, variant.patch)
     if variant.flip:
-        turned = turned[:, ::-1]
-    if variant.patch == "whole":
-        return np.array(turned, order="C")
-    y, x = patch_offset(square.shape[0], patch_size, variant.patch)
-    return np.array(turned[y:y + patch_size, x:x + patch_size], order="C")
+        x = far - x
+    for _ in range(variant.degrees // 90):
+        y, x = x, far - y
+    return y, x
 
 
 def patch_offset(size: int, patch_size: int, patch: str) -> Tuple[int, int]:

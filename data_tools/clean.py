@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools.errors import DataError
-from data_tools.files import JPEG_QUALITY, read_image, write_atomic, write_image
+from data_tools.files import JPEG_QUALITY, PARTIAL, locked, read_image, write_atomic, write_image
 from data_tools.hair import remove_hair
 from data_tools.isic import GROUNDTRUTH, Sample, find_pictures, refuse_unreadable, write_groundtruth
-from data_tools.parallel import ordered_map
+from data_tools.parallel import Jobs, ordered_map
 
 STATE = ".clean.json"
 HAIR = ("along", "letter", "none")  # D18
@@ -29,7 +29,7 @@ class Made(NamedTuple):
 
 
 def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optional[Path] = None,
-          suffix: str = ".jpg", jobs: int = 1) -> List[float]:
+          suffix: str = ".jpg", jobs: Jobs = 1) -> List[float]:
     """Write a source folder with hair-free copies of `samples`.
 
     A picture in which no hair was found is copied byte for byte; a changed one is encoded anew. ``groundtruth.csv``
@@ -48,8 +48,8 @@ def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optio
         Folder for the hair masks, ``<image_id>_hair.png``, 0/255.
     suffix : str
         ``.jpg`` (quality 95) or ``.png`` (lossless) for changed pictures.
-    jobs : int
-        Number of processes; the files are the same for every number.
+    jobs : int or str
+        Where the work is done, see `parallel.ordered_map`; the files are the same wherever it is.
 
     Returns
     -------
@@ -59,14 +59,18 @@ def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optio
     out = Path(out)
     parameters = {"hair": hair, "suffix": suffix, "quality": JPEG_QUALITY, "masks": str(masks and masks.absolute()),
                   "code": _hair_code()}
-    todo = _prepare(samples, out, parameters, masks)
+    _check_folder(samples, out)
     work = functools.partial(_clean_one, out=out, hair=hair, masks=masks, suffix=suffix)
-    made = _run(work, todo, jobs)
-    write_groundtruth(out / GROUNDTRUTH, {sample.image_id: sample.label for sample in samples})
+    with contextlib.ExitStack() as locks:
+        for folder in filter(None, (out, masks)):
+            locks.enter_context(locked(folder))
+        todo = _prepare(samples, out, parameters)
+        made = _run(work, todo, jobs)
+        write_groundtruth(out / GROUNDTRUTH, {sample.image_id: sample.label for sample in samples})
     return made
 
 
-def _run(work: Callable[[Sample], Made], todo: List[Sample], jobs: int) -> List[float]:
+def _run(work: Callable[[Sample], Made], todo: List[Sample], jobs: Jobs) -> List[float]:
     with contextlib.closing(ordered_map(work, todo, jobs)) as results:
         made = list(tqdm(results, "clean", len(todo), unit="picture", disable=None))
     refuse_unreadable({sample.image_id: one.problem for sample, one in zip(todo, made) if one.problem}, len(todo))
@@ -98,22 +102,19 @@ def _hair_code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def _prepare(samples: List[Sample], out: Path, parameters: Dict[str, Any], masks: Optional[Path]) -> List[Sample]:
+def _prepare(samples: List[Sample], out: Path, parameters: Dict[str, Any]) -> List[Sample]:
     """Say which pictures are to be made; delete what an earlier run made otherwise, and note what comes."""
-    old = _read_state(samples, out)
-    for folder in (out, masks):
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
+    old = _read_state(out)
     sources = {sample.image_id: _stamp(sample.path) for sample in samples}
     there = find_pictures(out)
     kept = {image_id for image_id, stamp in sources.items()
             if image_id in there and old["parameters"] == parameters and old["sources"].get(image_id) == stamp}
-    for image_id in old["sources"]:
-        if image_id in there and image_id not in kept:
-            there[image_id].unlink()
     todo = [sample for sample in samples if sample.image_id not in kept]
     if todo and (out / GROUNDTRUTH).exists():
         (out / GROUNDTRUTH).unlink()
+    for image_id in old["sources"]:
+        if image_id in there and image_id not in kept:
+            there[image_id].unlink()
     write_atomic(out / STATE, json.dumps({"parameters": parameters, "sources": sources}).encode())
     return todo
 
@@ -123,15 +124,20 @@ def _stamp(path: Path) -> List[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read_state(samples: List[Sample], out: Path) -> Dict[str, Any]:
+def _check_folder(samples: List[Sample], out: Path) -> None:
+    """Refuse to write into a folder that holds anything that was not made here."""
     if any(sample.path.parent.resolve() == out.resolve() for sample in samples):
         raise DataError(f"{out}: holds the original pictures; choose another folder for the copies")
-    if (out / STATE).is_file():
-        try:
-            state = json.loads((out / STATE).read_text())
-            return {"parameters": state["parameters"], "sources": dict(state["sources"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{out / STATE}: is damaged ({error}); delete {out} and start again") from error
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(path.suffix != PARTIAL for path in out.iterdir()) and not (out / STATE).is_file():
         raise DataError(f"{out}: holds files that were not made here; choose an empty or new folder")
-    return {"parameters": {}, "sources": {}}
+
+
+def _read_state(out: Path) -> Dict[str, Any]:
+    """Return what an earlier run noted in the folder."""
+    if not (out / STATE).is_file():
+        return {"parameters": {}, "sources": {}}
+    try:
+        state = json.loads((out / STATE).read_text())
+        return {"parameters": state["parameters"], "sources": dict(state["sources"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{out / STATE}: is damaged ({error}); delete {out} and start again") from error

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, Sequence
 
+from data_tools import manifest
 from data_tools.errors import DataError
 from data_tools.files import listing, sha256_file
 from data_tools.isic import SPLITS, Sample, find_pictures, find_split
@@ -62,3 +63,20 @@ def exclude(samples: Sequence[Sample], image_ids: Sequence[str]) -> List[Sample]
     if not kept:
         raise DataError("every picture would be left out; is --exclude-copies-of the right folder?")
     return kept
+
+
+def compare_databases(first: Path, second: Path) -> Dict[str, str]:
+    """Refuse two LMDBs, of training and validation, that share an image id; find pictures that are the same file.
+
+    Returns
+    -------
+    dict
+        Image id in the second LMDB by image id in the first.
+    """
+    ours, theirs = manifest.read_pictures(first), manifest.read_pictures(second)
+    common = [image_id for image_id in ours if image_id in theirs]
+    if common:
+        raise DataError(f"{len(common)} pictures are in {first} and in {second}: {listing(common)}; "
+                        "train on one and score on the other only after making them of different splits")
+    names = {digest: image_id for image_id, digest in theirs.items()}
+    return {image_id: names[digest] for image_id, digest in ours.items() if digest in names}

@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import re
+import secrets
 import shutil
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterator, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -16,10 +18,14 @@ import numpy as np
 from data_tools.errors import DataError
 
 JPEG_QUALITY = 95
+MAX_PIXELS = 40_000_000  # the largest picture of ISIC-2017 has 30 million; hair removal takes some 35 bytes for each
+PARTIAL = ".partial"     # end of temporary names
+NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP)
 LISTED = 10  # ids named in a message
 CHUNK = 1 << 20  # bytes hashed at a time
 _JPEG_START, _PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _JPEG_END = 0xD9
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame's header
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # what can end a JPEG's entropy-coded data
 
 
@@ -43,7 +49,8 @@ def read_image(path: Path) -> np.ndarray:
     Raises
     ------
     DataError
-        When the file is missing, cut off, or no picture. OpenCV alone would fill what is cut off with grey.
+        When the file is missing, cut off, no picture, or larger than `MAX_PIXELS`, which its header tells before
+        memory is taken. OpenCV alone would fill what is cut off with grey.
     """
     try:
         content = Path(path).read_bytes()
@@ -52,6 +59,9 @@ def read_image(path: Path) -> np.ndarray:
     problem = _incomplete(content)
     if problem:
         raise DataError(f"{path}: {problem}; expected a complete JPEG or PNG file, copy it again from its source")
+    width, height = _png_size(content) if content.startswith(_PNG_START) else _jpeg_size(content)
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{path}: {width} x {height} pixels, expected {MAX_PIXELS / 1e6:.0f} million at most; make it smaller")
     return decode_image(content, str(path))
 
 
@@ -81,17 +91,22 @@ def write_image(path: Path, image: np.ndarray, quality: int = JPEG_QUALITY) -> N
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside its target, flush it to the disk, and rename it."""
+    """Write a file under a temporary name beside its target, flush it to the disk, and rename it.
+
+    A killed process leaves the temporary file; `locked` deletes those of a folder.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             temporary.unlink()
 
 
@@ -123,9 +138,10 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
     target = Path(target).absolute()
     _check_replaceable(target, marker)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    with _locked(partial):
+    partial = target.with_name(f".{target.name}{PARTIAL}")
+    with locked(partial):
         try:
+            _empty(partial)
             yield partial
             _sync(partial)
             _replace(partial, target)
@@ -141,20 +157,32 @@ def _check_replaceable(target: Path, marker: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make an empty folder that no other process of this kind can take; what a killed one left in it is deleted."""
-    folder.mkdir(exist_ok=True)
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder that no other process of this kind can take; temporary files of a killed one are deleted.
+
+    Where a file system knows no locks there is none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(f"{folder}: another process is writing there; wait for it or stop it") from error
-        for left in list(folder.iterdir()):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        for left in folder.glob(f".*{PARTIAL}"):
+            if left.is_file():
+                left.unlink()
         yield
     finally:
         os.close(handle)
+
+
+def _empty(folder: Path) -> None:
+    for left in list(folder.iterdir()):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _sync(folder: Path) -> None:
@@ -184,17 +212,31 @@ def _incomplete(content: bytes) -> str:
     return f"starts with {content[:12]!r}" if content else "is empty"
 
 
-def _jpeg_is_complete(content: bytes) -> bool:
-    """Walk from marker to marker to the end-of-image marker; a thumbnail's own end lies inside a segment."""
+def _jpeg_segments(content: bytes) -> Iterator[Tuple[int, int]]:
+    """Walk from marker to marker, so that a thumbnail's own are passed over; yield each and the position after it."""
     position = len(_JPEG_START)
     while True:
         found = _MARKER.search(content, position)
         if not found:
-            return False
-        marker, position = content[found.end() - 1], found.end()
-        if marker == _JPEG_END:
-            return True
+            return
+        position = found.end()
+        yield content[position - 1], position
         position += int.from_bytes(content[position:position + 2], "big")
+
+
+def _jpeg_is_complete(content: bytes) -> bool:
+    return any(marker == _JPEG_END for marker, _ in _jpeg_segments(content))
+
+
+def _jpeg_size(content: bytes) -> Tuple[int, int]:
+    """Return (width, height), of the largest frame if there are more; 0, 0 if there is none."""
+    frames = [content[at + 3:at + 7] for marker, at in _jpeg_segments(content) if marker in _JPEG_FRAMES]
+    sizes = [(int.from_bytes(frame[2:], "big"), int.from_bytes(frame[:2], "big")) for frame in frames]
+    return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+
+
+def _png_size(content: bytes) -> Tuple[int, int]:
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
 
 
 def _png_is_complete(content: bytes) -> bool:

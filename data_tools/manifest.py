@@ -5,7 +5,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Tuple
 
 from tqdm import tqdm
 
@@ -15,6 +15,7 @@ from data_tools.isic import CLASSES, count_classes
 from data_tools.lmdb_io import DATA_FILE, decode_datum, read_records
 
 NAME = "manifest.json"
+PICTURES = "pictures.csv"  # what the records were made of: a line "image_id,label,SHA-256 of the file" a picture
 VERSION = 1
 
 
@@ -23,7 +24,8 @@ class Manifest:
     """What an LMDB holds.
 
     `shape` is (height, width) of the records, `channel_order` that of the stored bytes. `source_ids_sha256` is of the
-    sorted image ids, `order_sha256` of the records' keys and labels in their order, `data_sha256` of ``data.mdb``.
+    sorted image ids, `order_sha256` of the records' keys and labels in their order, `data_sha256` of ``data.mdb``,
+    `pictures_sha256` of the list of the pictures with the hash of each (empty in LMDBs that have no such list).
     """
 
     version: int
@@ -40,6 +42,7 @@ class Manifest:
     order_sha256: str
     data_bytes: int
     data_sha256: str
+    pictures_sha256: str = ""
 
 
 def write(folder: Path, manifest: Manifest) -> None:
@@ -82,14 +85,36 @@ def order_line(key: bytes, label: int) -> str:
     return f"{key.decode()} {label}"
 
 
+def picture_line(image_id: str, label: int, digest: str) -> str:
+    """Return the line of `PICTURES` for a picture."""
+    return f"{image_id},{label},{digest}"
+
+
+def read_pictures(folder: Path) -> Dict[str, str]:
+    """Return the hash of each picture's file by image id, in their order."""
+    lines = (Path(folder) / PICTURES).read_text(encoding="utf-8").splitlines()
+    return {image_id: digest for image_id, _, digest in (line.split(",") for line in lines)}
+
+
 def verify(folder: Path) -> Manifest:
-    """Hold an LMDB against its manifest: bytes, count, order, and that every record decodes to the right shape.
+    """Hold an LMDB against its manifest: bytes, pictures, count, order, and that every record decodes to the right shape.
 
     The file's hash comes first, because LMDB can crash on a damaged file.
     """
     manifest = read(folder)
-    if sha256_file(Path(folder) / DATA_FILE) != manifest.data_sha256:
-        raise DataError(f"{folder}: {DATA_FILE} is not the file that the manifest describes; make the LMDB again")
+    for name, expected in ((DATA_FILE, manifest.data_sha256), (PICTURES, manifest.pictures_sha256)):
+        if expected and sha256_file(Path(folder) / name) != expected:
+            raise DataError(f"{folder}: {name} is not the file that the manifest describes; make the LMDB again")
+    lines, labels = _check_records(folder, manifest)
+    found = (len(lines), sha256_lines(lines), count_classes(labels))
+    if found != (manifest.records, manifest.order_sha256, manifest.per_class):
+        raise DataError(f"{folder}: {len(lines)} records {count_classes(labels)}, expected {manifest.records} "
+                        f"{manifest.per_class} in the order that was written; make the LMDB again")
+    return manifest
+
+
+def _check_records(folder: Path, manifest: Manifest) -> Tuple[List[str], List[int]]:
+    """Decode every record; return the lines that stand for them in `order_sha256`, and their labels."""
     lines: List[str] = []
     labels: List[int] = []
     for key, value in tqdm(read_records(folder), "verify", manifest.records, unit="record", disable=None):
@@ -99,8 +124,4 @@ def verify(folder: Path) -> Manifest:
                             f"expected 0 to {len(CLASSES) - 1} and {tuple(manifest.shape)}")
         lines.append(order_line(key, label))
         labels.append(label)
-    found = (len(lines), sha256_lines(lines), count_classes(labels))
-    if found != (manifest.records, manifest.order_sha256, manifest.per_class):
-        raise DataError(f"{folder}: {len(lines)} records {count_classes(labels)}, expected {manifest.records} "
-                        f"{manifest.per_class} in the order that was written; make the LMDB again")
-    return manifest
+    return lines, labels

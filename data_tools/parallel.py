@@ -5,30 +5,47 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Callable, Deque, Generator, Iterable, Iterator, List, TypeVar
+from typing import Callable, Deque, Generator, Iterable, Iterator, List, TypeVar, Union
 
 import cv2
 
+from data_tools.cluster import LOOKAHEAD, cluster_map
 from data_tools.errors import DataError
 
-LOOKAHEAD = 4  # items in the making for each process
+Jobs = Union[int, str]  # a number of processes here, or the address of a Dask scheduler
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Generator[Result, None, None]:
-    """Yield ``function(item)`` in the order of `items`, computed by `jobs` processes (in this one when `jobs` is 1).
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs: Jobs) -> Generator[Result, None, None]:
+    """Yield ``function(item)`` in the order of `items`, computed where `jobs` says, some items ahead.
 
-    Processes are spawned, not forked: OpenCV's threads do not survive a fork.
+    Results are the same wherever they are computed, so that the order and the bytes of what is written are too.
     """
-    if jobs == 1:
+    if isinstance(jobs, str):
+        return cluster_map(function, items, jobs)
+    return _map_here(function, items) if jobs == 1 else _map_processes(function, items, jobs)
+
+
+def _map_here(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """Compute in this process, on one processor: OpenCV would take all of them."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
         yield from map(function, items)
-        return
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _map_processes(function: Callable[[Item], Result], items: Iterable[Item],
+                   jobs: int) -> Generator[Result, None, None]:
+    """Compute in processes that are spawned, not forked: OpenCV's threads do not survive a fork."""
     pending: Deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_process) as pool:
         try:
             for item in items:
                 with _no_interrupts():
@@ -42,6 +59,19 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs:
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _start_process() -> None:
+    """Make a process compute on one processor, and end when its parent is killed, which nobody else would tell it."""
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def default_jobs() -> int:

@@ -49,6 +49,17 @@ def test_the_five_patches(patch, expected):
     assert not np.shares_memory(result, image)
 
 
+@pytest.mark.parametrize("patches", augment.PATCHES)
+def test_a_patch_of_a_turned_picture_is_what_a_turned_picture_is_cut_to(patches):
+    image = np.random.RandomState(0).randint(0, 256, (9, 9, 3)).astype(np.uint8)
+    for variant in augment.variants((0, 90, 180, 270), True, patches):
+        turned = np.rot90(image, variant.degrees // 90)
+        turned = turned[:, ::-1] if variant.flip else turned
+        y, x = (0, 0) if patches == "whole" else augment.patch_offset(9, 6, variant.patch)
+        side = 9 if patches == "whole" else 6
+        np.testing.assert_array_equal(augment.apply(image, variant, 6), turned[y:y + side, x:x + side])
+
+
 def test_offsets_at_the_papers_sizes():
     assert [augment.patch_offset(256, 224, patch) for patch in augment.PATCHES["five"]] == [
         (0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]

@@ -1,4 +1,6 @@
 import hashlib
+import re
+import tracemalloc
 from collections import Counter
 from types import SimpleNamespace
 
@@ -6,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools import augment, build, lmdb_io, manifest
+from data_tools import augment, build, estimate, lmdb_io, manifest, plan
 from data_tools.errors import DataError
 from data_tools.files import write_image
 from data_tools.isic import Sample
@@ -63,6 +65,7 @@ def test_records_depend_on_the_seed_and_not_on_the_number_of_processes(samples, 
     one, two, other = (make(samples, tmp_path, f"db{jobs}{seed}", jobs=jobs, seed=seed, encoding="jpg")
                        for jobs, seed in ((1, 1), (2, 1), (1, 2)))
     assert one[1] == two[1]
+    assert (tmp_path / "db11" / "data.mdb").read_bytes() == (tmp_path / "db21" / "data.mdb").read_bytes()
     assert one[0].order_sha256 == two[0].order_sha256 != other[0].order_sha256
     assert sorted(value for _, value in one[1]) == sorted(value for _, value in other[1])
     assert one[1] != other[1]
@@ -87,7 +90,9 @@ def test_manifest_says_what_was_made(samples, tmp_path):
     assert made.source_ids_sha256 == hashlib.sha256(ids.encode()).hexdigest()
     lines = "".join(f"{key.decode()} {lmdb_io.decode_datum(value, '')[1]}\n" for key, value in records)
     assert made.order_sha256 == hashlib.sha256(lines.encode()).hexdigest()
-    assert sorted(path.name for path in (tmp_path / "db").iterdir()) == ["data.mdb", "manifest.json"]
+    assert sorted(path.name for path in (tmp_path / "db").iterdir()) == ["data.mdb", "manifest.json", "pictures.csv"]
+    digests = {sample.image_id: hashlib.sha256(sample.path.read_bytes()).hexdigest() for sample in samples}
+    assert manifest.read_pictures(tmp_path / "db") == digests
 
 
 def test_whole_pictures_have_the_resized_size(samples, tmp_path):
@@ -114,7 +119,7 @@ def test_a_failed_build_leaves_the_earlier_one(samples, tmp_path):
 
 
 def test_too_small_a_disk_is_refused_before_anything_is_written(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda path: SimpleNamespace(free=50_000))
+    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda path: SimpleNamespace(free=50_000))
     monkeypatch.setattr(build, "store_squares", lambda *_: pytest.fail("it started"))
     with pytest.raises(DataError, match=r"0\.0 GB are free, about 0\.0 GB are needed for 210 records"):
         make(samples, tmp_path)
@@ -125,8 +130,37 @@ def test_the_estimate_is_not_far_from_what_is_written(samples, tmp_path, monkeyp
     write = build.write_records
     monkeypatch.setattr(build, "write_records", lambda *given: sizes.append(given[2]) or write(*given))
     made, _ = make(samples, tmp_path, size=64, patch_size=56, encoding="jpg")
-    spare = build.SPARE_PAGES * lmdb_io.PAGE
+    spare = estimate.SPARE_PAGES * lmdb_io.PAGE
     assert 1.05 * made.data_bytes < sizes[0] - spare < 1.35 * made.data_bytes
+
+
+def test_the_sizes_of_all_encodings_are_told_before(samples, tmp_path, capsys):
+    made = {encoding: make(samples, tmp_path, encoding, size=64, patch_size=56, encoding=encoding)[0].data_bytes / 1e9
+            for encoding in lmdb_io.ENCODINGS}
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 3
+    for note, chosen in zip(notes, lmdb_io.ENCODINGS):
+        told = {name: float(size) for size, name in re.findall(r"([0-9.]+) GB as (jpg|png|raw)", note)}
+        assert "210 records take about" in note
+        assert f"{chosen} it is" in note
+        assert told == pytest.approx(made, rel=0.1, abs=6e-4)
+
+
+def test_three_million_records_are_planned_in_little_memory(tmp_path):
+    samples = [Sample(f"P_{number}", number % 3, tmp_path) for number in range(1000)] * 100
+    tracemalloc.start()
+    made = plan.make_plan(samples, PAPER, 1, "none")
+    first = next(made.chunks(32))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(made), len(first)) == (3_000_000, 32)
+    assert peak < 9 * len(made)  # the order, eight bytes a record
+
+
+def test_more_records_than_keys_can_number(samples, monkeypatch):
+    monkeypatch.setattr(plan, "MOST", 209)
+    with pytest.raises(DataError, match="7 pictures x 30 variants are more than 209 records"):
+        plan.make_plan(samples, PAPER, 1, "none")
 
 
 def test_patch_larger_than_the_picture(samples, tmp_path):

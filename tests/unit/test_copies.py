@@ -75,3 +75,29 @@ def test_wrong_names_and_folders_are_refused(data):
         copies.exclude(samples, [sample.image_id for sample in samples])
     with pytest.raises(DataError, match="own folder"):
         copies.find_copies(samples, data / "train")
+
+
+def lmdb(images, out):
+    assert cli.main(["lmdb", "--images", str(images), "--out", str(out), "--augment", "none", "--jobs", "1"]) == 0
+    return out
+
+
+def test_verify_compares_two_databases(data, tmp_path, capsys):
+    train, val = lmdb(data / "train", tmp_path / "db_train"), lmdb(data / "val", tmp_path / "db_val")
+    capsys.readouterr()
+    assert cli.main(["verify", str(train), str(val)]) == 0
+    out, err = capsys.readouterr()
+    names = ids(data / "train"), ids(data / "val")
+    assert out.endswith(f"{train}, {val}: no picture id in both, 2 files\n")
+    assert out.count(": verified\n") == 2
+    assert f"note: in {train}, 2 pictures are byte for byte pictures of {val}: {names[0][1]} = {names[1][0]}, " in err
+    assert cli.main(["verify", str(train), str(lmdb(data / "train", tmp_path / "again"))]) == 1
+    assert f"error: 6 pictures are in {train} and in {tmp_path / 'again'}: {names[0][0]}, " in capsys.readouterr().err
+
+
+def test_verify_sees_a_changed_list_of_pictures(data, tmp_path, capsys):
+    database = lmdb(data / "val", tmp_path / "db")
+    table = database / "pictures.csv"
+    table.write_text(table.read_text().replace(ids(data / "val")[0], "other"))
+    assert cli.main(["verify", str(database)]) == 1
+    assert "pictures.csv is not the file that the manifest describes" in capsys.readouterr().err

@@ -105,11 +105,41 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     files.write_atomic(tmp_path / "f", b"old")
 
     def fail(handle):
-        raise OSError("no space")
+        raise OSError(28, "no space")
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(DataError, match=r"/f: cannot be written \(no space\)"):
         files.write_atomic(tmp_path / "f", b"new")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"f": b"old"}
+
+
+def test_a_locked_folder_loses_what_a_killed_process_left_and_nothing_else(tmp_path):
+    for name in (".a.jpg.0123abcd.partial", "b.partial", ".state"):
+        (tmp_path / name).write_bytes(b"x")
+    with files.locked(tmp_path), pytest.raises(DataError, match="another process is writing there"), files.locked(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".state", "b.partial"]
+    with files.locked(tmp_path):  # it was freed
+        pass
+
+
+def test_a_file_system_without_locks_is_used_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(files.errno.EBADF, "no")))
+    with files.locked(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+    monkeypatch.setattr(files.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(files.errno.EIO, "broken")))
+    with pytest.raises(OSError, match="broken"), files.locked(tmp_path / "new"):
+        pass
+
+
+def test_too_many_pixels_are_refused_by_the_header(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_PIXELS", 64 * 48)
+    for name, content in (("p.jpg", with_exif(jpeg(), 1, jpeg(COLOUR[:8, :8]))), ("p.png", png())):
+        assert read(tmp_path, content, name).shape == COLOUR.shape
+    monkeypatch.setattr(files, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(files, "decode_image", lambda *_: pytest.fail("it was decoded"))
+    for name, content in (("p.jpg", with_exif(jpeg(), 1, jpeg(COLOUR[:8, :8]))), ("p.png", png())):
+        with pytest.raises(DataError, match="64 x 48 pixels, expected 0 million at most"):
+            read(tmp_path, content, name)
 
 
 def make_folder(target, content=b"new", marker="done"):
