@@ -12,6 +12,7 @@ INIT=${INIT:-$EXP/bvlc_googlenet.caffemodel}
 SEEDS=${SEEDS:-1 2 3}
 PRECISION=${PRECISION:-bf16}
 PYTHON=${PYTHON:-.venv/bin/python}
+NET=googlenet_gap
 COPIES=ISIC_0012970,ISIC_0012175,ISIC_0012271  # training pictures that are validation or test pictures too (D20)
 TIGHT=${TIGHT:---threshold 0.5}                # options of `pycam crops` for the row `tight`, chosen on training pictures (D09)
 
@@ -19,7 +20,7 @@ TIGHT=${TIGHT:---threshold 0.5}                # options of `pycam crops` for th
 run() {
     folder=$EXP/$1 target=$2
     shift 2
-    make --no-print-directory PYTHON="$PYTHON" NET=googlenet_gap PRECISION="$PRECISION" ISIC="$ISIC" EXCLUDE=$COPIES RUN="$folder" "$@" "$folder/$target"
+    make --no-print-directory PYTHON="$PYTHON" NET=$NET PRECISION="$PRECISION" ISIC="$ISIC" EXCLUDE=$COPIES RUN="$folder" "$@" "$folder/$target"
 }
 
 # link FOLDER PART ...: let a run use parts of another, which stand first in FOLDER=OTHER
@@ -92,14 +93,28 @@ hairy() {
 # Ten views of the stages' networks (D17).
 views() {
     for seed in $SEEDS; do
-        for stage in stage1=clean stage2=crops; do
-            out=$EXP/seed$seed/results/${stage%=*}_val_ten.csv
-            [ -e "$out" ] || $PYTHON -m pycam predict --net prototxt/googlenet_gap_deploy.prototxt --views ten --out "$out" \
-                --precision "$PRECISION" --weights "$EXP/seed$seed/${stage%=*}" --images "$EXP/seed$seed/${stage#*=}/val"
-        done
+        ten "seed$seed" stage1 clean
+        ten "seed$seed" stage2 crops
+        ten "seed$seed-tight" stage2 crops
     done
 }
 
-[ $# -gt 0 ] || set -- stages whole tight views scratch pretrained oversample hairy centre random released stretch
+ten() {
+    out=$EXP/$1/results/$2_val_ten.csv
+    [ -e "$out" ] || $PYTHON -m pycam predict --net prototxt/googlenet_gap_deploy.prototxt --weights "$EXP/$1/$2" \
+        --images "$EXP/$1/$3/val" --views ten --precision "$PRECISION" --out "$out"
+}
+
+# The paper's own network, every width divided by 8, from random weights.
+narrow() {
+    NET=vgg_gap_narrow
+    for seed in $SEEDS; do
+        link "narrow$seed=." clean
+        run "narrow$seed" results/table1.csv SEED="$seed"
+    done
+    NET=googlenet_gap
+}
+
+[ $# -gt 0 ] || set -- stages whole tight views scratch narrow pretrained oversample hairy centre random released stretch
 pictures
 for row in "$@"; do "$row"; done

@@ -57,4 +57,4 @@ def test_the_rows_of_the_tables_can_be_read():
         specs = read_specs(path)
         assert specs[0].against == ""
         files = [name for spec in specs for name in spec.files]
-        assert all(re.match(r"seed\{seed\}(-\w+)?/results/stage[12]_val(_ten)?\.csv$", name) for name in files)
+        assert all(re.match(r"(seed|narrow)\{seed\}(-\w+)?/results/stage[12]_val(_ten)?\.csv$", name) for name in files)
