@@ -37,7 +37,7 @@ RECORDS = --augment $(AUGMENT) $(if $(BALANCE),--balance $(BALANCE))
 TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATCH)) $(if $(SEED),--seed $(SEED)) $(if $(filter no,$(RESUME)),--fresh)
 
 .DELETE_ON_ERROR:
-.PHONY: help setup data weights stage1 crops stage2 table report all demo caffe test check bench clean
+.PHONY: help setup data weights stage1 crops stage2 table report all demo experiment caffe test check bench clean
 .SECONDARY:
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo "make weights                fetch the public VGG-GAP, or with INIT=data/weights/VGG_ILSVRC_16_layers.caffemodel VGG-16"
 	@echo "make all ISIC=DIR INIT=W    the paper's run: stage1, crops, stage2, report"
 	@echo "make stage1|crops|stage2|report    up to that step; what exists is not made again"
+	@echo "make experiment             several seeds, controls and ablations with GoogLeNet-GAP (hours on a CPU)"
 	@echo "make setup|caffe            .venv with all packages; real CPU Caffe in $(CAFFE)"
 	@echo "make test|check|bench       tests; style and types; measurements"
 	@echo "variables:"; sed -n 's/^\([A-Z]*\) *?= *\([^#]*\)# *\(.*\)/  \1=\2  \3/p' Makefile
@@ -105,6 +106,13 @@ demo: $(DEMO)/isic/val/groundtruth.csv
 	  REGION="--threshold 0.65"
 $(DEMO)/isic/val/groundtruth.csv: | $(SETUP)
 	$(PY) -m data_tools synthetic --out $(DEMO)/isic --train 600 --val 150 --seed 1
+
+# ------------------------------------------------------------ the paper's experiment, with controls and ablations (D19)
+EXPERIMENT := build/experiment
+experiment: | $(SETUP)
+	EXP=$(EXPERIMENT) ISIC=$(ISIC) INIT=$(INIT) PYTHON=$(PY) sh experiments/run.sh $(ROWS)
+	$(PY) -m pycam summary --rows experiments/rows.csv --root $(EXPERIMENT) --truth $(EXPERIMENT)/clean/val/groundtruth.csv \
+	  --out $(EXPERIMENT)/table1
 
 # ------------------------------------------------------------ real Caffe, tests, checks
 caffe: $(CAFFE)/complete

@@ -8,13 +8,14 @@
 set -eu
 EXP=${EXP:-build/experiment}
 ISIC=${ISIC:-data/isic2017}
-INIT=${INIT:-$EXP/bvlc_googlenet.caffemodel}
+INIT=${INIT:-data/weights/bvlc_googlenet.caffemodel}
 SEEDS=${SEEDS:-1 2 3}
 PRECISION=${PRECISION:-bf16}
 PYTHON=${PYTHON:-.venv/bin/python}
 NET=googlenet_gap
 COPIES=ISIC_0012970,ISIC_0012175,ISIC_0012271  # training pictures that are validation or test pictures too (D20)
-TIGHT=${TIGHT:---threshold 0.5}                # options of `pycam crops` for the row `tight`, chosen on training pictures (D09)
+# Options of `pycam crops` for the row `tight`: of those tried, the best fit to lesion masks of training pictures (D21).
+TIGHT=${TIGHT:---class scored --ground min --threshold 0.35}
 
 # run FOLDER TARGET VARIABLE=VALUE ...: make a target of one run
 run() {
@@ -115,6 +116,10 @@ narrow() {
     NET=googlenet_gap
 }
 
+[ -e "$INIT" ] || {
+    echo "error: $INIT: no pretrained GoogLeNet there; make weights INIT=$INIT fetches it, pycam weights import makes it of arrays" >&2
+    exit 1
+}
 [ $# -gt 0 ] || set -- stages whole tight views scratch narrow pretrained oversample hairy centre random released stretch
 pictures
 for row in "$@"; do "$row"; done

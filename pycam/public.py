@@ -38,6 +38,8 @@ SOURCES = {Path(source.url).name: source for source in (
            {**vgg_shapes(), "CAM_conv": [(1024, 256, 3, 3), (1024,)]}),  # two groups
     Source("http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
            "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24", vgg_shapes()),
+    Source("http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",  # D19
+           "405fc5acd08a3bb12de8ee5e23a96bec22f08204", {"conv1/7x7_s2": [(64, 3, 7, 7), (64,)]}),
 )}
 
 

@@ -26,6 +26,8 @@ def recorded(tmp_path):
     for program in (fake, tmp_path / "bin" / "py"):
         program.chmod(0o755)
 
+    (tmp_path / "w").touch()
+
     def run(*rows, seeds="1 2"):
         environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(tmp_path / "log"),
                        "PYTHON": "py", "EXP": str(tmp_path / "exp"), "SEEDS": seeds, "ISIC": "pics", "INIT": "w"}
@@ -43,6 +45,13 @@ def test_all_rows_run_and_make_knows_what_they_ask_for(recorded):
         assert any(target.endswith(f"/{name}") for target in targets)
         dry = subprocess.run(["make", "-n", *variables, f"E/{name}"], cwd=ROOT, capture_output=True, text=True, check=False)
         assert dry.returncode == 0, dry.stderr
+
+
+def test_without_pretrained_weights_one_line_says_how_to_get_them(recorded):
+    (recorded.folder / "w").unlink()
+    with pytest.raises(subprocess.CalledProcessError):
+        recorded("stages")
+    assert not (recorded.folder / "log").exists()
 
 
 def test_a_second_stage_shares_the_first_of_its_seed(recorded):

@@ -80,7 +80,8 @@ def test_without_a_network_one_line_says_what_to_put_where(offered, tmp_path, ca
 
 def test_an_unknown_name_is_told_the_known_ones(tmp_path, capsys):
     assert fetch(tmp_path / "other.caffemodel") == 1
-    assert "VGG_ILSVRC_16_layers.caffemodel or vgg16CAM_train_iter_90000.caffemodel" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "VGG_ILSVRC_16_layers.caffemodel or bvlc_googlenet.caffemodel or vgg16CAM_train_iter_90000.caffemodel" in err
 
 
 @pytest.mark.parametrize(("shapes", "values", "reason"), [
