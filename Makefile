@@ -35,15 +35,17 @@ NETPY = $(if $(and $(filter caffe,$(ENGINE)),$(wildcard $(CAFFE)/complete)),$(CA
 USE = --engine $(ENGINE) $(if $(GPU),--gpu $(GPU)) $(if $(PRECISION),--precision $(PRECISION))
 RECORDS = --augment $(AUGMENT) $(if $(BALANCE),--balance $(BALANCE))
 TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATCH)) $(if $(SEED),--seed $(SEED)) $(if $(filter no,$(RESUME)),--fresh)
+DOCTOR = $(NETPY) -m pycam doctor --run $(RUN) $(USE) --isic $(ISIC) --net $(DEPLOY) --solver solvers/$(SOLVERS)stage1.prototxt solvers/$(SOLVERS)stage2.prototxt $(if $(BATCH),--batch $(BATCH)) $(if $(INIT),--weights $(INIT)) $(if $(START2),--start2 $(START2))
 
 .DELETE_ON_ERROR:
-.PHONY: help setup data weights stage1 crops stage2 table report all demo experiment caffe test check bench clean
+.PHONY: help setup data weights doctor first stage1 crops stage2 table report all demo experiment caffe test check bench clean
 .SECONDARY:
 
 help:
 	@echo "make demo                   everything on made-up pictures, in minutes"
 	@echo "make data                   fetch ISIC-2017 into ISIC (12 GB), unpack and check it; goes on after a break"
 	@echo "make weights                fetch the public VGG-GAP, or with INIT=data/weights/VGG_ILSVRC_16_layers.caffemodel VGG-16"
+	@echo "make doctor                 check everything before hours of training; stage1, stage2 and all do it first"
 	@echo "make all ISIC=DIR INIT=W    the paper's run: stage1, crops, stage2, report"
 	@echo "make stage1|crops|stage2|report    up to that step; what exists is not made again"
 	@echo "make experiment             several seeds, controls and ablations with GoogLeNet-GAP (hours on a CPU)"
@@ -64,13 +66,18 @@ data: $(SETUP)
 weights: $(SETUP)
 	$(NETPY) -m pycam weights fetch --net $(DEPLOY) --weights $(or $(INIT),data/weights/vgg16CAM_train_iter_90000.caffemodel)
 
-stage1: $(RUN)/stage1/final.caffemodel
+doctor: $(SETUP)
+	@$(DOCTOR)
+first: $(SETUP)
+	@$(DOCTOR) --quiet
+
+stage1: first $(RUN)/stage1/final.caffemodel
 crops:  $(RUN)/crops/train/groundtruth.csv $(RUN)/crops/val/groundtruth.csv
-stage2: $(RUN)/stage2/final.caffemodel
+stage2: first $(RUN)/stage2/final.caffemodel
 table:  $(RUN)/results/table1.csv
 report: $(RUN)/results/report.html
 	@cat $(RUN)/results/table1.md; echo "report: $<"
-all: report
+all: first report
 
 $(RUN)/clean/%/groundtruth.csv: | $(SETUP)
 	$(PY) -m data_tools clean --isic $(ISIC) --split $* --out $(@D) $(if $(HAIR),--hair $(HAIR)) $(if $(filter train,$*),$(if $(EXCLUDE),--exclude $(EXCLUDE))) --jobs $(JOBS)

@@ -11,7 +11,7 @@ from torchcaffe.errors import CaffeError
 from .errors import CamError
 
 COMMANDS = (  # modules, in the pipeline's order
-    "weights", "train", "predict", "crops", "localization", "scoring", "tables", "summary", "trainlog", "report")
+    "doctor", "weights", "train", "predict", "crops", "localization", "scoring", "tables", "summary", "trainlog", "report")
 INTERRUPTED = 130
 
 

@@ -19,6 +19,7 @@ from .errors import CamError
 
 ENGINES = ("auto", "caffe", "torch")
 PRECISIONS = ("fp32", "bf16")
+NAMES = {"caffe": "BVLC Caffe", "torchcaffe": "torchcaffe"}  # by module
 GLOG_WARNING = "1"  # real Caffe prints a page of layers for every network below this level
 FINAL_WEIGHTS = "final.caffemodel"
 
@@ -57,12 +58,7 @@ def load(engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32
     CamError
         When the engine cannot be imported, the device is negative, or real Caffe is asked for bf16.
     """
-    if gpu is not None and gpu < 0:
-        raise CamError(f"--gpu {gpu}: expected a device number of 0 or more (leave --gpu out for the CPU)")
-    if engine == "auto":
-        engine = "caffe" if importlib.util.find_spec("caffe") else "torch"
-    if engine == "caffe" and precision != "fp32":
-        raise CamError(f"--precision {precision}: BVLC Caffe computes in fp32 only; use --engine torch, or leave it out")
+    engine = choose(engine, gpu, precision)
     module = _import(engine)
     if engine == "torch":
         module.set_precision(precision)
@@ -74,6 +70,17 @@ def load(engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32
         module.set_mode_gpu()
         module.set_device(gpu)
     return module
+
+
+def choose(engine: str, gpu: Optional[int], precision: str) -> str:
+    """Return the engine that `load` takes, ``caffe`` or ``torch``, without importing it."""
+    if gpu is not None and gpu < 0:
+        raise CamError(f"--gpu {gpu}: expected a device number of 0 or more (leave --gpu out for the CPU)")
+    if engine == "auto":
+        engine = "caffe" if importlib.util.find_spec("caffe") else "torch"
+    if engine == "caffe" and precision != "fp32":
+        raise CamError(f"--precision {precision}: BVLC Caffe computes in fp32 only; use --engine torch, or leave it out")
+    return engine
 
 
 def _check_gpu(gpu: int) -> None:
@@ -104,8 +111,7 @@ def _import(engine: str) -> Any:
         raise CamError(f"engine {engine}: {_MISSING[engine]} ({error})") from error
     if engine not in _announced:
         _announced.append(engine)
-        name = {"caffe": "BVLC Caffe", "torch": "torchcaffe"}[engine]
-        print(f"engine: {name} {getattr(module, '__version__', '')}".rstrip(), file=sys.stderr)
+        print(f"engine: {NAMES[module.__name__]} {getattr(module, '__version__', '')}".rstrip(), file=sys.stderr)
     return module
 
 

@@ -1,7 +1,7 @@
-"""The solver and net texts of one training: the committed files with a run's folder, device and batch put in."""
+"""One training to run: the committed solver and net, with a run's folder, device and batch put in."""
 import re
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 from torchcaffe.netparam import parse_text, read_net, read_solver, upgrade_net
 from torchcaffe.proto import caffe_pb2
@@ -10,6 +10,29 @@ from .errors import CamError
 
 SOLVER, NET = "solver.prototxt", "train_val.prototxt"  # their names in the run's folder
 _PREFIX = re.compile(r'"build/')
+
+
+class Job(NamedTuple):
+    """One training: its stage, its folder RUN/STAGE, the solver's file, both texts as they are run, both parsed."""
+
+    stage: str
+    folder: Path
+    source: Path
+    texts: Tuple[str, str]
+    solver: Any
+    net: Any
+
+    @property
+    def prefix(self) -> Path:
+        """Return what the names of the snapshots begin with."""
+        return Path(self.solver.snapshot_prefix)
+
+
+def prepare(source: Path, root: Path, stage: str, gpu: Optional[int], batch: Optional[int], seed: Optional[int] = None) -> Job:
+    """Return the training of a solver's file in the run's folder `root`; see `rewrite` for the rest."""
+    folder = root / stage
+    texts = rewrite(source, root, folder, gpu, batch, seed)
+    return Job(stage, folder, source, texts, *parse(texts, source))
 
 
 def rewrite(source: Path, root: Path, folder: Path, gpu: Optional[int], batch: Optional[int],

@@ -6,6 +6,7 @@ what was trained, and a training that goes on is held against it.
 """
 import argparse
 import contextlib
+import functools
 import json
 import os
 import re
@@ -15,17 +16,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, Iterator, List
+from typing import IO, Any, Dict, Iterator, List, Optional
 
 from tqdm import tqdm
 
+from data_tools import manifest
 from data_tools.files import sha256_file, write_atomic
 
-from . import engine, weights
-from .checks import check_data, check_start, make_folder
+from . import checks, engine
 from .errors import CamError
+from .probe import REASON, probe, reason
 from .snapshots import ANEW, LOG, ORIGIN, check_unchanged, forget, newest_state
-from .texts import NET, SOLVER, parse, rewrite
+from .texts import NET, SOLVER, Job, prepare
 
 STAGES = ("stage1", "stage2")
 _ITERATION = re.compile(r"\] Iteration (\d+).*?, loss = (\S+)")
@@ -55,42 +57,60 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``train``."""
-    folder = args.folder / args.stage
-    texts = rewrite(args.solver, args.folder, folder, args.gpu, args.batch, args.seed)
-    solver, net = parse(texts, args.solver)
-    prefix = Path(solver.snapshot_prefix)
-    for needed in (folder, prefix.parent):
-        make_folder(needed)
-    state = None if args.fresh else newest_state(prefix)
+    job = prepare(args.solver, args.folder, args.stage, args.gpu, args.batch, args.seed)
+    name = engine.choose(args.engine, args.gpu, args.precision)
+    state = None if args.fresh else newest_state(job.prefix)
     start = engine.weights_file(args.weights) if args.weights else None
-    origin = {"records": check_data(net, solver, args.stage), "weights": sha256_file(start) if start else ""}
-    caffe = engine.load(args.engine, args.gpu, args.precision)
+    look(job, start, "the newest snapshot" if state else "", name, args)
+    origin = {"records": records(job), "weights": sha256_file(start) if start else ""}
     if state is None:
-        check_start(caffe, net, texts[1], args.stage, start)
-        forget(prefix, folder)
+        forget(job.prefix, job.folder)
     else:
-        check_unchanged(folder, solver, net, origin)
-    if not (folder / ORIGIN).is_file():
-        write_atomic(folder / ORIGIN, json.dumps(origin, indent=2).encode())
-    for name, text in zip((SOLVER, NET), texts):
-        write_atomic(folder / name, text.encode())
-    final = Path(f"{prefix}_iter_{solver.max_iter}.caffemodel")
-    if state is None or state[0] < solver.max_iter or not final.is_file():
+        check_unchanged(job.folder, job.solver, job.net, origin)
+    begin(job, origin)
+    final = Path(f"{job.prefix}_iter_{job.solver.max_iter}.caffemodel")
+    if state is None or state[0] < job.solver.max_iter or not final.is_file():
         flags = ["-snapshot", str(state[1])] if state else ["-weights", str(start)] if start else []
         flags += ["-gpu", str(args.gpu)] if args.gpu is not None else []
         flags += ["-precision", args.precision] if args.precision != "fp32" else []
-        execute([*command(caffe), "train", "-solver", str(folder / SOLVER), *flags], folder / LOG, solver.max_iter,
+        execute([*command(name), "train", "-solver", str(job.folder / SOLVER), *flags], job.folder / LOG, job.solver.max_iter,
                 appending=state is not None)
     if not final.is_file():
-        raise CamError(f"{folder / LOG}: training ended without {final.name}; {ANEW}")
-    write_atomic(folder / engine.FINAL_WEIGHTS, final.read_bytes())
-    print(f"{folder / engine.FINAL_WEIGHTS}: {args.stage} after {solver.max_iter} iterations")
+        raise CamError(f"{job.folder / LOG}: training ended without {final.name}; {ANEW}")
+    write_atomic(job.folder / engine.FINAL_WEIGHTS, final.read_bytes())
+    print(f"{job.folder / engine.FINAL_WEIGHTS}: {args.stage} after {job.solver.max_iter} iterations")
+
+
+def look(job: Job, start: Optional[Path], instead: str, name: str, args: argparse.Namespace) -> None:
+    """Make the checks of ``pycam doctor`` that concern this training; print only the engine, the weights table and notes."""
+    tried = functools.lru_cache(maxsize=None)(lambda: probe(name, args.gpu, args.precision, checks.wanted_nets(job)))
+    given = checks.Given(job, start, instead, False, args.gpu, lambda: (tried().net(0), tried().net(1)))
+    for check in [*checks.of_files(given), *checks.of_engine(tried, args.gpu, args.precision), *checks.of_nets(given)]:
+        text, *details = check.look().splitlines()
+        for line in [f"engine: {text}"] if check.title == "engine" else details:
+            print(line, file=sys.stderr)
+
+
+def records(job: Job) -> Dict[str, str]:
+    """Return the hashes of the records that are trained on, by the name of their LMDB."""
+    sources = [Path(layer.data_param.source) for layer, training in checks.data_layers(job) if training]
+    return {source.name: manifest.read(source).data_sha256 for source in sources}
+
+
+def begin(job: Job, origin: Dict[str, Any]) -> None:
+    """Write what is trained, and from what, into the training's folder."""
+    for folder in (job.folder, job.prefix.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not (job.folder / ORIGIN).is_file():
+        write_atomic(job.folder / ORIGIN, json.dumps(origin, indent=2).encode())
+    for name, text in zip((SOLVER, NET), job.texts):
+        write_atomic(job.folder / name, text.encode())
 
 
 # ---------------------------------------------------------------- the engine's process
-def command(caffe: Any) -> List[str]:
-    """Return how an engine's command line is started."""
-    if caffe.__name__ != "caffe":
+def command(name: str) -> List[str]:
+    """Return how the command line of an engine, ``caffe`` or ``torch``, is started."""
+    if name != "caffe":
         return [sys.executable, "-m", "torchcaffe"]
     beside = Path(sys.executable).with_name("caffe")
     program = str(beside) if beside.is_file() else shutil.which("caffe")
@@ -122,7 +142,7 @@ def execute(words: List[str], log: Path, max_iter: int, appending: bool) -> None
             process.kill()
             status = process.wait()
     if status != 0 or "Optimization Done" not in last:
-        raise CamError(f"training stopped: {weights.reason(last, status)} (whole log: {log})")
+        raise CamError(f"training stopped: {reason(last, status)} (whole log: {log})")
 
 
 @contextlib.contextmanager
@@ -145,7 +165,7 @@ def _follow(process: Any, file: IO[bytes], max_iter: int) -> str:
         for raw in process.stderr:
             file.write(raw)
             line = raw.decode(errors="replace").rstrip() or line
-            ended = line if weights.REASON.match(line) or "Optimization " in line else ended
+            ended = line if REASON.match(line) or "Optimization " in line else ended
             found = _ITERATION.search(line)
             if found:
                 file.flush()

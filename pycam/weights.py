@@ -1,30 +1,13 @@
 """Which layers of a network a weights file fills: Caffe copies by name and says nothing about the rest."""
 import argparse
-import json
-import re
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, List, NamedTuple, Tuple
 
 from . import engine, pretrained, public
 from .errors import CamError
+from .probe import Shapes
 
-Shapes = Dict[str, List[Tuple[int, ...]]]
 COPIED, FRESH, MISMATCHED = "copied", "fresh", "mismatched"
-REASON = re.compile(r"^(?:error: |F\d{4} \S+ +\d+ \S+\] )(.*)")  # our line, or glog's, that says why a process ended
-_CHILD = """\
-import json, sys
-from pycam import engine, weights
-from torchcaffe.errors import CaffeError
-name, net, stage = sys.argv[1:]
-try:
-    caffe = engine.load(name)
-    print(json.dumps(weights.parameter_shapes(caffe.Net(net, caffe.TRAIN, stages=[stage]))))
-except CaffeError as error:
-    sys.exit(f"error: {error}")
-"""
 
 
 class Row(NamedTuple):
@@ -82,34 +65,6 @@ def import_arrays(args: argparse.Namespace) -> None:
 def parameter_shapes(net: Any) -> Shapes:
     """Return the shapes of a network's parameters by layer."""
     return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
-
-
-def training_shapes(engine_name: str, net_text: str, stage: str) -> Shapes:
-    """Return the shapes of a training net's parameters; `engine_name` is ``caffe`` or ``torch``.
-
-    A process of its own makes the net: real Caffe aborts on a bad one, and the memory is free again for the training.
-    """
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt", encoding="utf-8") as file:
-        file.write(net_text)
-        file.flush()
-        tried = subprocess.run([sys.executable, "-c", _CHILD, engine_name, file.name, stage], check=False,
-                               capture_output=True)
-    if tried.returncode != 0:
-        lines = tried.stderr.decode(errors="replace").splitlines() or [""]
-        last = next((line for line in lines if REASON.match(line)), lines[-1])
-        raise CamError(f"the net cannot be made: {reason(last, tried.returncode).replace(file.name, 'its prototxt')}")
-    shapes: Dict[str, List[List[int]]] = json.loads(tried.stdout.splitlines()[-1])
-    return {layer: [tuple(shape) for shape in blobs] for layer, blobs in shapes.items()}
-
-
-def reason(line: str, status: int) -> str:
-    """Return why an engine's process ended, from its exit status and the line that tells most."""
-    found = REASON.match(line)
-    if found:
-        return found.group(1).split(" (known types")[0]  # real Caffe lists all layers
-    if "Optimization stopped early" in line:
-        return "somebody interrupted the engine; the same command goes on from its snapshot"
-    return f"exit status {status}, last line: {line}" if status >= 0 else f"ended by signal {-status}, last line: {line}"
 
 
 def compare(wanted: Shapes, found: Shapes) -> List[Row]:

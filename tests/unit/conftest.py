@@ -16,7 +16,7 @@ from data_tools.synthetic import make_root
 from pycam.snapshots import ORIGIN
 from pycam.texts import NET as NET_NAME
 from pycam.texts import SOLVER as SOLVER_NAME
-from pycam.texts import parse, rewrite
+from pycam.texts import prepare
 from torchcaffe.proto import caffe_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,12 +53,15 @@ def run(tmp_path):
         samples, database = load_samples(tmp_path / "isic" / split), tmp_path / "lmdb" / f"stage1_{split}"
         build.build(samples, database, variants((0,), False, "centre"), size=32, patch_size=28)
 
-    def texts(change=lambda text: text, batch=None):
+    def job(change=lambda text: text, batch=None):
         source, net = tmp_path / "solver.prototxt", tmp_path / "net.prototxt"
         net.write_text(change(NET))
         source.write_text(change(SOLVER.format(net=net)))
-        written = rewrite(source, tmp_path, tmp_path / "stage1", None, batch)
-        return (*written, *parse(written, source))
+        return prepare(source, tmp_path, "stage1", None, batch)
+
+    def texts(*words, **more):
+        made = job(*words, **more)
+        return (*made.texts, made.solver, made.net)
 
     def begin(origin):
         solver_text, net_text, *_ = texts()
@@ -67,7 +70,7 @@ def run(tmp_path):
         for name, text in ((SOLVER_NAME, solver_text), (NET_NAME, net_text), (ORIGIN, origin)):
             (folder / name).write_text(text)
         return folder
-    return SimpleNamespace(folder=tmp_path, texts=texts, begin=begin, written=SOLVER + NET)
+    return SimpleNamespace(folder=tmp_path, texts=texts, job=job, begin=begin, written=SOLVER + NET)
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def write_snapshot(folder, iteration, state=True, model=True):
     whole_state = caffe_pb2.SolverState(iter=iteration, learned_net=f"{stem}.caffemodel")
     whole_state.history.add().data.extend([0.5] * 100)
     whole_model = caffe_pb2.NetParameter(name="n")
-    whole_model.layer.add(name="fc").blobs.add().data.extend([0.5] * 100)
+    whole_model.layer.add(name="fc").blobs.add(data=[0.5] * 100).shape.dim.append(100)
     for part, message, end in ((state, whole_state, "solverstate"), (model, whole_model, "caffemodel")):
         if part is not None:
             content = message.SerializeToString()

@@ -36,7 +36,8 @@ def commands(make, *words):
 def test_everything_in_its_order(make):
     lines = commands(make, "all", "ISIC=pics", "RUN=r")
     order = [line.split()[1] for line in lines]
-    assert sorted(order) == sorted(["clean"] * 2 + ["lmdb"] * 4 + ["train"] * 2 + ["crops"] * 2 + ["predict"] * 2
+    assert order[0] == "doctor"
+    assert sorted(order[1:]) == sorted(["clean"] * 2 + ["lmdb"] * 4 + ["train"] * 2 + ["crops"] * 2 + ["predict"] * 2
                                    + ["table1", "report"])
     assert order[-2:] == ["table1", "report"]
     stage1, stage2 = (n for n, line in enumerate(lines) if line.startswith("pycam train"))
@@ -130,6 +131,17 @@ def test_data_and_weights(make):
     fetch = "pycam weights fetch --net prototxt/vgg_gap_deploy.prototxt --weights"
     assert commands(make, "weights") == [f"{fetch} data/weights/vgg16CAM_train_iter_90000.caffemodel"]
     assert commands(make, "weights", "INIT=data/v.caffemodel") == [f"{fetch} data/v.caffemodel"]
+
+
+def test_doctor_looks_at_what_would_be_trained(make):
+    words = "pycam doctor --run build --engine {} --isic {} --net prototxt/{}_deploy.prototxt " \
+            "--solver solvers/{}stage1.prototxt solvers/{}stage2.prototxt"
+    assert commands(make, "doctor") == [words.format("auto", "data/isic2017", "vgg_gap", "", "")]
+    narrow = words.format("torch --gpu 1", "pics", "vgg_gap_narrow", "narrow_", "narrow_") + " --batch 4 --weights Makefile"
+    variables = ["NET=vgg_gap_narrow", "ENGINE=torch", "GPU=1", "ISIC=pics", "BATCH=4", "INIT=Makefile"]
+    assert commands(make, "doctor", *variables) == [narrow]
+    for target in ("stage1", "stage2", "all"):
+        assert commands(make, target, *variables)[0] == f"{narrow} --quiet"
 
 
 def test_demo_check_test_and_clean(make):

@@ -1,18 +1,20 @@
 """The training command without an engine: a program prints what Caffe would."""
 
 import argparse
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from data_tools import manifest
 from pycam import train
 from pycam.errors import CamError
+from pycam.probe import Probe
 
 ROOT = Path(__file__).resolve().parents[2]
 START = "I1123 05:10:25.204546 25718 solver.cpp:{}] "
@@ -136,18 +138,16 @@ def test_a_second_interrupt_ends_an_engine_that_hangs(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- the command
 def arguments(run, fresh):
     return argparse.Namespace(solver=run.folder / "solver.prototxt", stage="stage1", folder=run.folder, weights=None, batch=None,
-                              seed=None, precision="fp32",
-                              fresh=fresh, engine="torch", gpu=None)
+                              seed=None, precision="fp32", fresh=fresh, engine="torch", gpu=None)
 
 
-def test_fresh_forgets_snapshots_only_after_the_checks(run, snapshot, monkeypatch):
+def test_fresh_forgets_snapshots_only_after_the_checks(run, snapshot):
     folder = run.begin("{}")
     snapshot(folder, 20)
     before = {path: path.read_bytes() for path in folder.iterdir()}
     args = arguments(run, fresh=True)
     net = run.folder / "net.prototxt"
     net.write_text(net.read_text().replace('    weight_filler { type: "msra" }\n', ""))
-    monkeypatch.setattr(train.engine, "load", lambda *_: SimpleNamespace(__name__="torchcaffe"))
     with pytest.raises(CamError, match="have no filler"):
         train.run(args)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
@@ -157,8 +157,13 @@ def test_a_finished_training_is_not_trained_again(run, snapshot, monkeypatch, ca
     folder = run.begin("{}")
     (folder / train.ORIGIN).unlink()
     snapshot(folder, 400)
-    monkeypatch.setattr(train.engine, "load", lambda *_: SimpleNamespace(__name__="torchcaffe"))
+    net = {"params": {"fc": [[3, 4], [3]]}, "numbers": 10}
+    monkeypatch.setattr(train, "probe", lambda *_: Probe([{"torchcaffe": "1.0.0"}, {"error": 1e-7}, net, net], ""))
     monkeypatch.setattr(train, "execute", lambda *_, **__: pytest.fail("trained"))
     train.run(arguments(run, fresh=False))
     assert (folder / "final.caffemodel").read_bytes() == (folder / "net_iter_400.caffemodel").read_bytes()
-    assert "stage1 after 400 iterations" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "stage1 after 400 iterations" in said.out
+    assert "engine: torchcaffe 1.0.0\n" in said.err
+    made = manifest.read(run.folder / "lmdb" / "stage1_train")
+    assert json.loads((folder / train.ORIGIN).read_bytes()) == {"records": {"stage1_train": made.data_sha256}, "weights": ""}

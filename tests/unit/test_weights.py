@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 
 import pytest
@@ -53,45 +52,3 @@ def test_the_command_prints_the_table_of_a_file(tmp_path, capsys):
     states = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
     assert len(states) == 15
     assert (states["conv1_1"], states["CAM_fc3"], states["conv1_2"]) == ("mismatched", "mismatched", "fresh")
-
-
-NET = """
-layer {{ name: "data" type: "DummyData" top: "data" dummy_data_param {{ shape {{ dim: 1 dim: 3 }} }}
-         include {{ stage: "stage1" }} }}
-layer {{ name: "fc" type: "{type}" bottom: "data" top: "fc" inner_product_param {{ num_output: 2 }} }}
-"""
-
-
-def test_training_shapes_come_from_a_process_of_their_own():
-    pytest.importorskip("torch")
-    assert weights.training_shapes("torch", NET.format(type="InnerProduct"), "stage1") == {"fc": [(2, 3), (2,)]}
-
-
-@pytest.mark.parametrize(("type_", "stage", "text"), [("Inner", "stage1", "type 'Inner' is not supported"),
-                                                     ("InnerProduct", "stage2", "unknown bottom blob 'data'")])
-def test_a_net_that_cannot_be_made_is_one_error(type_, stage, text):
-    pytest.importorskip("torch")
-    with pytest.raises(CamError, match=text) as caught:
-        weights.training_shapes("torch", NET.format(type=type_), stage)
-    assert "Traceback" not in str(caught.value)
-
-
-@pytest.mark.caffe
-def test_real_caffe_aborts_in_that_process_only(real_caffe, monkeypatch):
-    monkeypatch.setattr(sys, "executable", real_caffe)
-    monkeypatch.chdir(ROOT)
-    assert weights.training_shapes("caffe", NET.format(type="InnerProduct"), "stage1") == {"fc": [(2, 3), (2,)]}
-    with pytest.raises(CamError, match=r"^the net cannot be made: Check failed.* Unknown layer type: Inner$"):
-        weights.training_shapes("caffe", NET.format(type="Inner"), "stage1")
-
-
-@pytest.mark.parametrize(("line", "status", "expected"), [
-    ("error: no such thing", 1, "no such thing"),
-    ("F1123 05:10:25.204546 25718 solver.cpp:290] Check failed: x == y (1 vs. 2)", -6, "Check failed: x == y (1 vs. 2)"),
-    ("I1123 05:10:25.204546 25718 solver.cpp:290] Optimization stopped early.", 0,
-     "somebody interrupted the engine; the same command goes on from its snapshot"),
-    ("RuntimeError: out of memory", 1, "exit status 1, last line: RuntimeError: out of memory"),
-    ("I1123 ... Iteration 3", -9, "ended by signal 9, last line: I1123 ... Iteration 3"),
-])
-def test_the_reason_of_an_end(line, status, expected):
-    assert weights.reason(line, status) == expected
