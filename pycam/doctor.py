@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 from data_tools.download import check_counts, counted, labels_name
 from data_tools.errors import DataError
 from data_tools.files import listing
-from data_tools.isic import SPLITS, count_classes, find_split, load_samples
+from data_tools.isic import GROUNDTRUTH, SPLITS, count_classes, find_split, load_samples
 from torchcaffe.errors import CaffeError
 from torchcaffe.netparam import read_solver
 
@@ -100,7 +100,7 @@ def checks(args: argparse.Namespace) -> List[Check]:
     tried = functools.lru_cache(maxsize=None)(lambda: _try(jobs, args))
     found = of_engine(tried, args.gpu, args.precision)
     if args.isic:
-        found.append(Check("pictures", lambda: check_pictures(args.isic)))
+        found.append(Check("pictures", lambda: check_pictures(args.isic, args.folder / "clean")))
     for place in range(len(jobs)):
         found += _of_training(jobs, place, tried, args)
     return [*found, *broken, Check("predictions", lambda: check_deploy(args.net, tried(), len(jobs)), ("device",))]
@@ -148,8 +148,13 @@ def _start(jobs: Sequence[Job], place: int, args: argparse.Namespace) -> Tuple[O
     return (before, "") if there else (None, f"those that {jobs[place - 1].stage} will make")
 
 
-def check_pictures(root: Path) -> str:
-    """See that each split's labels and pictures are there, with the counts of the challenge where they are its own."""
+def check_pictures(root: Path, clean: Path) -> str:
+    """See that each split's labels and pictures are there, with the counts of the challenge where they are its own.
+
+    A run whose hair-free copies in `clean` are all there needs the originals no more.
+    """
+    if all((clean / split / GROUNDTRUTH).is_file() for split in SPLITS if split != OPTIONAL):
+        return f"{clean} has what was made of them"
     try:
         found = [_counts(root, split) for split in SPLITS if split != OPTIONAL or _has(root, split)]
     except DataError as error:

@@ -65,6 +65,13 @@ def test_pictures_that_are_missing(look):
     assert re.search(r"val: 1 of 3 pictures of .* are missing: SYN_\w+; make data fetches ISIC-2017, ISIC= names", text)
 
 
+def test_a_run_whose_pictures_are_clean_needs_no_originals(look):
+    shutil.move(str(look.folder / "isic"), str(look.folder / "clean"))
+    assert look()["pictures"] == ("ok", f"{look.folder}/clean has what was made of them")
+    shutil.rmtree(look.folder / "clean" / "val")
+    assert look(status=1)["pictures"][0] == "FAIL"
+
+
 def test_official_labels_have_official_counts(look):
     root = look.folder / "isic"
     (root / "val" / "groundtruth.csv").rename(root / "ISIC-2017_Validation_Part3_GroundTruth.csv")
