@@ -97,10 +97,10 @@ def test_a_folder_is_probed_and_not_made(run, tmp_path):
 
 def test_memory(run, monkeypatch):
     job = run.job()
-    assert checks.memory_needed(job, NET, NET) == 4 * (3 * 5000 + 3 * 1100) + checks.ENGINE_BYTES
+    assert checks.memory_needed(job, NET, NET) == checks.SCRATCH * 4 * (3 * 5000 + 3 * 1100) + checks.ENGINE_BYTES
     assert " GB free in main memory" in checks.check_memory(job, NET, NET, None)
     huge = probe.Net(NET.params, 10 ** 12)
-    with pytest.raises(CamError, match=r"about 8000.4 GB needed, .* GB free in main memory; .*BATCH="):
+    with pytest.raises(CamError, match=r"about 12000.4 GB needed, .* GB free in main memory; .*BATCH="):
         checks.check_memory(job, huge, NET, None)
 
 
