@@ -38,7 +38,7 @@ TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATC
 DOCTOR = $(NETPY) -m pycam doctor --run $(RUN) $(USE) --isic $(ISIC) --net $(DEPLOY) --solver solvers/$(SOLVERS)stage1.prototxt solvers/$(SOLVERS)stage2.prototxt $(if $(BATCH),--batch $(BATCH)) $(if $(INIT),--weights $(INIT)) $(if $(START2),--start2 $(START2))
 
 .DELETE_ON_ERROR:
-.PHONY: help setup data weights doctor first stage1 crops stage2 table report all demo experiment caffe test check bench clean
+.PHONY: help setup data weights doctor first stage1 crops stage2 table report curves all demo experiment caffe test check bench clean
 .SECONDARY:
 
 help:
@@ -49,6 +49,7 @@ help:
 	@echo "make all ISIC=DIR INIT=W    the paper's run: stage1, crops, stage2, report"
 	@echo "make stage1|crops|stage2|report    up to that step; what exists is not made again"
 	@echo "make experiment             several seeds, controls and ablations with GoogLeNet-GAP (hours on a CPU)"
+	@echo "make curves                 loss curves of the trainings that go on, live: RUN/results/curves.png"
 	@echo "make setup|caffe            .venv with all packages; real CPU Caffe in $(CAFFE)"
 	@echo "make test|check|bench       tests; style and types; measurements"
 	@echo "variables:"; sed -n 's/^\([A-Z]*\) *?= *\([^#]*\)# *\(.*\)/  \1=\2  \3/p' Makefile
@@ -58,6 +59,8 @@ setup: $(SETUP)
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "error: python3 cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
 	test -x .venv/bin/python || python3 -m venv .venv
 	.venv/bin/python -m pip install --progress-bar on --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dask,dev]'
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[crosscheck]' \
+	  || echo "note: without the challenge's own scorer (it needs a compiler here); its comparison is skipped" >&2
 	@touch $@
 
 # ------------------------------------------------------------ the pipeline
@@ -104,6 +107,10 @@ $(RUN)/results/table1.csv: $(RUN)/results/stage1_val.csv $(RUN)/results/stage2_v
 	$(PY) -m pycam table1 --truth $(RUN)/clean/val/groundtruth.csv --stage1 $< --stage2 $(word 2,$^) --out $(@D)
 $(RUN)/results/report.html: $(RUN)/results/table1.csv
 	$(NETPY) -m pycam report --run $(RUN) --net $(DEPLOY) --out $@ $(USE)
+
+# Live: the loss curves of every training of the run, drawn anew while they go on.
+curves: | $(SETUP)
+	$(PY) -m pycam curves $(or $(wildcard $(RUN)/*/train.log),$(RUN)/stage1/train.log) --out $(RUN)/results/curves.png --follow
 
 # ------------------------------------------------------------ the same on made-up pictures
 # The made-up lesions are small and the training short, so the maps stand on a raised ground: a higher threshold cuts it off.

@@ -1,117 +1,111 @@
-"""Which pictures a report shows, chosen by rule, and what is shown of each."""
+"""The gallery of a report: every picture with its map, box and crop, what both stages say, and its true class."""
+import base64
+from html import escape
 from pathlib import Path
-from typing import Any, List, Mapping, NamedTuple, Sequence
+from typing import Callable, List, Sequence
+from urllib.parse import quote
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
-from data_tools.files import listing, read_image
-from data_tools.isic import CLASSES, find_pictures
+from data_tools.files import encode_image, partial_folder
+from data_tools.isic import CLASSES
 
-from .cam import place
-from .crops import Row, row_box
-from .errors import CamError
-from .predict import BATCH, predict_with_maps
-from .regions import Box
+from .drawing import outline, overlay
+from .examples import Example, Run
+from .sheets import SHORT
 
-SHOWN = 4  # pictures a class
-FAILURES = 6
-LONG_SIDE = 360  # of a picture in the report
+EMBEDDED = 200  # pictures inside the page; more lie in a folder beside it and load when they come into view
+HEIGHT = 180  # of a strip, in pixels
+LONG_SIDE = 320
+QUALITY = 80
+FOLDER = "_files"  # after the page's name
+FIRST = "00001.jpg"  # by which a finished folder is known
 
-Probabilities = Mapping[str, Sequence[float]]  # image id -> a probability for each class
-
-
-class Example(NamedTuple):
-    """One picture and what stage 1 made of it.
-
-    Attributes
-    ----------
-    image_id, label, probs
-        Its id, its true class, and C probabilities.
-    image : ndarray
-        H x W x 3 uint8 BGR, scaled down to be shown.
-    cams : ndarray
-        C x H x W float32, a map for each class.
-    row : dict
-        Its row of boxes.csv.
-    box : Box
-        Where the crop lies in `image`.
-    crop : ndarray
-        h x w x 3 uint8 BGR.
-    """
-
-    image_id: str
-    label: int
-    probs: Sequence[float]
-    image: np.ndarray
-    cams: np.ndarray
-    row: Row
-    box: Box
-    crop: np.ndarray
+TRUTHS = [("", "any class"), *((str(i), name.replace("_", " ")) for i, name in enumerate(CLASSES))]
+OUTCOMES = [("", "any outcome"), ("right right", "right in both stages"), ("wrong right", "mended by stage 2"),
+            ("right wrong", "broken by stage 2"), ("wrong wrong", "wrong in both stages"), ("whole", "no region found")]
+SORTS = [("id", "image id"), ("wrong", "surest mistake"), ("m", "melanoma, stage 1,2"), ("sk", "keratosis, stage 1,2"),
+         ("own", "true class, stage 1,2"), ("gain", "gain of the true class")]
 
 
-def spread(labels: Mapping[str, int], probs: Probabilities, count: int = SHOWN) -> List[str]:
-    """Choose pictures without taste: of each class ``count``, evenly spaced in the rank of the true class' probability.
-
-    Returns image ids, class by class, from the most to the least certain.
-    """
-    chosen: List[str] = []
-    for number in range(len(CLASSES)):
-        ranked = sorted((i for i in labels if labels[i] == number), key=lambda i: (-probs[i][number], i))
-        places = np.linspace(0, len(ranked) - 1, min(count, len(ranked)))
-        chosen += [ranked[round(place)] for place in places]
-    return chosen
-
-
-def most_wrong(labels: Mapping[str, int], probs: Probabilities) -> List[str]:
-    """Return the ids whose most probable class is wrong, the surest first."""
-    wrong = [i for i in labels if int(np.argmax(probs[i])) != labels[i]]
-    return sorted(wrong, key=lambda i: (-max(probs[i]), i))
-
-
-def examples(net: Any, folder: Path, ids: Sequence[str], labels: Mapping[str, int], probs: Probabilities,
-             boxes: Mapping[str, Row]) -> List[Example]:
-    """Gather what is shown of validation pictures.
+def gallery(run: Run, page: Path) -> str:
+    """Return the gallery as HTML; many pictures are written beside the page.
 
     Parameters
     ----------
-    net : Net
-        The deploy network of stage 1.
-    folder : Path
-        Folder of the run: pictures in ``clean/val``, crops in ``crops/val``.
-    ids : sequence of str
-        The pictures.
-    labels, probs, boxes : mapping
-        By image id: true class, probabilities, row of boxes.csv.
+    run : Run
+        The run.
+    page : Path
+        File of the page.
     """
-    pictures, crops = find_pictures(folder / "clean" / "val"), find_pictures(folder / "crops" / "val")
-    absent = [i for i in ids if i not in pictures or i not in crops or i not in boxes]
-    if absent:
-        raise CamError(f"{folder}: no picture, box or crop of {listing(absent)} in clean/val and crops/val; "
-                       "make them with `python -m pycam crops`")
-    shown: List[Example] = []
-    for start in range(0, len(ids), BATCH):
-        part = ids[start:start + BATCH]
-        images = [read_image(pictures[i]) for i in part]
-        for i, image, maps in zip(part, images, predict_with_maps(net, images)[1]):
-            small = shrink(image)
-            size = (small.shape[0], small.shape[1])
-            box = scale_box(row_box(boxes[i]), size[0] / image.shape[0], size[1] / image.shape[1])
-            shown.append(Example(i, labels[i], probs[i], small, place(maps, size), boxes[i], box,
-                                 shrink(read_image(crops[i]))))
-    return shown
+    run.check()
+    ids = sorted(run.labels)
+    if len(ids) <= EMBEDDED:
+        return frame(_cards(run, ids, lambda number, content: f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"))
+    folder = page.with_name(page.stem + FOLDER)
+    with partial_folder(folder, FIRST) as partial:
+        def beside(number: int, content: bytes) -> str:
+            (partial / f"{number:05}.jpg").write_bytes(content)
+            return quote(f"{folder.name}/{number:05}.jpg")
+        return frame(_cards(run, ids, beside))
 
 
-def shrink(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
-    """Scale an H x W x 3 picture down until its longer side fits; a smaller one stays as it is."""
-    scale = long_side / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    width, height = (max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+def _cards(run: Run, ids: Sequence[str], keep: Callable[[int, bytes], str]) -> List[str]:
+    cards = []
+    for number, image_id in enumerate(tqdm(ids, unit="picture", desc="gallery", disable=None), 1):
+        example = run.example(image_id, LONG_SIDE)
+        picture = strip(example)
+        cards.append(card(example, keep(number, encode_image(picture, ".jpg", QUALITY)), picture.shape))
+    return cards
 
 
-def scale_box(box: Box, vertical: float, horizontal: float) -> Box:
-    """Return a box in the coordinates of a resized picture."""
-    factors = (vertical, horizontal, vertical, horizontal)
-    return Box(*(round(edge * factor) for edge, factor in zip(box, factors)))
+def strip(example: Example) -> np.ndarray:
+    """Return picture with box, map of the class that the crop follows, and crop, side by side: HEIGHT x W x 3 uint8."""
+    followed = example.cams[CLASSES.index(example.row["class"])]
+    tiles = (outline(example.image, example.box), overlay(example.image, followed, float(example.cams.max())), example.crop)
+    return np.hstack([cv2.resize(tile, (max(1, round(tile.shape[1] * HEIGHT / tile.shape[0])), HEIGHT),
+                                 interpolation=cv2.INTER_AREA) for tile in tiles])
+
+
+def card(example: Example, source: str, shape: Sequence[int]) -> str:
+    """Return one picture's card; its ``data-`` values are what the page sorts and filters by."""
+    stages = (example.probs, example.final)
+    outcome = " ".join("right" if int(np.argmax(probs)) == example.label else "wrong" for probs in stages)
+    own = [probs[example.label] for probs in stages]
+    wrong = max(example.final) if outcome.endswith("wrong") else 0
+    values = {"id": example.image_id, "truth": example.label, "outcome": outcome, "m": example.final[0], "sk": example.final[1],
+              "own": own[1], "gain": own[1] - own[0], "wrong": wrong, "whole": int(example.row["reason"] != "region")}
+    data = " ".join(f"data-{key}=\"{escape(str(value))}\"" for key, value in values.items())
+    name = escape(example.image_id)
+    return (f"<article class=item {data}><img loading=lazy decoding=async width={shape[1]} height={shape[0]} "
+            f"alt=\"{name}: picture with box, map, crop\" src=\"{escape(source)}\">"
+            f"<h3>{name} <span>{CLASSES[example.label].replace('_', ' ')}</span></h3>{_table(example)}</article>")
+
+
+def _table(example: Example) -> str:
+    """Return the probabilities of both stages; the true class stands out, and a wrong first choice does."""
+    heads = "".join(f"<th{' class=own' if i == example.label else ''}>{name}</th>" for i, name in enumerate(SHORT))
+    rows = []
+    for name, probs in (("stage 1", example.probs), ("stage 1,2", example.final)):
+        chosen = int(np.argmax(probs))
+        marks = ["" if i != chosen else " class=hit" if i == example.label else " class=miss" for i in range(len(probs))]
+        cells = "".join(f"<td{mark} style=\"--p:{p:.3f}\">{p:.2f}</td>" for mark, p in zip(marks, probs))
+        rows.append(f"<tr><th>{name}</th>{cells}</tr>")
+    return f"<table class=probs><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def frame(cards: Sequence[str]) -> str:
+    """Return the controls and the cards under them; without JavaScript all cards are there, in the order of their ids."""
+    fields = "".join(_select(*field) for field in (("truth", "true class", TRUTHS), ("outcome", "outcome", OUTCOMES),
+                                                   ("sort", "sort by", SORTS)))
+    return ("<form id=controls><label>image id <input id=find type=search autocomplete=off placeholder=\"part of it\"></label>"
+            f"{fields}<button id=turn type=button aria-pressed=false>turn around</button>"
+            f"<output id=count>{len(cards)} of {len(cards)}</output></form>\n"
+            f"<div id=cards>{chr(10).join(cards)}</div>")
+
+
+def _select(name: str, label: str, options: Sequence[Sequence[str]]) -> str:
+    choices = "".join(f"<option value=\"{value}\">{text}</option>" for value, text in options)
+    return f"<label>{label} <select id={name}>{choices}</select></label>"

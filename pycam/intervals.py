@@ -1,12 +1,13 @@
 """How sure an AUC is: DeLong's variance and a stratified bootstrap, for one prediction file and for a pair."""
 from statistics import NormalDist
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 1
+GRID = 101  # false positive rates at which a band is known
 
 
 class Interval(NamedTuple):
@@ -84,6 +85,31 @@ def bootstrap_aucs(labels: np.ndarray, scores: np.ndarray, classes: Sequence[int
         total = ((counts[:, positive] @ table) * counts[:, ~positive]).sum(axis=1)
         columns.append(total / table.size)
     return np.stack(columns, axis=1)
+
+
+def roc_band(labels: np.ndarray, scores: np.ndarray, number: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pointwise 95 % band of an ROC curve, from the resamples of `bootstrap_aucs`.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        N class numbers, N floats.
+    number : int
+        The class that is held against the rest.
+
+    Returns
+    -------
+    tuple of ndarray
+        False positive rates, and at each the lower and the upper end of the true positive rate.
+    """
+    order = np.argsort(-scores, kind="stable")
+    counts, positive = _resample(labels)[:, order], (labels == number)[order]
+    steps = np.append(np.diff(scores[order]) != 0, True)  # a run of ties is one step of the curve
+    truly, falsely = (np.cumsum(counts * members, axis=1)[:, steps] / members.sum() for members in (positive, ~positive))
+    grid = np.linspace(0, 1, GRID)
+    curves = [np.interp(grid, [0, *x], [0, *y]) for x, y in zip(falsely, truly)]
+    low, high = np.percentile(curves, [50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE], axis=0)
+    return grid, low, high
 
 
 def _resample(labels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,4 @@
 """Prediction files: ``image_id,melanoma,seborrheic_keratosis,nevus``; rows are joined by image id, never by order."""
-import csv
-import io
 import math
 import os
 from pathlib import Path
@@ -9,12 +7,11 @@ from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from data_tools.files import listing, write_atomic
-from data_tools.isic import CLASSES, read_groundtruth
+from data_tools.isic import CLASSES
 
+from .dialects import ID, challenge_number, number, read_table, refuse_repeated
+from .dialects import SCORED as SCORED
 from .errors import CamError
-
-ID_NAMES = ("image_id", "image")
-SCORED = CLASSES[:2]  # the challenge's two questions: melanoma or not, seborrheic keratosis or not
 
 
 def write(path: Path, rows: Iterable[Tuple[str, Sequence[float]]], classes: Sequence[str] = CLASSES) -> None:
@@ -22,7 +19,7 @@ def write(path: Path, rows: Iterable[Tuple[str, Sequence[float]]], classes: Sequ
 
     Give ``SCORED`` as the classes for the challenge's own three-column submission file.
     """
-    lines = [",".join((ID_NAMES[0], *classes))]
+    lines = [",".join((ID, *classes))]
     lines += [",".join((image_id, *(repr(float(p)) for p, _ in zip(probs, classes)))) for image_id, probs in rows]
     write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
 
@@ -35,94 +32,85 @@ def prepare(path: Path) -> None:
 
 
 def read(path: Path) -> Dict[str, Tuple[float, ...]]:
-    """Read a prediction file: with a header (``image_id`` or ``image`` first) or without.
+    """Read a prediction file in any dialect of `pycam.dialects`.
 
     Returns
     -------
     dict
-        Image id -> melanoma, seborrheic keratosis and, where the file has them, further probabilities in [0, 1].
+        Image id -> melanoma, seborrheic keratosis and, where the file has it, nevus: probabilities in [0, 1].
 
     Raises
     ------
     CamError
-        Names the line or the ids: wrong columns, duplicate ids, values that are no numbers, NaN, or outside [0, 1].
+        Names the line or the ids: wrong columns, repeated ids, values that are no numbers, NaN, or outside [0, 1].
     """
-    rows = _rows(path)
-    columns = _columns(path, rows[0][1])
-    if not _is_number(rows[0][1][1]):
-        rows = rows[1:]
+    table = read_table(path)
     found: Dict[str, Tuple[float, ...]] = {}
-    for number, row in rows:
-        if len(row) <= max(columns):
-            raise CamError(f"{path}: line {number} has {len(row)} columns; expected image_id,{','.join(SCORED)}")
-        if row[0] in found:
-            raise CamError(f"{path}: {row[0]} appears twice (again in line {number}); expected one row a picture")
-        found[row[0]] = tuple(_probability(path, number, row[column]) for column in columns)
-    if not found:
-        raise CamError(f"{path}: no predictions in the file; expected one row a picture")
+    bad: List[Tuple[str, str]] = []
+    for line, image_id, texts in table.rows:
+        values = [number(text) for text in texts]
+        bad += [(image_id, f"line {line} has {text!r}") for text, value in zip(texts, values) if not _is_share(value)]
+        found[image_id] = tuple(math.nan if value is None else value for value in values)
+    if bad:
+        raise CamError(f"{path}: {bad[0][1]}; expected a probability between 0 and 1; so it is with "
+                       f"{listing(list(dict(bad)))}")
     return found
 
 
-def _rows(path: Path) -> List[Tuple[int, List[str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise CamError(f"{path}: no such prediction file; make it with `python -m pycam predict`") from None
-    except UnicodeDecodeError as error:
-        raise CamError(f"{path}: not a text file ({error.reason}); expected a CSV of predictions") from error
-    reader = csv.reader(io.StringIO(text))
-    rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(row)]
-    if not rows or len(rows[0][1]) < 1 + len(SCORED):
-        found = ",".join(rows[0][1]) if rows else "nothing"
-        raise CamError(f"{path}: expected the columns image_id,{','.join(SCORED)}, found {found}")
-    return rows
+def _is_share(value: Optional[float]) -> bool:
+    return value is not None and 0 <= value <= 1
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def read_truth(path: Path) -> Dict[str, int]:
+    """Read the labels of a ground truth in any dialect of `pycam.dialects`: 0 or 1, also as 0.0, 1.000 and so on.
 
+    Returns
+    -------
+    dict
+        Image id -> class number; a picture that is neither melanoma nor seborrheic keratosis is a nevus.
 
-def _columns(path: Path, first: List[str]) -> List[int]:
-    """Return the column numbers of the classes: by name where there is a header, else by position."""
-    if _is_number(first[1]):
-        return list(range(1, 1 + min(len(CLASSES), len(first) - 1)))
-    missing = [name for name in SCORED if name not in first]
-    if missing or first[0] not in ID_NAMES:
-        raise CamError(f"{path}: the header is {','.join(first)}; expected image_id,{','.join(CLASSES)}")
-    return [first.index(name) for name in CLASSES if name in first]
-
-
-def _probability(path: Path, number: int, text: str) -> float:
-    value = float(text) if _is_number(text) else math.nan
-    if not 0 <= value <= 1:
-        raise CamError(f"{path}: line {number} has {text!r}; expected a probability between 0 and 1")
-    return value
+    Raises
+    ------
+    CamError
+        Names the line of a value that is neither 0 nor 1, or of a picture with two classes.
+    """
+    labels: Dict[str, int] = {}
+    for line, image_id, texts in read_table(path).rows:
+        values = [number(text) for text in texts]
+        if any(value not in (0, 1) for value in values):
+            raise CamError(f"{path}: line {line} ({image_id}) has {','.join(texts)}; expected 0 or 1 for each class")
+        if values.count(1) > 1 or (len(values) == len(CLASSES) and not any(values)):
+            raise CamError(f"{path}: line {line} ({image_id}) has {','.join(texts)}; expected one class a picture")
+        labels[image_id] = values.index(1) if 1 in values else CLASSES.index("nevus")
+    return labels
 
 
 def align(truth: Mapping[str, int], predicted: Mapping[str, Sequence[float]], path: Path) -> np.ndarray:
     """Return the scored probabilities in the truth's order: N x 2 float64.
+
+    An id that the truth does not have is matched by its seven digits, as the 2017 challenge did.
 
     Raises
     ------
     CamError
         Names the ids that have no prediction, or predictions that are for no picture of the truth.
     """
-    missing = [image_id for image_id in truth if image_id not in predicted]
-    extra = [image_id for image_id in predicted if image_id not in truth]
+    known = {challenge_number(image_id): image_id for image_id in truth}
+    names = [i if i in truth else known.get(challenge_number(i) or "", i) for i in predicted]
+    refuse_repeated(path, names)
+    values = dict(zip(names, predicted.values()))
+    missing = [image_id for image_id in truth if image_id not in values]
+    extra = [image_id for image_id in values if image_id not in truth]
     if missing or extra:
         problems = [f"{len(ids)} {what} ({listing(ids)})" for ids, what in
                     ((missing, "without a prediction"), (extra, "not in the ground truth")) if ids]
         raise CamError(f"{path}: of {len(truth)} pictures in the ground truth, {' and '.join(problems)}; "
                        "expected predictions for exactly these pictures")
-    return np.array([predicted[image_id][:len(SCORED)] for image_id in truth], np.float64)
+    return np.array([values[image_id][:len(SCORED)] for image_id in truth], np.float64)
 
 
-def read_pair(truth_csv: Path, path: Path, other: Optional[Path] = None) -> Tuple[np.ndarray, List[np.ndarray]]:
-    """Read the ground truth and one or two prediction files.
+def read_pair(truth_csv: Path, *paths: Path) -> Tuple[np.ndarray, List[np.ndarray]]:
+    """Read the ground truth and prediction files of its pictures.
 
     Returns
     -------
@@ -131,6 +119,5 @@ def read_pair(truth_csv: Path, path: Path, other: Optional[Path] = None) -> Tupl
     probs : list of ndarray
         For each file N x 2 float64 in the same order.
     """
-    truth = read_groundtruth(truth_csv)
-    paths = [path] if other is None else [path, other]
-    return np.array(list(truth.values())), [align(truth, read(p), p) for p in paths]
+    truth = read_truth(truth_csv)
+    return np.array(list(truth.values())), [align(truth, read(path), path) for path in paths]

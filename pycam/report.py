@@ -1,32 +1,37 @@
-"""One page about a run: Table 1, curves, class activation maps, failures; the command ``report``."""
+"""One page about a run: Table 1, curves, maps, failures, and a gallery of every picture; the command ``report``."""
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence
 
 from data_tools.errors import DataError
 from data_tools.files import encode_image, write_atomic
-from data_tools.isic import CLASSES, GROUNDTRUTH, read_groundtruth
+from data_tools.isic import CLASSES, GROUNDTRUTH
 
-from . import engine, page, predictions, trainlog
-from .crops import BOXES, read_boxes, row_box
+from . import engine, page, predictions, runinfo, trainlog
+from .crops import row_box
 from .errors import CamError
-from .gallery import FAILURES, SHOWN, Example, Probabilities, examples, most_wrong, spread
+from .examples import FAILURES, SHOWN, Example, Run, median_melanoma, most_wrong, spread
+from .gallery import gallery
 from .predict import open_net
-from .scoring import MEAN
-from .tables import COLUMNS, cell, describe_gain, read_metrics, table_rows
+from .scoring import MEAN, p_value
+from .tables import COLUMNS, FIGURES, STAGE1, STAGE2, cell, describe_gain, read_metrics, table_rows
 
 JPEG_QUALITY = 85
 TITLE = "Skin lesion classification with class activation maps"
-RUNS = {"stage 1": "stage1", "stage 2": "stage2", "from scratch": "scratch"}  # name in the figure -> folder of the run
+LEAD = ("Jia and Shen's two-stage classifier on ISIC-2017, part 3: one network on whole pictures, and again on the regions "
+        "that its class activation maps point at. All figures come from this run's own files; the paper's are marked.")
+RUNS = {"stage 1": ("stage1",), "stage 2": ("stage2",),  # name in the figure -> folders of the run that may hold its log
+        "stage 1, from scratch": ("stage1_scratch", "scratch")}
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``report``."""
     parser = subparsers.add_parser(
         "report", help="write one page about a run",
-        description="Write one self-contained HTML page about a run, and its figures as PNG under RUN/results/figures. "
-                    "What the run has not made yet is left out, and the page says so. The maps need --net.",
+        description="Write one self-contained HTML page about a run, and its figures as PNG and PDF under "
+                    "RUN/results/figures. What the run has not made yet is left out, and the page says so. The maps need "
+                    "--net. The gallery of more than 200 pictures goes into a folder beside the page.",
         epilog="example: python -m pycam report --run build --net prototxt/vgg_gap_deploy.prototxt --out report.html")
     parser.add_argument("--run", type=Path, required=True, dest="folder", metavar="RUN",
                         help="folder of the run: clean, crops, stage1, stage2, results")
@@ -42,122 +47,157 @@ def run(args: argparse.Namespace) -> None:
     if not args.folder.is_dir():
         raise CamError(f"{args.folder}: no such folder; expected the folder of a run")
     args.weights = args.weights or args.folder / "stage1"
-    sections: Dict[str, Callable[[argparse.Namespace], str]] = {
-        "Table 1": table_section, "ROC curves": roc_section, "Training": training_section,
-        "What the network looks at": maps_section, "Where it fails": failures_section}
-    parts, left_out = [page.paragraph("Jia and Shen's two-stage classifier on ISIC-2017, part 3. All figures on this "
-                                      "page come from this run's own files; the paper's are marked.", "soft")], 0
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    material = Run(args.folder, lambda: _net(args))
+    sections: Dict[str, Callable[[], str]] = {
+        "Table 1": lambda: table_section(args.folder), "ROC curves": lambda: roc_section(material),
+        "Training": lambda: training_section(args.folder), "Overview": lambda: overview_section(material),
+        "Maps": lambda: maps_section(material), "Failures": lambda: failures_section(material),
+        "Gallery": lambda: gallery(material, args.out), "This run": lambda: run_section(args.folder)}
+    parts, left_out = {}, 0
     for title, make in sections.items():
         try:
-            body = make(args)
+            parts[title] = make()
         except (CamError, DataError) as problem:
             left_out += 1
             print(f"left out: {title}: {problem}", file=sys.stderr)
-            body = page.paragraph(f"Left out: {problem}", "note")
-        parts.append(page.section(title, body))
+            parts[title] = page.paragraph(f"Left out: {problem}", "note")
     if left_out == len(sections):
         raise CamError(f"{args.folder}: nothing to report yet; expected clean, crops, stage1, stage2, results in it")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(args.out, page.document(TITLE, parts).encode())
+    write_atomic(args.out, page.document(TITLE, parts, page.paragraph(LEAD, "soft")).encode())
     print(args.out)
 
 
-def table_section(args: argparse.Namespace) -> str:
-    """Return Table 1 beside the paper's, what stage 2 adds, and the challenge's other figures."""
-    metrics = read_metrics(args.folder / "results" / "metrics.json")
-    rows = [[row.name, *(cell(*values) for values in row.cells)] for row in table_rows(metrics)]
-    scores: Dict[str, Any] = metrics["scores"]
-    figures = [[key.replace("_", " "), *(f"{stage[MEAN][key]:.3f}" for stage in scores.values())]
-               for key in next(iter(scores.values()))[MEAN]]
-    return "\n".join([
-        page.paragraph(f"Area under the ROC curve on {metrics['pictures']} pictures; small: 95 % bootstrap interval."),
-        page.table(["", *COLUMNS], rows, theirs=list(metrics["paper"])), page.paragraph(describe_gain(metrics)),
-        page.details("The challenge's other figures, mean of both questions", page.table(["", *scores], figures))])
-
-
-def _predictions(folder: Path) -> Dict[str, Path]:
-    return {"stage 1": folder / "results" / "stage1_val.csv", "stage 2": folder / "results" / "stage2_val.csv"}
-
-
-def roc_section(args: argparse.Namespace) -> str:
-    """Return the ROC curves of both stages."""
-    from .figures import roc_curves
-
-    files = _predictions(args.folder)
-    labels, probs = predictions.read_pair(args.folder / "clean" / "val" / GROUNDTRUTH, *files.values())
-    return _figure(args, "roc", roc_curves(labels, dict(zip(files, probs))), "ROC curves on the validation pictures")
-
-
-def training_section(args: argparse.Namespace) -> str:
-    """Return the loss curves of the runs that have a log."""
-    from .figures import loss_curves
-
-    paths = {name: args.folder / folder / "train.log" for name, folder in RUNS.items()}
-    logs = {name: trainlog.read(path) for name, path in paths.items() if path.is_file()}
-    if not logs:
-        raise CamError(f"{args.folder}: no stage1/train.log; train first")
-    return _figure(args, "loss", loss_curves(logs), "Loss as the solver reports it, and accuracy on the test net")
-
-
-def _figure(args: argparse.Namespace, name: str, figure: Any, caption: str) -> str:
-    from .figures import save
-
-    return page.picture(save(figure, args.folder / "results" / "figures" / f"{name}.png"), "png", caption)
-
-
-def maps_section(args: argparse.Namespace) -> str:
-    """Return pictures with their maps, box and crop (Fig. 2 of the paper)."""
-    labels, probs = _stage1(args.folder)
-    return _gallery(args, "maps", spread(labels, probs), labels, probs,
-                    f"Of each class {SHOWN} validation pictures, evenly spaced from the most to the least certain. The "
-                    "three maps of a picture share one scale: no colour is no evidence, red the strongest of the "
-                    "three. The number is the class' probability; the box follows the map of the marked class.")
-
-
-def failures_section(args: argparse.Namespace) -> str:
-    """Return the pictures that stage 1 got wrong with the highest confidence (Fig. 4 of the paper)."""
-    labels, probs = _stage1(args.folder)
-    wrong = most_wrong(labels, probs)
-    if not wrong:
-        return page.paragraph(f"None: stage 1 got all {len(labels)} validation pictures right.")
-    shown = wrong[:FAILURES]
-    return _gallery(args, "failures", shown, labels, probs,
-                    f"Stage 1 gives {len(wrong)} of {len(labels)} validation pictures a wrong class the highest "
-                    f"probability; here are the {len(shown)} it was surest of.")
-
-
-def _stage1(folder: Path) -> Tuple[Dict[str, int], Probabilities]:
-    """Return the validation labels and stage 1's probabilities, both by image id."""
-    path = _predictions(folder)["stage 1"]
-    labels = read_groundtruth(folder / "clean" / "val" / GROUNDTRUTH)
-    probs = predictions.read(path)
-    predictions.align(labels, probs, path)
-    if any(len(row) != len(CLASSES) for row in probs.values()):
-        raise CamError(f"{path}: no column {CLASSES[-1]}; expected the file that `python -m pycam predict` writes")
-    return labels, probs
-
-
-def _gallery(args: argparse.Namespace, name: str, ids: Sequence[str], labels: Mapping[str, int], probs: Probabilities,
-             text: str) -> str:
-    """Write the figure ``name`` and return the same pictures as cards under a text."""
-    from .figures import save, sheet
-
+def _net(args: argparse.Namespace) -> Any:
     if args.net is None:
         raise CamError("the maps need the network: give --net")
-    boxes = read_boxes(args.folder / "crops" / "val" / BOXES)
-    shown = examples(open_net(args), args.folder, ids, labels, probs, boxes)
-    save(sheet(shown), args.folder / "results" / "figures" / f"{name}.png")
-    return "\n".join([page.paragraph(text), *map(_card, shown)])
+    return open_net(args)
 
 
-def _card(example: Example) -> str:
-    from .figures import SHEET_COLUMNS, tiles
+def table_section(folder: Path) -> str:
+    """Return Table 1 beside the paper's, what stage 2 adds, and the challenge's other figures."""
+    metrics = read_metrics(folder / "results" / "metrics.json")
+    rows = [[row.name, *(cell(*values) for values in row.cells)] for row in table_rows(metrics)]
+    scores: Dict[str, Any] = metrics["scores"]
+    figures = [[f"{figure}: {key}".replace("_", " "), *(f"{stage[figure][key]:.3f}" for stage in scores.values())]
+               for figure in (MEAN, *FIGURES[:-1]) for key in scores[STAGE1][figure]]
+    gain = metrics["stage2_against_stage1"][MEAN]
+    tiles = [(f"mean AUC, {name}", f"{scores[name][MEAN]['auc']:.3f}",
+              f"95 %: {scores[name][MEAN]['auc_low']:.3f} to {scores[name][MEAN]['auc_high']:.3f}") for name in (STAGE1, STAGE2)]
+    tiles.append(("what stage 2 adds", f"{gain['difference']:+.3f}",
+                  f"95 %: {gain['low']:+.3f} to {gain['high']:+.3f}, p {p_value(gain['p_delong'])}"))
+    return "\n".join([
+        page.numbers([*tiles, ("validation pictures", str(metrics["pictures"]), "AUC, each class against the rest")]),
+        page.paragraph("M: melanoma, SK: seborrheic keratosis, AVG: their mean. Area under the ROC curve, below it its 95 % "
+                       "bootstrap interval."),
+        page.table(["", *COLUMNS], rows, theirs=list(metrics["paper"])), page.paragraph(describe_gain(metrics)),
+        page.details("The challenge's other figures", page.table(["", *scores], figures))])
+
+
+def roc_section(material: Run) -> str:
+    """Return the ROC curves of both stages with their bands."""
+    from .figures import roc_curves
+
+    truth = material.folder / "clean" / "val" / GROUNDTRUTH
+    labels, probs = predictions.read_pair(truth, *material.files.values())
+    return _drawing(material.folder, "roc", roc_curves(labels, dict(zip(material.files, probs))),
+                    "ROC curves on the validation pictures; the bands hold 95 % of the bootstrap curves at each point.")
+
+
+def training_section(folder: Path) -> str:
+    """Return the loss curves of the runs that have a log (Fig. 3 of the paper)."""
+    from .figures import loss_curves
+
+    logs = {}
+    for name, places in RUNS.items():
+        path = next((path for path in (folder / place / "train.log" for place in places) if path.is_file()), None)
+        if path is not None:
+            tuned = name == "stage 1" and "Finetuning from" in path.read_text(encoding="utf-8", errors="replace")
+            logs[f"{name}, fine-tuned" if tuned else name] = trainlog.read(path)
+    if not logs:
+        raise CamError(f"{folder}: no stage1/train.log; train first")
+    return _drawing(folder, "loss", loss_curves(logs), "Loss as the solver reports it, and accuracy (Fig. 3 of the paper).")
+
+
+def _drawing(folder: Path, name: str, figure: Any, caption: str) -> str:
+    """Write a figure as PNG and PDF, and return it as a drawing of the page."""
+    from .figures import render
+
+    _save(folder, name, figure)
+    return page.drawing(render(figure, ".svg"), caption)
+
+
+def _save(folder: Path, name: str, figure: Any) -> None:
+    from .figures import save
+
+    for suffix in (".png", ".pdf"):
+        save(figure, folder / "results" / "figures" / f"{name}{suffix}")
+
+
+def overview_section(material: Run) -> str:
+    """Return the way of one picture through both stages (Fig. 1 of the paper)."""
+    from .sheets import overview
+
+    material.check()
+    image_id = median_melanoma(material.labels, material.stage1)
+    return _drawing(material.folder, "overview", overview(material.example(image_id)),
+                    f"The way of {image_id}, the melanoma of middle rank in stage 1 (Fig. 1 of the paper). M melanoma, SK "
+                    "seborrheic keratosis, N nevus; the box is where the crop is cut.")
+
+
+def maps_section(material: Run) -> str:
+    """Return pictures with their maps, box and crop (Fig. 2 of the paper)."""
+    return _cases(material, "maps", spread(material.labels, material.stage1),
+                  f"Of each class {SHOWN} validation pictures, evenly spaced from the most to the least certain (Fig. 2 of the "
+                  "paper). The three maps of a picture share one scale: no colour is no evidence, red the strongest of the "
+                  "three. The number is the class' probability in stage 1; the box follows the map of the marked class.")
+
+
+def failures_section(material: Run) -> str:
+    """Return the pictures that stage 1 got wrong with the highest confidence (Fig. 4 of the paper)."""
+    wrong = most_wrong(material.labels, material.stage1)
+    if not wrong:
+        return page.paragraph(f"None: stage 1 got all {len(material.labels)} validation pictures right.")
+    shown = wrong[:FAILURES]
+    return _cases(material, "failures", shown,
+                  f"Stage 1 gives {len(wrong)} of {len(material.labels)} validation pictures a wrong class the highest "
+                  f"probability; here are the {len(shown)} it was surest of (Fig. 4 of the paper). The gallery has them all.")
+
+
+def _cases(material: Run, name: str, ids: Sequence[str], text: str) -> str:
+    """Write the figure ``name`` and return the same pictures as cards under a text."""
+    from .sheets import sheet
+
+    material.check()
+    shown = [material.example(image_id) for image_id in ids]
+    _save(material.folder, name, sheet(shown))
+    return "\n".join([page.paragraph(text), *map(case, shown)])
+
+
+def case(example: Example) -> str:
+    """Return a picture's card: box, three maps, crop."""
+    from .sheets import COLUMNS as NAMES
+    from .sheets import SHORT, tiles
 
     values = ["", *(f"{p:.2f}" for p in example.probs), ""]
     followed = [name == example.row["class"] for name in ("", *CLASSES, "")]
     figures = [page.picture(encode_image(tile, ".jpg", JPEG_QUALITY), "jpeg", caption, value=value, chosen=chosen)
-               for tile, caption, value, chosen in zip(tiles(example), SHEET_COLUMNS, values, followed)]
+               for tile, caption, value, chosen in zip(tiles(example), NAMES, values, followed)]
     height, width = row_box(example.row).size
     reason = "" if example.row["reason"] == "region" else f", the map is {example.row['reason']}"
-    remark = f"true class {CLASSES[example.label].replace('_', ' ')}, crop {width} x {height} pixels{reason}"
+    after = ", ".join(f"{short} {p:.2f}" for short, p in zip(SHORT, example.final))
+    remark = f"true class {CLASSES[example.label].replace('_', ' ')} · crop {width} x {height} pixels{reason} · stage 2: {after}"
     return page.card(example.image_id, remark, figures)
+
+
+def run_section(folder: Path) -> str:
+    """Return what the run was made with, and the decisions that the paper left open."""
+    parts: List[str] = [page.table(["step", "parameters"], runinfo.parameters(folder), style="text")]
+    parts.append(page.details("Versions of what wrote this page", page.table(["", ""], runinfo.versions(), style="text")))
+    try:
+        rows = runinfo.decisions()
+        parts.append(page.details(f"The {len(rows)} decisions that the paper leaves open",
+                                  page.table(["question", "choice", "switch"], rows, style="text")))
+    except CamError as problem:
+        parts.append(page.paragraph(f"Without the list of decisions: {problem}", "note"))
+    return "\n".join(parts)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from data_tools.files import write_atomic
+from data_tools.isic import count_classes
 
 from . import intervals
 from .errors import CamError
@@ -15,6 +16,7 @@ from .predictions import SCORED, prepare, read_pair
 
 SENSITIVITIES = (0.82, 0.89, 0.95)  # where the 2017 challenge reads the specificity
 DECISION = 0.5  # positive is strictly above it, in the 2017 rules
+SCREENING = 0.8  # sensitivity above which a second area is taken, as by the challenge's later scorer
 MEAN = "mean"
 
 Scores = Dict[str, Dict[str, float]]
@@ -34,9 +36,8 @@ def score(labels: np.ndarray, probs: np.ndarray) -> Scores:
     -------
     dict
         For ``melanoma``, ``seborrheic_keratosis`` and ``mean``: auc, auc_low and auc_high (stratified bootstrap,
-        95 %), auc_delong_low and auc_delong_high, average_precision, specificity_at_sensitivity_82, _89 and _95,
-        accuracy, sensitivity, specificity. ``mean`` is the plain mean; its intervals respect that both AUCs come
-        from the same pictures.
+        95 %), auc_delong_low and auc_delong_high, and what `category` gives. ``mean`` is the plain mean; its
+        intervals respect that both AUCs come from the same pictures.
 
     Raises
     ------
@@ -71,13 +72,21 @@ def _shares(labels: np.ndarray, probs: np.ndarray) -> Dict[str, np.ndarray]:
 def category(truth: np.ndarray, prob: np.ndarray) -> Dict[str, float]:
     """Return the 2017 figures of one question: N bool truth, N float probabilities.
 
-    The specificity at a sensitivity is read at the first point of the ROC curve that reaches it, without
-    interpolation, as the challenge's scorer did. Average precision is today's step sum (2017's scikit-learn
-    interpolated, so published values of that year are a little different).
+    Returns
+    -------
+    dict
+        auc; auc_above_sensitivity_80, the area of the ROC curve above that sensitivity; average_precision, today's
+        step sum, and average_precision_2017, the trapezoids of that year's scikit-learn; for 82, 89 and 95 %
+        specificity_at_sensitivity_82 and so on, read at the first corner of the ROC curve that reaches it, without
+        interpolation (points on a straight line are no corners, as in the challenge's scorer); accuracy, sensitivity
+        and specificity.
     """
     falsely, truly, _ = roc_curve(truth, prob)
+    precision, recall, _ = precision_recall_curve(truth, prob)
     figures = {"auc": float(roc_auc_score(truth, prob)),
-               "average_precision": float(average_precision_score(truth, prob))}
+               "auc_above_sensitivity_80": _area_above(falsely, truly, SCREENING),
+               "average_precision": float(average_precision_score(truth, prob)),
+               "average_precision_2017": float(auc(recall, precision))}
     for sensitivity in SENSITIVITIES:
         figures[f"specificity_at_sensitivity_{sensitivity * 100:.0f}"] = float(1 - falsely[truly >= sensitivity][0])
     called = prob > DECISION
@@ -85,6 +94,13 @@ def category(truth: np.ndarray, prob: np.ndarray) -> Dict[str, float]:
     figures["sensitivity"] = float(called[truth].mean())
     figures["specificity"] = float((~called[~truth]).mean())
     return figures
+
+
+def _area_above(falsely: np.ndarray, truly: np.ndarray, sensitivity: float) -> float:
+    """Return the area between the ROC curve and the line of a sensitivity that it ends above."""
+    first = int(np.searchsorted(truly, sensitivity))
+    start = np.interp(sensitivity, truly[first - 1:first + 1], falsely[first - 1:first + 1])
+    return float(auc([start, *falsely[first:]], [sensitivity, *truly[first:]]))
 
 
 def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Dict[str, Dict[str, float]]:
@@ -121,21 +137,33 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv", help="ground truth of the same pictures")
     parser.add_argument("--against", type=Path, metavar="OTHER.csv", help="test whether PRED is better than OTHER")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file too")
+    parser.add_argument("--roc", type=Path, metavar="FIGURE", help="draw the ROC curves: a .png, .pdf or .svg file")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``score``."""
-    labels, probs = read_pair(args.truth, args.predictions, args.against)
+    paths = [path for path in (args.predictions, args.against) if path is not None]
+    labels, probs = read_pair(args.truth, *paths)
     results: Dict[str, Any] = dict(score(labels, probs[0]))
-    lines = describe(results)
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in count_classes(labels).items())
+    lines = [f"{len(labels)} pictures: {counts}", *describe(results)]
     if args.against is not None:
         results["against"] = compare(labels, probs[1], probs[0])
         lines += describe_test(results["against"], args.against.name)
+    if args.roc is not None:
+        from .figures import roc_curves, save
+
+        save(roc_curves(labels, dict(zip(map(str, paths), probs))), args.roc)
     if args.json is not None:
         prepare(args.json)
         write_atomic(args.json, (json.dumps(results, indent=2) + "\n").encode())
     print("\n".join(lines))
+
+
+def p_value(value: float) -> str:
+    """Return ``= 0.031`` or ``< 0.001``."""
+    return f"= {value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def describe(results: Scores) -> List[str]:
@@ -149,4 +177,4 @@ def describe(results: Scores) -> List[str]:
 def describe_test(tests: Dict[str, Dict[str, float]], other: str) -> List[str]:
     """Return the paired test as lines of text."""
     return [f"{name}: AUC {t['difference']:+.4f} against {other} (95 % {t['low']:+.4f} to {t['high']:+.4f}), "
-            f"p = {t['p_delong']:.3f} (DeLong), {t['p_bootstrap']:.3f} (bootstrap)" for name, t in tests.items()]
+            f"p {p_value(t['p_delong'])} (DeLong), {p_value(t['p_bootstrap'])} (bootstrap)" for name, t in tests.items()]

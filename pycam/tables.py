@@ -10,7 +10,7 @@ from data_tools.files import write_atomic
 
 from .errors import CamError
 from .predictions import SCORED, read_pair
-from .scoring import MEAN, Scores, compare, score
+from .scoring import MEAN, Scores, compare, p_value, score
 
 PAPER = {  # Table 1, 150 validation pictures
     "paper, Stage1": (0.782, 0.860, 0.821),
@@ -78,16 +78,12 @@ def to_markdown(metrics: Dict[str, Any]) -> str:
     return "\n".join([*lines, "", describe_gain(metrics)]) + "\n"
 
 
-def _p(value: float) -> str:
-    return f"= {value:.3f}" if value >= 0.001 else "< 0.001"
-
-
 def describe_gain(metrics: Dict[str, Any]) -> str:
     """Return one sentence: what stage 2 adds, and how sure that is."""
     gain = metrics["stage2_against_stage1"][MEAN]
     return (f"Stage 2 changes the mean AUC by {gain['difference']:+.3f} "
-            f"(95 % {gain['low']:+.3f} to {gain['high']:+.3f}; paired p {_p(gain['p_delong'])} by DeLong, "
-            f"{_p(gain['p_bootstrap'])} by bootstrap); the paper reports +0.037.")
+            f"(95 % {gain['low']:+.3f} to {gain['high']:+.3f}; paired p {p_value(gain['p_delong'])} by DeLong, "
+            f"{p_value(gain['p_bootstrap'])} by bootstrap); the paper reports +0.037.")
 
 
 def to_csv(metrics: Dict[str, Any]) -> str:

@@ -1,10 +1,14 @@
 """Read Caffe's training log (both engines write it) into curves, and the command ``curves``."""
 import argparse
 import re
+import sys
+import time
 from pathlib import Path
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Sequence
 
 from .errors import CamError
+
+PAUSE = 5.0  # seconds between two looks at a log that is followed
 
 Curve = Dict[int, float]  # iteration -> value, in ascending order of iteration
 
@@ -14,6 +18,8 @@ _LOSS = re.compile(rf", loss = ({_NUMBER})", re.IGNORECASE)
 _RATE = re.compile(rf"lr = ({_NUMBER})", re.IGNORECASE)
 _TESTING = re.compile(r", Testing net \(#(\d+)\)")
 _TEST_OUTPUT = re.compile(rf"\] +Test net output #\d+: (\S+) = ({_NUMBER})", re.IGNORECASE)
+_DONE = "Optimization Done"  # among a log's last lines once its training has ended; a resumed one has it earlier too
+_END = 2000  # characters
 
 
 class TrainLog(NamedTuple):
@@ -91,18 +97,45 @@ def read(path: Path) -> TrainLog:
 def add_parser(subparsers: Any) -> None:
     """Add the command ``curves``."""
     parser = subparsers.add_parser(
-        "curves", help="draw the loss curves of training logs",
-        description="Draw training loss, test loss and test accuracy of training logs (Fig. 3 of the paper).",
-        epilog="example: python -m pycam curves build/stage1/train.log build/scratch/train.log --out curves.png")
+        "curves", help="draw the loss curves of training logs, live with --follow",
+        description="Draw training loss, test loss and test accuracy of training logs (Fig. 3 of the paper). With --follow "
+                    "the figure is drawn anew while the training goes on, until it is done or Ctrl-C is pressed.",
+        epilog="example: python -m pycam curves build/stage1/train.log --follow")
     parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="training log, of either engine")
-    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="where the figure goes")
+    parser.add_argument("--out", type=Path, metavar="FIGURE",
+                        help="where the figure goes: .png, .pdf or .svg (default: curves.png beside the first log)")
+    parser.add_argument("--follow", action="store_true", help="draw again whenever a log has grown")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``curves``."""
+    out = args.out or args.logs[0].with_name("curves.png")
+    if args.follow:
+        follow(args.logs, out)
+    else:
+        _draw({path: read(path) for path in args.logs}, out)
+    print(out)
+
+
+def follow(paths: Sequence[Path], out: Path) -> None:
+    """Draw the curves whenever a log has grown, until each says that its training is done; logs may not exist yet."""
+    drawn: Dict[Path, TrainLog] = {}
+    while True:
+        texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
+        logs = {path: log for path, log in ((path, parse(text)) for path, text in texts.items()) if log.loss}
+        if logs != drawn:
+            _draw(logs, out)
+            drawn = logs
+            print("; ".join(f"{path}: iteration {max(log.loss)}, loss {log.loss[max(log.loss)]:.4g}"
+                            for path, log in logs.items()), file=sys.stderr)
+        if len(logs) == len(paths) and all(_DONE in text[-_END:] for text in texts.values()):
+            return
+        time.sleep(PAUSE)
+
+
+def _draw(logs: Dict[Path, TrainLog], out: Path) -> None:
     from .figures import loss_curves, save
 
-    logs = {f"{path.parent.name}/{path.name}" if path.parent.name else path.name: read(path) for path in args.logs}
-    save(loss_curves(logs), args.out)
-    print(args.out)
+    save(loss_curves({f"{path.parent.name}/{path.name}" if path.parent.name else path.name: log
+                      for path, log in logs.items()}), out)

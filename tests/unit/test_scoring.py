@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from pycam import intervals
 from pycam.__main__ import main
@@ -44,6 +44,19 @@ def test_average_precision_of_a_hand_computed_case():
     assert figures["average_precision"] == pytest.approx(1 / 2 * 1 + 1 / 2 * 2 / 3)
 
 
+def test_average_precision_of_2017_joins_the_points_by_straight_lines():
+    figures = category(np.array([True, False, True, False]), np.array([.9, .8, .7, .1]))
+    points = [(0, 1), (1 / 2, 1), (1 / 2, 1 / 2), (1, 2 / 3)]  # recall, precision
+    area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in zip(points, points[1:]))
+    assert figures["average_precision_2017"] == pytest.approx(area)
+
+
+def test_the_area_above_a_sensitivity_starts_on_the_line_between_two_points():
+    truth, prob = np.array([True] * 5 + [False] * 4), np.array([.9, .8, .7, .3, .3, .6, .3, .3, .1])
+    # the curve climbs from (1/4, 3/5) to (3/4, 1), and passes 4/5 at 1/2
+    assert category(truth, prob)["auc_above_sensitivity_80"] == pytest.approx(1 / 4 * (4 / 5 + 1) / 2 + 1 / 4)
+
+
 def test_specificity_at_a_sensitivity_is_the_best_one_that_reaches_it():
     random = np.random.RandomState(3)
     truth, prob = random.rand(200) < 0.3, np.round(random.rand(200), 2)
@@ -58,7 +71,7 @@ def test_all_figures_are_there_for_both_questions_and_the_mean():
     results = score(LABELS, PROBS)
     keys = {"auc", "auc_low", "auc_high", "auc_delong_low", "auc_delong_high", "average_precision", "accuracy",
             "specificity_at_sensitivity_82", "specificity_at_sensitivity_89", "specificity_at_sensitivity_95",
-            "sensitivity", "specificity"}
+            "sensitivity", "specificity", "auc_above_sensitivity_80", "average_precision_2017"}
     assert {name: set(figures) for name, figures in results.items()} == dict.fromkeys(
         ("melanoma", "seborrheic_keratosis", "mean"), keys)
 
@@ -107,6 +120,20 @@ def test_bootstrap_samples_are_aucs_of_resampled_pictures(monkeypatch):
         drawn = np.repeat(np.arange(60), row)
         expected = [roc_auc_score(labels[drawn] == c, scores[drawn, c]) for c in range(2)]
         np.testing.assert_allclose(sample, expected, rtol=1e-12)
+
+
+def test_the_band_of_a_curve_is_that_of_resampled_curves(monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 40)
+    labels, scores = simulated(60, 2)
+    prob = np.round(scores[:, 0], 1)  # ties
+    grid, low, high = intervals.roc_band(labels, prob, 0)
+    curves = []
+    for row in intervals._resample(labels).astype(int):
+        drawn = np.repeat(np.arange(60), row)
+        falsely, truly, _ = roc_curve(labels[drawn] == 0, prob[drawn], drop_intermediate=False)
+        curves.append(np.interp(grid, falsely, truly))
+    np.testing.assert_allclose([low, high], np.percentile(curves, [2.5, 97.5], axis=0), atol=1e-12)
+    assert (low <= high).all()
 
 
 def test_both_kinds_of_interval_agree_on_many_pictures():
@@ -188,8 +215,8 @@ def test_columns_are_found_by_name(files, capsys):
     ([*rows_of()[:5], f"{IDS[5]},often,0.1"], ["line 6", "'often'"]),
     ([*rows_of()[:5], f"{IDS[5]},0.5"], ["line 6", "2 columns"]),
     ([f"{i},0.5" for i in IDS], ["expected the columns"]),
-    (["id,melanoma,keratosis", *rows_of()], ["the header is id,melanoma,keratosis"]),
-    (["image_id,melanoma,seborrheic_keratosis"], ["no predictions"]),
+    (["id,melanoma,nevus", *rows_of()], ["the header is id,melanoma,nevus"]),
+    (["image_id,melanoma,seborrheic_keratosis"], ["no rows below the header"]),
     ([], ["found nothing"]),
 ])
 def test_bad_prediction_files_are_refused_in_one_line(files, capsys, rows, words):

@@ -77,3 +77,46 @@ def test_curves_command_draws_a_figure(tmp_path, capsys):
     assert main(["curves", str(tmp_path / "a.log"), str(tmp_path / "b.log"), "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out.strip() == str(out)
+
+
+def test_curves_follow_a_log_that_does_not_exist_yet_until_its_end(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib.figure")
+    path, steps, sizes = tmp_path / "train.log", [], []
+    parts = ["", log("Iteration 0, loss = 3"), log("Iteration 1, loss = 2"), log("Optimization Done.")]
+
+    def training_goes_on(seconds):
+        figure = tmp_path / "curves.png"
+        sizes.append(figure.stat().st_mtime_ns if figure.exists() else None)
+        with open(path, "a") as file:
+            file.write(parts[len(steps)])
+        steps.append(seconds)
+    monkeypatch.setattr(trainlog.time, "sleep", training_goes_on)
+    assert main(["curves", str(path), "--follow"]) == 0
+    assert len(steps) == len(parts)
+    assert sizes[:2] == [None, None]  # nothing to draw yet
+    assert sizes[2] is not None
+    assert sizes[3] > sizes[2]  # drawn again
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [f"{path}: iteration 0, loss 3", f"{path}: iteration 1, loss 2"]
+    assert said.out.strip() == str(tmp_path / "curves.png")
+
+
+def test_a_resumed_training_is_followed_beyond_its_first_end(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib.figure")
+    path = tmp_path / "train.log"
+    path.write_text(log("Iteration 0, loss = 3", "Optimization Done.") + log(*["Iteration 1, loss = 2"] * 40))
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        path.write_text(path.read_text() + log("Optimization Done."))
+    monkeypatch.setattr(trainlog.time, "sleep", sleep)
+    assert main(["curves", str(path), "--follow", "--out", str(tmp_path / "a.pdf")]) == 0
+    assert waited == [trainlog.PAUSE]
+
+
+def test_an_unknown_kind_of_figure_is_refused(tmp_path, capsys):
+    pytest.importorskip("matplotlib.figure")
+    (tmp_path / "train.log").write_text(RUN)
+    assert main(["curves", str(tmp_path / "train.log"), "--out", str(tmp_path / "a.gif")]) == 1
+    assert "expected .png, .pdf, .svg" in capsys.readouterr().err

@@ -1,0 +1,178 @@
+"""What a run's folder says about its pictures, read when it is asked for; and pictures chosen by rule."""
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+
+import cv2
+import numpy as np
+
+from data_tools.files import listing, read_image
+from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures
+
+from . import predictions
+from .cam import place
+from .crops import BOXES, Row, read_boxes, row_box
+from .errors import CamError
+from .predict import BATCH, batches, predict_with_maps
+from .regions import Box
+
+SHOWN = 4  # pictures a class
+FAILURES = 6
+LONG_SIDE = 360  # of a picture in the report
+
+Probabilities = Mapping[str, Sequence[float]]  # image id -> a probability for each class
+
+
+class Example(NamedTuple):
+    """One picture and what both stages made of it.
+
+    Attributes
+    ----------
+    image_id, label
+        Its id, its true class.
+    probs, final
+        C probabilities of stage 1 and of stage 2.
+    image : ndarray
+        H x W x 3 uint8 BGR, scaled down to be shown.
+    cams : ndarray
+        C x H x W float32, a map for each class.
+    row : dict
+        Its row of boxes.csv.
+    box : Box
+        Where the crop lies in `image`.
+    crop : ndarray
+        h x w x 3 uint8 BGR.
+    """
+
+    image_id: str
+    label: int
+    probs: Sequence[float]
+    final: Sequence[float]
+    image: np.ndarray
+    cams: np.ndarray
+    row: Row
+    box: Box
+    crop: np.ndarray
+
+
+class Run:
+    """The folder of a run; each property reads its file once and raises an error that says what is missing.
+
+    Parameters
+    ----------
+    folder : Path
+        Pictures in ``clean/val``, crops in ``crops/val``, predictions in ``results``.
+    open_net : callable
+        Returns the deploy network of stage 1, for the maps.
+    """
+
+    def __init__(self, folder: Path, open_net: Callable[[], Any]) -> None:
+        self.folder, self._open_net = folder, open_net
+        self.files = {name: folder / "results" / f"{name.replace(' ', '')}_val.csv" for name in ("stage 1", "stage 2")}
+
+    @cached_property
+    def labels(self) -> Dict[str, int]:
+        """True classes by image id."""
+        return predictions.read_truth(self.folder / "clean" / "val" / GROUNDTRUTH)
+
+    @cached_property
+    def stage1(self) -> Probabilities:
+        """Probabilities of stage 1 by image id."""
+        return self._predictions("stage 1")
+
+    @cached_property
+    def stage2(self) -> Probabilities:
+        """Probabilities of stage 2 by image id."""
+        return self._predictions("stage 2")
+
+    def _predictions(self, stage: str) -> Probabilities:
+        path = self.files[stage]
+        probs = predictions.read(path)
+        predictions.align(self.labels, probs, path)
+        if any(len(row) != len(CLASSES) for row in probs.values()):
+            raise CamError(f"{path}: no column {CLASSES[-1]}; expected the file that `python -m pycam predict` writes")
+        return probs
+
+    @cached_property
+    def boxes(self) -> Dict[str, Row]:
+        """Rows of boxes.csv by image id."""
+        return read_boxes(self.folder / "crops" / "val" / BOXES)
+
+    @cached_property
+    def pictures(self) -> Dict[str, Path]:
+        """Files of the pictures by image id."""
+        return find_pictures(self.folder / "clean" / "val")
+
+    @cached_property
+    def crops(self) -> Dict[str, Path]:
+        """Files of the crops by image id."""
+        return find_pictures(self.folder / "crops" / "val")
+
+    @cached_property
+    def cams(self) -> Dict[str, np.ndarray]:
+        """Maps of all classes by image id: C x h x w float32, as small as the network makes them."""
+        net = self._open_net()
+        found: Dict[str, np.ndarray] = {}
+        for part in batches(list(self.labels), BATCH):
+            images = [read_image(self.pictures[i]) for i in part]
+            found.update(zip(part, predict_with_maps(net, images)[1]))
+        return found
+
+    def check(self) -> None:
+        """Raise a CamError that names the pictures that have no file, crop or box."""
+        absent = [i for i in self.labels if not (i in self.pictures and i in self.crops and i in self.boxes)]
+        if absent:
+            raise CamError(f"{self.folder}: no picture, box or crop of {listing(absent)} in clean/val and crops/val; "
+                           "make them with `python -m pycam crops`")
+
+    def example(self, image_id: str, long_side: int = LONG_SIDE) -> Example:
+        """Gather what is shown of a picture, scaled down to `long_side` pixels."""
+        image = read_image(self.pictures[image_id])
+        small = shrink(image, long_side)
+        size = (small.shape[0], small.shape[1])
+        row = self.boxes[image_id]
+        box = scale_box(row_box(row), size[0] / image.shape[0], size[1] / image.shape[1])
+        return Example(image_id, self.labels[image_id], self.stage1[image_id], self.stage2[image_id], small,
+                       place(self.cams[image_id], size), row, box, shrink(read_image(self.crops[image_id]), long_side))
+
+
+def spread(labels: Mapping[str, int], probs: Probabilities, count: int = SHOWN) -> List[str]:
+    """Choose pictures without taste: of each class ``count``, evenly spaced in the rank of the true class' probability.
+
+    Returns image ids, class by class, from the most to the least certain.
+    """
+    chosen: List[str] = []
+    for number in range(len(CLASSES)):
+        ranked = sorted((i for i in labels if labels[i] == number), key=lambda i: (-probs[i][number], i))
+        places = np.linspace(0, len(ranked) - 1, min(count, len(ranked)))
+        chosen += [ranked[round(place)] for place in places]
+    return chosen
+
+
+def most_wrong(labels: Mapping[str, int], probs: Probabilities) -> List[str]:
+    """Return the ids whose most probable class is wrong, the surest first."""
+    wrong = [i for i in labels if int(np.argmax(probs[i])) != labels[i]]
+    return sorted(wrong, key=lambda i: (-max(probs[i]), i))
+
+
+def median_melanoma(labels: Mapping[str, int], probs: Probabilities) -> str:
+    """Return the melanoma of middle rank in its own probability: neither the best nor the worst of a run."""
+    ranked = sorted((i for i in labels if labels[i] == 0), key=lambda i: (-probs[i][0], i))
+    if not ranked:
+        raise CamError("no melanoma among the validation pictures; expected one to show the way of a picture")
+    return ranked[len(ranked) // 2]
+
+
+def shrink(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
+    """Scale an H x W x 3 picture down until its longer side fits; a smaller one stays as it is."""
+    scale = long_side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def scale_box(box: Box, vertical: float, horizontal: float) -> Box:
+    """Return a box in the coordinates of a resized picture."""
+    factors = (vertical, horizontal, vertical, horizontal)
+    return Box(*(round(edge * factor) for edge, factor in zip(box, factors)))

@@ -1,0 +1,77 @@
+"""Pictures of a run as figures: maps over their pictures (Fig. 2 and 4 of the paper), and the way of one picture (Fig. 1)."""
+from typing import Any, List, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from data_tools.isic import CLASSES
+
+from .drawing import outline, overlay
+from .examples import Example
+from .figures import INK, LINES, STYLE, panels
+
+HEAD = 0.5  # inches
+COLUMNS = ("picture, box", *(name.replace("_", " ") for name in CLASSES), "crop")
+SHORT = ("M", "SK", "N")  # the classes where there is little room
+FREE: Any = {**STYLE, "figure.autolayout": False}
+WAY = ("picture", "stage 1", "map of {}", "crop", "stage 2")
+
+
+def tiles(example: Example) -> List[np.ndarray]:
+    """Return what is shown of an example, in the order of `COLUMNS`: H x W x 3 uint8 BGR each."""
+    top = float(example.cams.max())
+    maps = [overlay(example.image, cam, top) for cam in example.cams]
+    return [outline(example.image, example.box), *maps, example.crop]
+
+
+@rc_context(FREE)
+def sheet(examples: Sequence[Example]) -> Figure:
+    """Draw examples as rows: picture with box, a map for each class, crop (Fig. 2 and Fig. 4 of the paper)."""
+    height = 1.95 * len(examples) + HEAD
+    figure, axes = panels(9, height, len(examples), len(COLUMNS))
+    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - HEAD / height, 0.03, 0.12)
+    for example, row in zip(examples, axes):
+        for axis, tile in zip(row, tiles(example)):
+            axis.imshow(tile[..., ::-1])
+            axis.set_axis_off()
+        title = f"{example.image_id}: {CLASSES[example.label].replace('_', ' ')}"
+        row[0].set_title(title.replace("$", r"\$"), fontsize=7)
+        for axis, prob in zip(row[1:-1], example.probs):
+            axis.set_title(f"{prob:.2f}", fontsize=7)
+    for column, title in enumerate(COLUMNS):
+        figure.text((column + 0.5) / len(COLUMNS), 1 - 0.2 / height, title, ha="center", fontsize=9)
+    return figure
+
+
+@rc_context(FREE)
+def overview(example: Example) -> Figure:
+    """Draw the way of one picture through both stages (Fig. 1 of the paper), from left to right."""
+    figure, (axes,) = panels(9, 2.1, 1, len(WAY), gridspec_kw={"width_ratios": [1, 0.75, 1, 1, 0.75]})
+    figure.subplots_adjust(0.01, 0.09, 0.99, 0.87, 0.36)
+    followed = CLASSES.index(example.row["class"])
+    shown = {0: outline(example.image, example.box), 2: overlay(example.image, example.cams[followed],
+                                                               float(example.cams.max())), 3: example.crop}
+    for column, (axis, title) in enumerate(zip(axes, WAY)):
+        axis.set_title(title.format(CLASSES[followed].replace("_", " ")), fontsize=9)
+        if column in shown:
+            axis.imshow(shown[column][..., ::-1])
+            axis.set_axis_off()
+        else:
+            _bars(axis, example.probs if column == 1 else example.final)
+        if column:
+            axis.annotate("", (-0.06, 0.5), (-0.22, 0.5), xycoords="axes fraction",
+                          arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.4})
+    return figure
+
+
+def _bars(axis: Any, probs: Sequence[float]) -> None:
+    """Draw class probabilities as three bars with their names and values."""
+    axis.barh(range(len(probs)), probs, color=LINES[:len(probs)], height=0.6)
+    axis.set_xlim(0, 1)
+    axis.invert_yaxis()
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines["bottom"].set_visible(False)
+    for place, (name, prob) in enumerate(zip(SHORT, probs)):
+        axis.text(min(prob + 0.05, 0.6), place, f"{name} {prob:.2f}", va="center", fontsize=8, color=INK)

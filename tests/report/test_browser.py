@@ -1,0 +1,129 @@
+"""The report in a real browser: it sorts, filters, reports no error, asks for nothing, and shows names as they are."""
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+
+from pycam import examples, gallery
+from pycam.__main__ import main
+
+pytest.importorskip("matplotlib.figure")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PHONE, DESK = (390, 844), (1280, 900)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return a browser without a window."""
+    programs = next(filter(None, map(shutil.which, BROWSERS)), None), shutil.which("chromedriver")
+    if not all(programs):
+        pytest.skip("no browser: the report is not driven in one (apt-get install chromium chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install '.[dev]'")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(finished_run, browser):
+    """Return a function that makes the report and opens it from the disk."""
+    def open_page(size=DESK, scheme="light"):
+        path = finished_run / "out" / "report & page.html"
+        if not path.exists():
+            assert main(["report", "--run", str(finished_run), "--out", str(path), "--net", "deploy.prototxt"]) == 0
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                                {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        browser.get(path.as_uri())
+        return browser
+    return open_page
+
+
+def shown(browser):
+    """Return the ids of the cards that are shown, in their order."""
+    return browser.execute_script("return [...document.querySelectorAll('.item')].filter(e => e.offsetParent)"
+                                  ".map(e => e.dataset.id)")
+
+
+def choose(browser, name, value):
+    browser.execute_script("const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+                           "e.dispatchEvent(new Event('input', {bubbles: true}))", name, value)
+    return shown(browser)
+
+
+def test_the_gallery_filters(opened, finished_run):
+    page = opened()
+    run = examples.Run(finished_run, None)
+    first, final = ({i: int(np.argmax(p)) for i, p in probs.items()} for probs in (run.stage1, run.stage2))
+    everything = sorted(run.labels)
+    assert shown(page) == everything
+    for label in range(3):
+        assert choose(page, "truth", str(label)) == [i for i in everything if run.labels[i] == label]
+    choose(page, "truth", "")
+    mended = [i for i in everything if first[i] != run.labels[i] == final[i]]
+    assert mended
+    assert choose(page, "outcome", "wrong right") == mended
+    assert page.execute_script("return document.getElementById('count').value") == f"{len(mended)} of 9"
+    assert choose(page, "outcome", "whole") == ["ISIC_0000000"]
+    choose(page, "outcome", "")
+    assert choose(page, "find", "00007") == ["ISIC_0000007"]
+    assert choose(page, "find", "nothing") == []
+    assert page.get_log("browser") == []
+
+
+def test_the_gallery_sorts_and_turns_around(opened, finished_run):
+    page, run = opened(), examples.Run(finished_run, None)
+    keys = {"m": lambda i: run.stage2[i][0], "sk": lambda i: run.stage2[i][1],
+            "gain": lambda i: run.stage2[i][run.labels[i]] - run.stage1[i][run.labels[i]]}
+    for name, key in keys.items():
+        assert choose(page, "sort", name) == sorted(run.labels, key=key, reverse=True)
+    page.execute_script("document.getElementById('turn').click()")
+    assert shown(page) == sorted(run.labels, key=keys["gain"])
+    assert page.get_log("browser") == []
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "dark"), (PHONE, "light")])
+def test_the_page_fits_and_takes_the_scheme(opened, size, scheme):
+    page = opened(size, scheme)
+    width = page.execute_script("return document.documentElement.scrollWidth")
+    assert width <= size[0]
+    ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, ground[4:-1].split(","))) < 300) == (scheme == "dark")
+    assert page.get_log("browser") == []
+
+
+def test_names_that_try_to_be_html_are_shown_as_they_are(opened, evil_id):
+    page = opened()
+    assert evil_id in shown(page)
+    names = page.execute_script("return [...document.querySelectorAll('.item h3')].map(e => e.firstChild.textContent.trim())")
+    assert evil_id in names
+    assert page.execute_script("return document.querySelectorAll('img[src=\"x\"], script').length") == 1  # the page's own
+
+
+def test_many_pictures_lie_beside_the_page_and_load(opened, finished_run, monkeypatch):
+    monkeypatch.setattr(gallery, "EMBEDDED", 8)
+    page = opened()
+    files = sorted((finished_run / "out" / "report & page_files").iterdir())
+    assert [file.name for file in files] == [f"{n:05}.jpg" for n in range(1, 10)]
+    page.execute_script("document.querySelectorAll('.item img').forEach(e => e.loading = 'eager')")
+    page.set_script_timeout(20)
+    widths = page.execute_async_script(
+        "const done = arguments[0], pictures = [...document.querySelectorAll('.item img')];"
+        "Promise.all(pictures.map(e => e.decode())).then(() => done(pictures.map(e => e.naturalWidth)))")
+    assert len(widths) == 9
+    assert all(widths)
+    assert page.get_log("browser") == []
+
+
+def test_the_page_may_load_nothing_from_elsewhere(opened):
+    page = opened()
+    page.execute_script("const e = document.createElement('img'); e.src = 'https://example.org/x.png'; document.body.append(e)")
+    assert "Content Security Policy" in page.get_log("browser")[0]["message"]
