@@ -8,10 +8,12 @@ from typing import List, Optional
 from data_tools.errors import DataError
 from torchcaffe.errors import CaffeError
 
+from . import __version__
 from .errors import CamError
 
 COMMANDS = (  # modules, in the pipeline's order
-    "doctor", "weights", "train", "predict", "crops", "localization", "scoring", "tables", "summary", "trainlog", "report")
+    "project", "doctor", "weights", "train", "predict", "crops", "localization", "scoring", "tables", "summary", "trainlog",
+    "report")
 INTERRUPTED = 130
 
 
@@ -21,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m pycam", description="Skin lesion classification with class activation maps: every step after "
         "the data, as commands that read files and write files.",
         epilog="example: python -m pycam predict --help")
+    parser.add_argument("--version", action="version", version=f"skin-lesion-cam {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         if find_spec(f"pycam.{name}"):
