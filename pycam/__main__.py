@@ -12,8 +12,8 @@ from . import __version__
 from .errors import CamError
 
 COMMANDS = (  # modules, in the pipeline's order
-    "project", "doctor", "weights", "train", "predict", "crops", "localization", "scoring", "tables", "summary", "trainlog",
-    "report")
+    "project", "doctor", "weights", "train", "predict", "crops", "classify", "localization", "scoring", "tables", "summary",
+    "trainlog", "report")
 INTERRUPTED = 130
 
 

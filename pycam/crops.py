@@ -3,18 +3,22 @@ import argparse
 import csv
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+import numpy as np
+
 from data_tools.files import read_image, write_atomic, write_image
 from data_tools.isic import GROUNDTRUTH, Sample, load_samples
+from data_tools.parallel import default_jobs
 
 from .cam import CLASS_RULES, PLACEMENTS, Grid, merge, read_grid, select
 from .controls import CONTROLS, elsewhere
 from .errors import CamError
 from .maps import hashes
-from .predict import add_net_arguments, batches, check_finite, open_net, predict_views
-from .preprocess import VIEWS
+from .predict import add_net_arguments, ahead, check_finite, open_net, predict_views
+from .preprocess import VIEWS, views
 from .regions import CAM_THRESHOLD, CROP_MARGIN, GROUNDS, REGION, RULES, Box, Region, find_region
 
 FORMATS = ("jpg", "png")
@@ -89,8 +93,13 @@ def run(args: argparse.Namespace) -> None:
     todo = [sample for sample in samples if sample.image_id not in done]
     if todo:
         net, grid = open_net(args), read_grid(args.net)
+
+        def read(sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
+            image = read_image(sample.path)
+            return image, views(image, args.views)
+
         with open(args.out / JOURNAL, "a", encoding="utf-8", newline="") as journal:
-            for part in batches(todo, max(1, args.batch // VIEWS[args.views])):
+            for part in ahead(read, todo, max(1, args.batch // VIEWS[args.views])):
                 for row in crop_batch(net, grid, part, args):
                     done[row["image_id"]] = row
                     csv.DictWriter(journal, COLUMNS, lineterminator="\n").writerow(row)
@@ -100,21 +109,24 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(samples)} crops, {len(todo)} made now, {fallbacks} whole pictures")
 
 
-def crop_batch(net: Any, grid: Grid, samples: Sequence[Sample], args: argparse.Namespace) -> List[Row]:
-    """Cut and write the crops of a few pictures; return their rows of boxes.csv."""
-    images = [read_image(sample.path) for sample in samples]
-    probs, cams = predict_views(net, images, args.views)
-    check_finite([sample.image_id for sample in samples], probs)
-    rows = []
-    for sample, image, prob, maps in zip(samples, images, probs, cams):
-        chosen, name = select(args.class_rule, maps, prob, sample.label)
+def crop_batch(net: Any, grid: Grid, part: Sequence[Tuple[Sample, Tuple[np.ndarray, List[np.ndarray]]]],
+               args: argparse.Namespace) -> List[Row]:
+    """Cut and write the crops of a few pictures, given with their pixels and views; return their rows of boxes.csv."""
+    probs, cams = predict_views(net, [patches for _, (_, patches) in part])
+    check_finite([sample.image_id for sample, _ in part], probs)
+
+    def crop(number: int) -> Row:
+        sample, (image, _) = part[number]
+        chosen, name = select(args.class_rule, cams[number], probs[number], sample.label)
         placed = merge(chosen, image.shape[:2], args.placement, grid)
         region = find_region(placed, args.rule, threshold=args.threshold, margin=args.margin, ground=args.ground)
         if args.control:
             region = elsewhere(region, image.shape[:2], args.control, sample.image_id)
         write_image(args.out / f"{sample.image_id}.{args.format}", region.box.cut(image))
-        rows.append(to_row(sample.image_id, region, name))
-    return rows
+        return to_row(sample.image_id, region, name)
+
+    with ThreadPoolExecutor(default_jobs()) as pool:
+        return list(pool.map(crop, range(len(part))))
 
 
 def to_row(image_id: str, region: Region, class_name: str) -> Row:
@@ -124,7 +136,7 @@ def to_row(image_id: str, region: Region, class_name: str) -> Row:
 
 def parameters(args: argparse.Namespace, samples: Sequence[Sample]) -> Dict[str, Any]:
     """Return everything the crops depend on; crops made with other parameters are made anew."""
-    keys = ("class_rule", "rule", "ground", "placement", "views", "threshold", "margin", "control", "format")
+    keys = ("class_rule", "rule", "ground", "placement", "views", "threshold", "margin", "control", "format", "precision")
     state: Dict[str, Any] = {key: getattr(args, key) for key in keys}
     state.update(hashes(args.net, args.weights))
     stamps = [(s.image_id, s.label, s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in samples]

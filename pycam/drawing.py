@@ -1,14 +1,19 @@
 """Draw maps and boxes on pictures."""
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import cv2
 import numpy as np
+
+from data_tools.isic import CLASSES
 
 from .regions import Box
 
 OVERLAY = 0.7  # weight of the colour where a map is at its top
 Colour = Tuple[int, int, int]  # BGR
 WHITE, DARK = (255, 255, 255), (30, 30, 30)
+CARD = 360  # height of the pictures on a card
+LINE = 26  # height of a line of text on it
+BARS: Tuple[Colour, ...] = ((60, 113, 217), (217, 143, 60))  # of the stages
 
 
 def overlay(image: np.ndarray, cam: np.ndarray, top: float) -> np.ndarray:
@@ -49,3 +54,61 @@ def contour(image: np.ndarray, region: np.ndarray, colour: Colour = WHITE) -> np
     for shade, thickness in ((DARK, 3), (colour, 1)):
         cv2.drawContours(drawn, lines, -1, shade, thickness, cv2.LINE_AA)
     return drawn
+
+
+def card(image: np.ndarray, cam: np.ndarray, lowest: float, box: Box,
+         stages: Sequence[Tuple[str, np.ndarray]]) -> np.ndarray:
+    """Draw what two stages made of a picture: the picture with the crop's box, the map, the crop, and bars below.
+
+    Parameters
+    ----------
+    image : ndarray
+        H x W x 3 uint8 BGR.
+    cam : ndarray
+        H x W float, the map that the crop follows; its region, above `lowest`, is outlined.
+    lowest : float
+        See `pycam.regions.level`.
+    box : Box
+        Of the crop.
+    stages : sequence of (str, ndarray)
+        Name and probabilities of each stage.
+
+    Returns
+    -------
+    ndarray
+        h x w x 3 uint8 BGR.
+    """
+    small = fit(image)
+    scale = small.shape[0] / image.shape[0]
+    low = cv2.resize(cam, small.shape[1::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    coloured = contour(overlay(small, low, float(cam.max())), low > lowest)
+    boxed = outline(small, Box(*(round(edge * scale) for edge in box)))
+    tiles = np.hstack([boxed, coloured, fit(box.cut(image))])
+    return np.vstack([tiles, bars(stages, tiles.shape[1])])
+
+
+def fit(image: np.ndarray, height: int = CARD) -> np.ndarray:
+    """Resize a picture to a height."""
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    shrinks = height < image.shape[0]
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
+
+
+def bars(stages: Sequence[Tuple[str, np.ndarray]], width: int) -> np.ndarray:
+    """Draw a line for each class, with the probability of each stage as a bar; LINE * (C + 1) x width x 3 uint8 BGR."""
+    strip = np.full((LINE * (len(CLASSES) + 1), width, 3), WHITE, np.uint8)
+    first, column = round(0.28 * width), round(0.72 * width / len(stages))
+    for place, ((name, probs), colour) in enumerate(zip(stages, BARS)):
+        left = first + place * column
+        _write(strip, name, left, 0)
+        for row, prob in enumerate(probs, start=1):
+            end = left + round(0.7 * column * float(prob))
+            cv2.rectangle(strip, (left, LINE * row + 5), (end, LINE * (row + 1) - 6), colour, cv2.FILLED)
+            _write(strip, f"{prob:.2f}", end + 6, row)
+    for row, name in enumerate(CLASSES, start=1):
+        _write(strip, name.replace("_", " "), 8, row)
+    return strip
+
+
+def _write(strip: np.ndarray, text: str, left: int, row: int) -> None:
+    cv2.putText(strip, text, (left, LINE * (row + 1) - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, DARK, 1, cv2.LINE_AA)

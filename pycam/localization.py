@@ -53,8 +53,8 @@ def mask_box(mask: np.ndarray) -> Box:
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
-def measure(cam: np.ndarray, mask: np.ndarray, region: Region, lowest: float, margin: float) -> Measures:
-    """Hold a map and its region against the lesion.
+def measure_map(cam: np.ndarray, mask: np.ndarray) -> Measures:
+    """Hold a map against the lesion.
 
     Parameters
     ----------
@@ -62,31 +62,43 @@ def measure(cam: np.ndarray, mask: np.ndarray, region: Region, lowest: float, ma
         H x W float, a map at the size of the mask.
     mask : ndarray
         H x W bool, True in the lesion, somewhere.
+
+    Returns
+    -------
+    dict
+        ``pointing``: 1 if the first maximum is in the lesion; ``energy``: share of the map's positive sum that is there.
+    """
+    positive = np.maximum(cam, 0)
+    total = float(positive.sum(dtype=np.float64))
+    return {"pointing": float(mask.flat[int(cam.argmax())]),
+            "energy": float(positive.sum(dtype=np.float64, where=mask)) / total if total > 0 else 0.0}
+
+
+def measure_region(above: np.ndarray, mask: np.ndarray, region: Region, margin: float) -> Measures:
+    """Hold a region against the lesion.
+
+    Parameters
+    ----------
+    above, mask : ndarray
+        H x W bool: where the map counts as region; where the lesion is.
     region : Region
         Of `tight_region`.
-    lowest : float
-        The value above which the map counts as region.
     margin : float
         Of the crop.
 
     Returns
     -------
     dict
-        ``box_iou``: the region's tight box against the lesion's; ``mask_iou``: the map above `lowest` against the
-        mask; ``pointing``: 1 if the first maximum is in the lesion; ``energy``: share of the map's positive sum that is
-        in the lesion; ``crop_side``: the crop's side as a share of the picture's (root of the shares of area);
-        ``covered``: share of the lesion that is in the crop; ``whole``: 1 if the map shows no region.
+        ``box_iou``: the region's tight box against the lesion's; ``mask_iou``: `above` against the mask; ``crop_side``:
+        the crop's side as a share of the picture's (root of the shares of area); ``covered``: share of the lesion that
+        is in the crop; ``whole``: 1 if the map shows no region.
     """
-    box = square_up(region.box, cam.shape, margin) if region.reason == REGION else region.box
-    above, positive = cam > lowest, np.maximum(cam, 0)
-    total = float(positive.sum(dtype=np.float64))
+    box = square_up(region.box, mask.shape, margin) if region.reason == REGION else region.box
     return {
         "box_iou": overlap(region.box, mask_box(mask)),
-        "mask_iou": float((above & mask).sum() / (above | mask).sum()),
-        "pointing": float(mask.flat[int(cam.argmax())]),
-        "energy": float(positive[mask].sum(dtype=np.float64)) / total if total > 0 else 0.0,
-        "crop_side": float(np.sqrt(box.size[0] * box.size[1] / cam.size)),
-        "covered": float(box.cut(mask).sum() / mask.sum()),
+        "mask_iou": np.count_nonzero(above & mask) / np.count_nonzero(above | mask),
+        "crop_side": float(np.sqrt(box.size[0] * box.size[1] / mask.size)),
+        "covered": np.count_nonzero(box.cut(mask)) / np.count_nonzero(mask),
         "whole": float(region.reason != REGION),
     }
 
@@ -95,7 +107,8 @@ def reference(mask: np.ndarray) -> Measures:
     """Return what no network at all would reach: the whole picture as box, its middle as maximum, an even map."""
     even = np.ones(mask.shape, np.float32)
     even[mask.shape[0] // 2, mask.shape[1] // 2] += 1e-3
-    return measure(even, mask, Region(Box(0, 0, *mask.shape), REFERENCE), 0.0, 0.0)
+    whole = Region(Box(0, 0, *mask.shape), REFERENCE)
+    return {**measure_map(even, mask), **measure_region(even > 0, mask, whole, 0.0)}
 
 
 def read_mask(path: Path, size: Tuple[int, int]) -> np.ndarray:
@@ -140,14 +153,19 @@ def ways(args: argparse.Namespace) -> List[Way]:
 def measure_all(lesions: Sequence[Lesion], maps: Dict[str, Maps], choices: Sequence[Way], grid: Grid,
                 margin: float) -> Iterator[Tuple[Lesion, Optional[Way], Measures]]:
     """Yield the measures of every picture under every way; the way None is the `reference`."""
+    groups: Dict[Tuple[str, str, str], List[Way]] = {}
+    for way in choices:
+        groups.setdefault((way.class_rule, way.placement, way.views), []).append(way)
     for number, lesion in enumerate(tqdm(lesions, "measure", unit="picture", disable=None)):
         mask = read_mask(lesion.mask, read_image(lesion.path).shape[:2])
         yield lesion, None, reference(mask)
-        for way in choices:
-            probs, cams = (array[number] for array in maps[way.views])
-            cam = merge(select(way.class_rule, cams, probs, lesion.label)[0], mask.shape, way.placement, grid)
-            region, lowest = find(cam, way)
-            yield lesion, way, measure(cam, mask, region, lowest, margin)
+        for (class_rule, placement, views), same in groups.items():
+            probs, cams = (array[number] for array in maps[views])
+            cam = merge(select(class_rule, cams, probs, lesion.label)[0], mask.shape, placement, grid)
+            of_map = measure_map(cam, mask)
+            for way in same:
+                region, lowest = find(cam, way)
+                yield lesion, way, {**of_map, **measure_region(cam > lowest, mask, region, margin)}
 
 
 def find(cam: np.ndarray, way: Way) -> Tuple[Region, float]:

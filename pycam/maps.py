@@ -11,8 +11,8 @@ import numpy as np
 from data_tools.files import read_image, write_atomic
 
 from . import engine
-from .predict import batches, check_finite, open_net, predict_views
-from .preprocess import VIEWS
+from .predict import ahead, check_finite, open_net, predict_views
+from .preprocess import VIEWS, views
 
 
 class Way(NamedTuple):
@@ -63,7 +63,8 @@ def get_maps(args: argparse.Namespace, pictures: Sequence[Tuple[str, Path]], whi
     folder : Path
         Where the maps are kept.
     """
-    state = {**hashes(args.net, args.weights), "pictures": stamps(path for _, path in pictures), "ids": [i for i, _ in pictures]}
+    state = {**hashes(args.net, args.weights), "precision": args.precision, "pictures": stamps(path for _, path in pictures),
+             "ids": [image_id for image_id, _ in pictures]}
     about, files = folder / f"maps_{which}.json", [folder / f"{kind}_{which}.npy" for kind in Maps._fields]
     if about.is_file() and json.loads(about.read_text(encoding="utf-8")) == state and all(path.is_file() for path in files):
         return Maps(*(np.load(path) for path in files))
@@ -78,8 +79,11 @@ def get_maps(args: argparse.Namespace, pictures: Sequence[Tuple[str, Path]], whi
 
 
 def _compute(net: Any, pictures: Sequence[Tuple[str, Path]], which: str, batch: int) -> Maps:
+    def cut(picture: Tuple[str, Path]) -> List[np.ndarray]:
+        return views(read_image(picture[1]), which)
+
     parts: List[Maps] = []
-    for part in batches(pictures, max(1, batch // VIEWS[which])):
-        parts.append(Maps(*predict_views(net, [read_image(path) for _, path in part], which)))
-        check_finite([image_id for image_id, _ in part], parts[-1].probs)
+    for part in ahead(cut, pictures, max(1, batch // VIEWS[which])):
+        parts.append(Maps(*predict_views(net, [patches for _, patches in part])))
+        check_finite([image_id for (image_id, _), _ in part], parts[-1].probs)
     return Maps(*(np.concatenate(arrays) for arrays in zip(*parts)))

@@ -1,14 +1,17 @@
 """Run pictures through the deploy network: probabilities and class activation maps, and the command ``predict``."""
 import argparse
+import itertools
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Sequence, Tuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
+from data_tools.parallel import default_jobs
 
 from . import engine, predictions
 from .cam import CAM_BLOB, INPUT_BLOB, class_maps
@@ -17,6 +20,8 @@ from .preprocess import VIEWS, to_blob, views
 
 PROB_BLOB, CAM_LAYER = "prob", "CAM_fc3"  # CAM_fc3 works on the mean of CAM_conv, which its ReLU changes in place
 BATCH = 16
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def forward(net: Any, patches: Sequence[np.ndarray]) -> np.ndarray:
@@ -59,9 +64,13 @@ def predict(net: Any, images: Sequence[np.ndarray], which: str = "centre") -> np
     ndarray
         N x C float64.
     """
-    patches = [patch for image in images for patch in views(image, which)]
-    probs: np.ndarray = forward(net, patches).reshape(len(images), -1, len(CLASSES)).mean(axis=1, dtype=np.float64)
-    return probs
+    return predict_patches(net, [views(image, which) for image in images])
+
+
+def predict_patches(net: Any, pictures: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Do `predict` with the views of each picture already cut."""
+    probs = forward(net, [patch for patches in pictures for patch in patches])
+    return np.asarray(probs.reshape(len(pictures), -1, len(CLASSES)).mean(axis=1, dtype=np.float64))
 
 
 def predict_with_maps(net: Any, images: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
@@ -77,8 +86,15 @@ def predict_with_maps(net: Any, images: Sequence[np.ndarray]) -> Tuple[np.ndarra
     return forward_with_maps(net, [views(image)[0] for image in images])
 
 
-def predict_views(net: Any, images: Sequence[np.ndarray], which: str) -> Tuple[np.ndarray, np.ndarray]:
+def predict_views(net: Any, pictures: Sequence[Sequence[np.ndarray]]) -> Tuple[np.ndarray, np.ndarray]:
     """Return the probabilities of pictures, averaged over their views (D17), and the maps of each view.
+
+    Parameters
+    ----------
+    net : Net
+        Deploy network.
+    pictures : sequence of sequence of ndarray
+        The V views of each of N pictures, from `pycam.preprocess.views`.
 
     Returns
     -------
@@ -87,9 +103,9 @@ def predict_views(net: Any, images: Sequence[np.ndarray], which: str) -> Tuple[n
     cams : ndarray
         N x V x C x h x w float32, views in the order of `pycam.preprocess.views`.
     """
-    probs, cams = forward_with_maps(net, [patch for image in images for patch in views(image, which)])
-    count = VIEWS[which]
-    return probs.reshape(-1, count, len(CLASSES)).mean(axis=1), cams.reshape(-1, count, *cams.shape[1:])
+    probs, cams = forward_with_maps(net, [patch for patches in pictures for patch in patches])
+    by_view = (len(pictures), -1)
+    return probs.reshape(*by_view, len(CLASSES)).mean(axis=1), cams.reshape(*by_view, *cams.shape[1:])
 
 
 def forward_with_maps(net: Any, patches: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
@@ -103,14 +119,19 @@ def forward_with_maps(net: Any, patches: Sequence[np.ndarray]) -> Tuple[np.ndarr
 def open_net(args: argparse.Namespace) -> Any:
     """Return the deploy network that ``--net``, ``--weights``, ``--engine``, ``--gpu`` and ``--precision`` name."""
     net = engine.deploy_net(engine.load(args.engine, args.gpu, args.precision), args.net, args.weights)
+    check_net(net, args.net)
+    return net
+
+
+def check_net(net: Any, path: Path) -> None:
+    """Raise a CamError unless a network has the blobs and the layer that maps are made of, and our classes."""
     missing = [name for name in (INPUT_BLOB, CAM_BLOB, PROB_BLOB) if name not in net.blobs]
     missing += [name for name in (CAM_LAYER,) if name not in net.params]
     if missing:
-        raise CamError(f"{args.net}: the network has no {listing(missing)}; expected a deploy file of prototxt/")
+        raise CamError(f"{path}: the network has no {listing(missing)}; expected a deploy file of prototxt/")
     outputs = net.params[CAM_LAYER][0].data.shape[0]
     if outputs != len(CLASSES):
-        raise CamError(f"{args.net}: {CAM_LAYER} has {outputs} outputs; expected {len(CLASSES)} ({', '.join(CLASSES)})")
-    return net
+        raise CamError(f"{path}: {CAM_LAYER} has {outputs} outputs; expected {len(CLASSES)} ({', '.join(CLASSES)})")
 
 
 def check_finite(ids: Sequence[str], values: np.ndarray) -> None:
@@ -120,12 +141,19 @@ def check_finite(ids: Sequence[str], values: np.ndarray) -> None:
         raise CamError(f"the network gives no number for {listing(bad)}: its weights are not finite; train again")
 
 
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Yield slices of at most ``size`` items, with a progress bar on stderr."""
-    with tqdm(total=len(items), unit="picture", file=sys.stderr, disable=None) as progress:
-        for start in range(0, len(items), size):
-            part = items[start:start + size]
-            yield part
+def ahead(function: Callable[[Item], Result], items: Sequence[Item], size: int) -> Iterator[List[Tuple[Item, Result]]]:
+    """Yield slices of at most ``size`` items with what a function makes of each, in order, with a progress bar on stderr.
+
+    Threads work on the next slice while the caller is busy with this one: pictures are decoded while the network
+    computes. At most two slices are in memory. An error is raised when its slice is due.
+    """
+    parts = [items[start:start + size] for start in range(0, len(items), size)]
+    with ThreadPoolExecutor(default_jobs()) as pool, \
+            tqdm(total=len(items), unit="picture", file=sys.stderr, disable=None) as progress:
+        coming: List[Future[Result]] = [pool.submit(function, item) for item in items[:size]]
+        for part, following in itertools.zip_longest(parts, parts[1:], fillvalue=()):
+            ready, coming = coming, [pool.submit(function, item) for item in following]
+            yield list(zip(part, [future.result() for future in ready]))
             progress.update(len(part))
 
 
@@ -180,9 +208,12 @@ def run(args: argparse.Namespace) -> None:
             predictions.prepare(path)
     net = open_net(args)
     rows: List[Tuple[str, List[float]]] = []
-    for part in batches(pictures, max(1, args.batch // VIEWS[args.views])):
-        ids = [image_id for image_id, _ in part]
-        probs = predict(net, [read_image(path) for _, path in part], args.views)
+    def cut(picture: Tuple[str, Path]) -> List[np.ndarray]:
+        return views(read_image(picture[1]), args.views)
+
+    for part in ahead(cut, pictures, max(1, args.batch // VIEWS[args.views])):
+        ids = [image_id for (image_id, _), _ in part]
+        probs = predict_patches(net, [patches for _, patches in part])
         check_finite(ids, probs)
         rows += zip(ids, probs.tolist())
     predictions.write(args.out, rows)

@@ -93,8 +93,11 @@ def tight_region(cam: np.ndarray, rule: str = "threshold", *, threshold: float =
 def level(cam: np.ndarray, rule: str = "threshold", *, threshold: float = CAM_THRESHOLD, ground: str = "none") -> float:
     """Return the value above which a map is region; see `tight_region`. For ``released``, the lowest of its three.
 
-    The value is below the maximum, whatever the rule says, so that a region is never empty.
+    The value is below the maximum, whatever the rule says, so that a region is never empty; infinite where the map
+    shows none.
     """
+    if degenerate(cam) is not None:
+        return float("inf")
     high, low = float(cam.max()), float(cam.min())
     if rule == "otsu":
         grey = cv2.threshold(to_grey(cam), 0, 255, cv2.THRESH_OTSU)[0] + 0.5  # levels are rounded: the next begins here

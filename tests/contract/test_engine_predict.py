@@ -24,16 +24,21 @@ def name(request):
     return request.param
 
 
-def random_weights(caffe, path, seed=0):
-    """Write weights drawn by numpy: the same on every engine."""
+def random_net(caffe, path=NET, seed=0):
+    """Return a network with weights drawn by numpy: the same on every engine."""
     random = np.random.RandomState(seed)
-    net = caffe.Net(str(NET), caffe.TEST)
+    net = caffe.Net(str(path), caffe.TEST)
     for blobs in net.params.values():
         weights = blobs[0].data
         blobs[0].data[...] = random.randn(*weights.shape) * np.sqrt(2 / np.prod(weights.shape[1:]))
         blobs[1].data[...] = random.randn(*blobs[1].data.shape) * 0.01
     net.params["CAM_fc3"][0].data[...] *= 0.01
-    net.save(str(path))
+    return net
+
+
+def random_weights(caffe, path, seed=0):
+    """Write the weights of `random_net`."""
+    random_net(caffe, seed=seed).save(str(path))
     return path
 
 
@@ -54,14 +59,18 @@ def test_a_pictures_result_does_not_depend_on_its_batch(name, weights):
     assert np.abs(together[0] - together[1]).max() > 1e-4
 
 
-def test_maps_average_to_the_scores_of_the_network(name, weights):
-    net = engine.deploy_net(engine.load(name), NET, weights)
-    images = list(np.random.RandomState(2).randint(0, 255, (2, 256, 256, 3), np.uint8))
-    _, cams = predict_with_maps(net, images)
-    assert cams.shape == (2, 3, 10, 10)
+@pytest.mark.parametrize(("deploy", "cells"), [("vgg_gap_narrow", 10), ("vgg_gap", 10), ("googlenet_gap", 12)])
+def test_maps_average_to_the_scores_of_the_network(name, deploy, cells):
+    """Equations 1 and 2 of the paper: the mean of M_c and the bias are S_c, to 1e-5 of the largest score."""
+    net = random_net(engine.load(name), NET.with_name(f"{deploy}_deploy.prototxt"))
+    image = np.random.RandomState(2).randint(0, 255, (256, 256, 3), np.uint8)
+    _, cams = predict_with_maps(net, [image])
+    assert cams.shape == (1, 3, cells, cells)
     scores = np.array(net.blobs["CAM_fc3"].data)
     bias = np.array(net.params["CAM_fc3"][1].data)
-    np.testing.assert_allclose(cams.mean(axis=(2, 3)) + bias, scores, rtol=1e-4, atol=1e-4 * np.abs(scores).max())
+    assert np.abs(scores).max() > 1e-3
+    assert np.abs(bias).max() > 1e-3 * np.abs(scores).max()
+    np.testing.assert_allclose(cams.mean(axis=(2, 3)) + bias, scores, rtol=0, atol=1e-5 * np.abs(scores).max())
 
 
 @pytest.mark.parametrize("cell", [1, 4, 7])

@@ -8,7 +8,7 @@ from data_tools.files import read_image, write_image
 from pycam import deletion, localization, maps
 from pycam.__main__ import main
 from pycam.cam import VGG_GAP
-from pycam.localization import mask_box, measure, overlap, reference
+from pycam.localization import mask_box, measure_map, measure_region, overlap, reference
 from pycam.regions import Box, Region
 
 from .test_predict import FakeNet
@@ -27,7 +27,7 @@ def test_measures_are_the_fractions_that_one_counts():
     cam = np.full((10, 20), -1.0)
     cam[2:4, 4:12] = 1  # 16 in the lesion
     cam[8, 0:8] = 2  # 8 of twice the height outside
-    found = measure(cam, MASK, Region(Box(2, 4, 4, 12), "region"), lowest=0.5, margin=0)
+    found = {**measure_map(cam, MASK), **measure_region(cam > 0.5, MASK, Region(Box(2, 4, 4, 12), "region"), margin=0)}
     assert found["box_iou"] == pytest.approx(16 / 32)
     assert found["mask_iou"] == pytest.approx(16 / (32 + 8))
     assert found["pointing"] == 0

@@ -106,6 +106,24 @@ def test_predict_command(net, source, tmp_path, capsys):
     assert capsys.readouterr().out == f"{out}: 5 pictures\n"
 
 
+def test_slices_come_in_order_one_ahead_and_an_error_when_it_is_due():
+    made = []
+
+    def make(item):
+        made.append(item)
+        if item == 9:
+            raise CamError("nine")
+        return item * 10
+
+    slices = predict.ahead(make, list(range(1, 10)), 3)
+    assert next(slices) == [(1, 10), (2, 20), (3, 30)]
+    assert max(made) <= 6
+    assert next(slices) == [(4, 40), (5, 50), (6, 60)]
+    with pytest.raises(CamError, match="nine"):
+        next(slices)
+    assert list(predict.ahead(make, [], 3)) == []
+
+
 def test_an_output_that_cannot_be_written_is_told_before_the_work(net, source, tmp_path, capsys):
     assert run("predict", source, "--out", str(tmp_path)) == 1
     assert "cannot be written" in capsys.readouterr().err
