@@ -1,7 +1,7 @@
-# Three images of this project; docs/docker.md shows how to run them.
-#   docker build -t skin-lesion-cam .                         target gpu (the default): Caffe with CUDA 11.8
-#   docker build -t skin-lesion-cam:cpu --target cpu .        Debian's Caffe for the CPU
-#   docker build -t skin-lesion-cam:torch --target torch .    torchcaffe on PyTorch, for GPUs newer than CUDA 11.8 knows
+# Three images of this project; docs/docker.md shows how to run them. Their last lines, from ENV on, are the same but for ENGINE.
+#   make docker                   target gpu (the default): Caffe with CUDA 11.8
+#   make docker TARGET=cpu        Debian's Caffe for the CPU
+#   make docker TARGET=torch      torchcaffe on PyTorch, for GPUs newer than CUDA 11.8 knows
 
 # A tag can be moved to other contents, a digest (sha256:...) cannot: see docs/docker.md, "Pinning".
 ARG GPU_DIGEST=""
@@ -19,8 +19,9 @@ COPY docker/constraints-torch.txt /opt/
 RUN python3 -m pip install --no-cache-dir -c /opt/constraints-torch.txt \
         h5py lmdb matplotlib numpy opencv-python-headless protobuf pytest scikit-image scikit-learn tqdm \
     && python3 -c "import torch, cv2, lmdb, skimage, sklearn; from google import protobuf"
-# Any user can run the image (docker run --user), so nothing that is written lies in a home folder.
-ENV ENGINE=torch PYTHON=python3 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
+# Any user can run the image (docker run --user), so nothing that is written lies in a home folder. CAFFE: a .caffe of the host
+# that is mounted with its folder is not for the image.
+ENV ENGINE=torch PYTHON=python3 CAFFE=/none HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /project
 RUN useradd --uid 1000 --create-home cam && chown cam:cam /project
 COPY --chown=cam:cam . .
@@ -30,14 +31,15 @@ CMD ["help"]
 
 
 FROM debian:11-slim${CPU_DIGEST:+@${CPU_DIGEST}} AS cpu
-# The release is frozen, so its package names are versions enough; python3-caffe is the oracle of the test suite.
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+COPY docker/packages-cpu.txt /opt/
+# The release is frozen, so its package names are versions enough. tools/install_caffe.sh unpacks the same list for the tests.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends caffe libopenblas0-pthread make python3-caffe python3-lmdb \
-        python3-matplotlib python3-opencv python3-protobuf python3-pytest python3-skimage python3-sklearn python3-tqdm tini \
+    && xargs -a /opt/packages-cpu.txt apt-get install -y --no-install-recommends make tini \
     && rm -rf /var/lib/apt/lists/* \
     && python3 -c "import caffe, cv2, lmdb, skimage, sklearn" && caffe --version
-ENV ENGINE=caffe PYTHON=python3 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
+ENV ENGINE=caffe PYTHON=python3 CAFFE=/none HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /project
 RUN useradd --uid 1000 --create-home cam && chown cam:cam /project
 COPY --chown=cam:cam . .
@@ -57,7 +59,7 @@ COPY docker/constraints-gpu.txt /opt/
 RUN python3 -m pip install --no-cache-dir -c /opt/constraints-gpu.txt \
         lmdb matplotlib numpy opencv-python-headless protobuf pytest scikit-image scikit-learn tqdm \
     && python3 -c "import caffe, cv2, lmdb, skimage, sklearn" && caffe --version
-ENV ENGINE=caffe PYTHON=python3 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
+ENV ENGINE=caffe PYTHON=python3 CAFFE=/none HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /project
 RUN useradd --uid 1000 --create-home cam && chown cam:cam /project
 COPY --chown=cam:cam . .

@@ -18,10 +18,13 @@ EXCLUDE ?=#                training pictures to leave out, ISIC_0000001,ISIC_000
 BALANCE ?=#                oversample: rare classes as often as the others in the training records (D15)
 START2  ?=#                .caffemodel that stage 2 starts from, instead of stage 1's (D11)
 JOBS    ?= $(shell nproc)# processes that prepare pictures
+TARGET  ?= gpu#            Docker image: gpu (Caffe, CUDA 11.8), cpu (Debian's Caffe), torch (torchcaffe, CUDA 12.8)
+DIGEST  ?=#                of the image that it is built on, sha256:...; docs/docker.md shows how to get it
+CMD     ?= make help#      what docker-run runs in the image
 
 SOLVERS ?= $(patsubst vgg_gap%,%,$(patsubst googlenet_gap,googlenet_,$(NET:vgg_gap_%=%_)))# prefix of the solver files
 DEPLOY  := prototxt/$(NET)_deploy.prototxt
-CAFFE   := .caffe# where `make caffe` puts real Caffe
+CAFFE   ?= .caffe#         where `make caffe` puts real Caffe
 
 # PYTHON= names a Python that has all packages (the Docker images do); otherwise .venv is made when first needed.
 ifdef PYTHON
@@ -38,7 +41,8 @@ TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATC
 DOCTOR = $(NETPY) -m pycam doctor --run $(RUN) $(USE) --isic $(ISIC) --net $(DEPLOY) --solver solvers/$(SOLVERS)stage1.prototxt solvers/$(SOLVERS)stage2.prototxt $(if $(BATCH),--batch $(BATCH)) $(if $(INIT),--weights $(INIT)) $(if $(START2),--start2 $(START2))
 
 .DELETE_ON_ERROR:
-.PHONY: help setup data weights doctor first stage1 crops stage2 table report curves all demo experiment caffe test check bench clean
+.PHONY: help setup data weights doctor first stage1 crops stage2 table report curves all demo experiment
+.PHONY: caffe docker docker-run test check resolve bench clean
 .SECONDARY:
 
 help:
@@ -51,7 +55,8 @@ help:
 	@echo "make experiment             several seeds, controls and ablations with GoogLeNet-GAP (hours on a CPU)"
 	@echo "make curves                 loss curves of the trainings that go on, live: RUN/results/curves.png"
 	@echo "make setup|caffe            .venv with all packages; real CPU Caffe in $(CAFFE)"
-	@echo "make test|check|bench       tests; style and types; measurements"
+	@echo "make docker|docker-run      build the image TARGET; run CMD in it with ISIC read-only and the results your own"
+	@echo "make test|check|bench|resolve    tests; style and types; measurements; are all pinned versions still to be had"
 	@echo "variables:"; sed -n 's/^\([A-Z]*\) *?= *\([^#]*\)# *\(.*\)/  \1=\2  \3/p' Makefile
 
 setup: $(SETUP)
@@ -128,18 +133,40 @@ experiment: | $(SETUP)
 	$(PY) -m pycam summary --rows experiments/rows.csv --root $(EXPERIMENT) --truth $(EXPERIMENT)/clean/val/groundtruth.csv \
 	  --out $(EXPERIMENT)/table1
 
-# ------------------------------------------------------------ real Caffe, tests, checks
+# ------------------------------------------------------------ real Caffe
 caffe: $(CAFFE)/complete
 $(CAFFE)/complete: tools/install_caffe.sh | $(SETUP)
 	PYTHON=$(PY) sh tools/install_caffe.sh $(CAFFE)
 	@touch $@
 
+# ------------------------------------------------------------ Docker
+IMAGE := skin-lesion-cam:$(TARGET)
+BUILD = docker build --target $(TARGET) $(if $(DIGEST),--build-arg $(shell echo $(TARGET) | tr a-z A-Z)_DIGEST=$(DIGEST)) -t $(IMAGE) .
+# The folder is mounted at /project, so results lie in it and belong to the caller; pictures are read-only.
+PICTURES = $(if $(wildcard $(ISIC)),-v "$(abspath $(ISIC)):$(abspath $(if $(filter /%,$(ISIC)),,/project/)$(ISIC)):ro")
+RUNNING = docker run --rm $(if $(filter cpu,$(TARGET)),,--gpus all) --shm-size 1g --user "$$(id -u):$$(id -g)" \
+  -v "$(CURDIR):/project" $(PICTURES) --entrypoint tini $(IMAGE) -- $(CMD)
+ENGINE_ANSWERS = docker info >/dev/null 2>&1 || { echo "error: no Docker engine answers here (docker info): install and start Docker; without it: make caffe" >&2; exit 1; }
+
+docker:
+	@echo '$(strip $(BUILD))'
+	@$(ENGINE_ANSWERS)
+	@$(BUILD)
+docker-run:
+	@echo '$(strip $(RUNNING))'
+	@$(ENGINE_ANSWERS)
+	@$(RUNNING)
+
+# ------------------------------------------------------------ tests, checks
 # A machine without apt, or without its network, runs the tests that need no Caffe and says so.
 test: $(SETUP)
 	@$(MAKE) --no-print-directory caffe || echo "note: no real Caffe here; its tests are skipped" >&2
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
 	@if [ -e $(CAFFE)/complete ]; then echo "the same engine tests inside real Caffe's Python:"; \
 	  $(CAFFE)/bin/python3 -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider tests/contract/test_engine_predict.py tests/unit/test_lmdb_io.py; fi
+
+resolve: $(SETUP)
+	sh tools/resolve.sh $(PY)
 
 check: $(SETUP)
 	$(PY) -m ruff check .

