@@ -13,7 +13,7 @@ from . import predictions
 from .cam import place
 from .crops import BOXES, Row, read_boxes, row_box
 from .errors import CamError
-from .predict import BATCH, batches, predict_with_maps
+from .predict import BATCH, ahead, predict_with_maps
 from .regions import Box
 
 SHOWN = 4  # pictures a class
@@ -113,9 +113,9 @@ class Run:
         """Maps of all classes by image id: C x h x w float32, as small as the network makes them."""
         net = self._open_net()
         found: Dict[str, np.ndarray] = {}
-        for part in batches(list(self.labels), BATCH):
-            images = [read_image(self.pictures[i]) for i in part]
-            found.update(zip(part, predict_with_maps(net, images)[1]))
+        for part in ahead(lambda image_id: read_image(self.pictures[image_id]), list(self.labels), BATCH):
+            ids, images = zip(*part)
+            found.update(zip(ids, predict_with_maps(net, images)[1]))
         return found
 
     def check(self) -> None:
