@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 PINS = ["constraints-gpu.txt", "constraints-torch.txt"]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FROM = r"^FROM (\S+?)(:\S+)?\$\{(\w+):\+@\$\{\w+\}\} AS (\w+)$"
 
 
@@ -138,3 +139,20 @@ def test_what_is_run(docker, tmp_path):
         "run", "--rm", "--shm-size", "1g", "--user", user, "-v", folder, "--entrypoint", "tini", "skin-lesion-cam:cpu", "--",
         "make", "help"]
     assert f"{tmp_path}:{tmp_path}:ro" in docker("docker-run", f"ISIC={tmp_path}")
+
+
+# ---------------------------------------------------------------- continuous integration
+def test_workflows_follow_their_schema():
+    checker = Path(sys.executable).with_name("check-jsonschema")
+    done = subprocess.run([str(checker), "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)], check=False,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_workflows_and_hooks_name_is_there():
+    text = "".join(path.read_text() for path in (*WORKFLOWS, ROOT / ".pre-commit-config.yaml", ROOT / ".ci" / "run"))
+    names = re.findall(r"(?:solvers|prototxt|\.ci|tools)/[\w.]+", text)
+    assert len(names) > 3
+    assert [name for name in names if not (ROOT / name).exists()] == []
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+[\w-]*)", text)) <= targets | {"gcc"}
