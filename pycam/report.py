@@ -147,7 +147,7 @@ def overview_section(material: Run) -> str:
 
 def maps_section(material: Run) -> str:
     """Return pictures with their maps, box and crop (Fig. 2 of the paper)."""
-    return _cases(material, "maps", spread(material.labels, material.stage1),
+    return _cases(material, "maps", spread(material.labels, material.stage1, SHOWN),
                   f"Of each class {SHOWN} validation pictures, evenly spaced from the most to the least certain (Fig. 2 of the "
                   "paper). The three maps of a picture share one scale: no colour is no evidence, red the strongest of the "
                   "three. The number is the class' probability in stage 1; the box follows the map of the marked class.")

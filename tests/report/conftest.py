@@ -8,19 +8,17 @@ from data_tools.isic import write_groundtruth
 EVIL_ID = "ISIC_<img src=x onerror=alert(1)>&amp;"  # may be a file's name
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def evil_id():
     """Return an image id of the run that would be HTML if nobody escaped it."""
     return EVIL_ID
 
 
-@pytest.fixture
-def finished_run(tmp_path, monkeypatch):
-    """A finished run of nine pictures, and a network that is asked for its maps only; names try to be HTML."""
-    from pycam import examples, predictions, report
+def write_run(folder, monkeypatch):
+    """Write a finished run of nine pictures; its network is asked for its maps only, figures are coarse."""
+    from pycam import examples, figures, predictions, report
     from pycam.__main__ import main
 
-    folder = tmp_path / "<b>run"
     random = np.random.RandomState(0)
     labels = {(f"ISIC_{n:07}" if n != 4 else EVIL_ID): n % 3 for n in range(9)}
     for name in ("clean", "crops"):
@@ -41,4 +39,20 @@ def finished_run(tmp_path, monkeypatch):
           *[f"--stage{s}={folder}/results/stage{s}_val.csv" for s in "12"]])
     monkeypatch.setattr(report, "open_net", lambda args: None)
     monkeypatch.setattr(examples, "predict_with_maps", lambda net, images: (None, random.rand(len(images), 3, 10, 10)))
+    monkeypatch.setattr(figures, "DPI", 30)
+    monkeypatch.setattr(report, "SHOWN", 1)
+    monkeypatch.setattr(report, "FAILURES", 1)
     return folder
+
+
+@pytest.fixture
+def finished_run(tmp_path, monkeypatch):
+    """Return the folder of a finished run, in which every test may do as it likes."""
+    return write_run(tmp_path / "<b>run", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def shared_run(tmp_path_factory):
+    """Return the folder of a finished run that the tests of a module only look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield write_run(tmp_path_factory.mktemp("shared") / "<b>run", patch)

@@ -32,17 +32,21 @@ def browser():
     driver.quit()
 
 
-@pytest.fixture
-def opened(finished_run, browser):
-    """Return a function that makes the report and opens it from the disk."""
-    def open_page(size=DESK, scheme="light"):
-        path = finished_run / "out" / "report & page.html"
-        if not path.exists():
-            assert main(["report", "--run", str(finished_run), "--out", str(path), "--net", "deploy.prototxt"]) == 0
+@pytest.fixture(scope="module")
+def opened(shared_run, browser):
+    """Return a function that opens the report from the disk, with its pictures inside or beside it."""
+    paths = {}
+    for name, embedded in (("inside", 9), ("beside & more", 8)):
+        paths[name] = shared_run / "out" / f"{name}.html"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gallery, "EMBEDDED", embedded)
+            assert main(["report", "--run", str(shared_run), "--out", str(paths[name]), "--net", "deploy.prototxt"]) == 0
+
+    def open_page(size=DESK, scheme="light", name="inside"):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
                                 {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE})
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-        browser.get(path.as_uri())
+        browser.get(paths[name].as_uri())
         return browser
     return open_page
 
@@ -59,9 +63,9 @@ def choose(browser, name, value):
     return shown(browser)
 
 
-def test_the_gallery_filters(opened, finished_run):
+def test_the_gallery_filters(opened, shared_run):
     page = opened()
-    run = examples.Run(finished_run, None)
+    run = examples.Run(shared_run, None)
     first, final = ({i: int(np.argmax(p)) for i, p in probs.items()} for probs in (run.stage1, run.stage2))
     everything = sorted(run.labels)
     assert shown(page) == everything
@@ -79,8 +83,8 @@ def test_the_gallery_filters(opened, finished_run):
     assert page.get_log("browser") == []
 
 
-def test_the_gallery_sorts_and_turns_around(opened, finished_run):
-    page, run = opened(), examples.Run(finished_run, None)
+def test_the_gallery_sorts_and_turns_around(opened, shared_run):
+    page, run = opened(), examples.Run(shared_run, None)
     keys = {"m": lambda i: run.stage2[i][0], "sk": lambda i: run.stage2[i][1],
             "gain": lambda i: run.stage2[i][run.labels[i]] - run.stage1[i][run.labels[i]]}
     for name, key in keys.items():
@@ -108,10 +112,9 @@ def test_names_that_try_to_be_html_are_shown_as_they_are(opened, evil_id):
     assert page.execute_script("return document.querySelectorAll('img[src=\"x\"], script').length") == 1  # the page's own
 
 
-def test_many_pictures_lie_beside_the_page_and_load(opened, finished_run, monkeypatch):
-    monkeypatch.setattr(gallery, "EMBEDDED", 8)
-    page = opened()
-    files = sorted((finished_run / "out" / "report & page_files").iterdir())
+def test_many_pictures_lie_beside_the_page_and_load(opened, shared_run):
+    page = opened(name="beside & more")
+    files = sorted((shared_run / "out" / "beside & more_files").iterdir())
     assert [file.name for file in files] == [f"{n:05}.jpg" for n in range(1, 10)]
     page.execute_script("document.querySelectorAll('.item img').forEach(e => e.loading = 'eager')")
     page.set_script_timeout(20)
