@@ -22,7 +22,7 @@ SPARE_PAGES = 256  # that it has at least
 def estimate_sizes(plan: Plan, size: int, patch_size: int, quality: int) -> Dict[str, int]:
     """Return the bytes that the plan's records will take, for every encoding, from some that are made on trial."""
     sizes = [_trial(plan, task, size, patch_size, quality)
-             for task in map(plan.task, np.linspace(0, len(plan) - 1, TRIALS).astype(int))]
+             for task in map(plan.task, np.unique(np.linspace(0, len(plan) - 1, TRIALS).astype(int)))]
     readable = [one for one in sizes if one] or [dict.fromkeys(ENCODINGS, 0)]
     return {encoding: int(np.mean([one[encoding] for one in readable]) * len(plan)) // PAGE * PAGE
             for encoding in ENCODINGS}

