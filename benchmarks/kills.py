@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -78,6 +79,7 @@ def start(command: Command, words: List[str], log: Path) -> int:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
+        tqdm.set_lock(threading.RLock())  # this process's own: the one of all forks stays taken where its holder is killed
         code = 70
         with contextlib.suppress(BaseException):
             code = command.main(words)

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from data_tools.files import read_image, write_atomic, write_image
+from data_tools.files import locked, read_image, write_atomic, write_image
 from data_tools.isic import GROUNDTRUTH, Sample, load_samples
 from data_tools.parallel import default_jobs
 
@@ -88,7 +88,12 @@ def run(args: argparse.Namespace) -> None:
     if args.out.resolve() == args.images.resolve():
         raise CamError(f"--out {args.out} is the source folder itself; name another folder")
     samples = load_samples(args.images)
-    args.out.mkdir(parents=True, exist_ok=True)
+    with locked(args.out):
+        make_crops(samples, args)
+
+
+def make_crops(samples: Sequence[Sample], args: argparse.Namespace) -> None:
+    """Make the crops that are not there yet, and finish their folder, which is locked."""
     done = resume(args.out, parameters(args, samples), samples)
     todo = [sample for sample in samples if sample.image_id not in done]
     if todo:
