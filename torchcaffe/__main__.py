@@ -46,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", choices=sorted(_COMMANDS))
     for name, default, text in _FLAGS:
         parser.add_argument(f"-{name}", f"--{name}", default=default, help=text)
+    parser.add_argument("-resume_data", "--resume_data", action="store_true", help="keep the data's position beside each "
+                        "snapshot, and with -snapshot go on from there; without it data start at record 0, as in Caffe (train)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -132,6 +134,7 @@ def train(flags: Any) -> None:
     log("solver.cpp:45", f"Initializing solver from parameters:\n{param}")
     solver = get_solver(param)
     solver.requested = signals.take
+    solver.keeps_position = flags.resume_data
     if flags.snapshot:
         log("caffe.cpp:240", f"Resuming from {flags.snapshot}")
         solver.restore(flags.snapshot)

@@ -46,6 +46,12 @@ class Transformer:
         if self.param.mirror or (self.phase == pb.TRAIN and self.param.crop_size):
             self.random = np.random.RandomState(context.draw())
 
+    def skip(self, pictures: int) -> None:
+        """Leave out the random numbers of so many pictures."""
+        draws = bool(self.param.mirror) + 2 * bool(self.phase == pb.TRAIN and self.param.crop_size)
+        if self.random is not None:
+            self.random.randint(0, 2**32, pictures * draws, dtype=np.uint32)
+
     def _draw(self, choices: int) -> int:
         assert self.random is not None
         return int(self.random.randint(0, 2**32, dtype=np.uint32)) % choices

@@ -1,6 +1,6 @@
 """Caffe's Net with pycaffe's interface: layers connected by named blobs."""
 from collections import OrderedDict
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from .blob import Blob, share
 from .errors import CaffeError
 from .graph import Graph
 from .layers import Layer
+from .layers.inputs import Batches
 from .log import log, number
 from .netparam import filter_net, insert_splits, read_net
 from .proto import caffe_pb2 as pb
@@ -59,7 +60,10 @@ class Net(Graph):
             layer, (bottoms, tops) = self._engine[i], self._ends(i)
             if layer.reshapes:
                 layer.reshape(bottoms, tops)
-            layer.forward(bottoms, tops, keep_graph)
+            try:
+                layer.forward(bottoms, tops, keep_graph)
+            except RuntimeError as error:
+                _explain(layer, error)
             for top, weight in zip(tops, layer.loss_weights):
                 if weight:
                     loss = loss.to(top.tensor.device) + weight * top.tensor.sum()
@@ -73,7 +77,10 @@ class Net(Graph):
         for i in range(start, end - 1, -1):
             layer = self._engine[i]
             if layer.needs_backward:
-                layer.backward(*self._ends(i), retain)
+                try:
+                    layer.backward(*self._ends(i), retain)
+                except RuntimeError as error:
+                    _explain(layer, error)
                 if self.debug_info:
                     self._debug_backward(i)
 
@@ -214,6 +221,18 @@ class Net(Graph):
                 mine.check(a.shape == b.shape, f"cannot share parameters: shapes {a.shape} and {b.shape}")
                 share(a, b)
 
+    @property
+    def position(self) -> Dict[str, int]:
+        """How many batches each layer that reads data gave out; may be set before the first one."""
+        return {layer.name: layer.taken for layer in self._engine if isinstance(layer, Batches)}
+
+    @position.setter
+    def position(self, batches: Dict[str, int]) -> None:
+        for layer in self._engine:
+            if isinstance(layer, Batches):
+                layer.check(layer.name in batches, "the position of the data does not name it")
+                layer.go_to(batches[layer.name])
+
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
         for param in self.learnable:
@@ -287,3 +306,10 @@ class Net(Graph):
 
 def _mean_abs(tensor: Tensor) -> str:
     return number(float(tensor.abs().mean()) if tensor.numel() else 0.0)
+
+
+def _explain(layer: Layer, error: RuntimeError) -> NoReturn:
+    """Say in one line which layer torch could not compute: out of memory, sizes beyond its limits; user layers' errors stay."""
+    if layer.type == "Python":
+        raise error
+    raise CaffeError(f"layer {layer.name!r} ({layer.type}): {(str(error).splitlines() or [type(error).__name__])[0]}") from error

@@ -4,6 +4,7 @@ Blobs are read and written as whole byte strings: a packed repeated float and a 
 second copy of the schema with ``bytes`` in place of the numbers parses a 500 MB file without making 130 million Python floats.
 """
 import functools
+import json
 import math
 import os
 import re
@@ -175,3 +176,19 @@ def write_state(path: str, iteration: int, learned_net: str, step: int, history:
     write_whole(path, state.SerializeToString())
 
 
+def write_position(path: str, positions: List[Dict[str, int]]) -> None:
+    """Write how many batches each data layer gave out, one {layer: batches} a net."""
+    write_whole(path, json.dumps(positions).encode())
+
+
+def read_position(state: str, count: int) -> List[Dict[str, int]]:
+    """Return what `write_position` wrote beside a solver state, for `count` nets."""
+    path = re.sub(r"\.solverstate(\.h5)?$", ".datastate", state)
+    try:
+        found = json.loads(read_file(path))
+        positions = [{str(name): int(batches) for name, batches in net.items()} for net in found]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CaffeError(f"{path}: not a position of the data: {error}") from None
+    if path == state or len(positions) != count or any(n < 0 for net in positions for n in net.values()):
+        raise CaffeError(f"{path}: not a position of the data for {count} nets")
+    return positions

@@ -35,6 +35,7 @@ class Solver:
     """
 
     type = "SGD"
+    keeps_position = False  # snapshots say how far the data were read, and `restore` goes on from there; Caffe starts anew
 
     def __init__(self, param_file: Any) -> None:
         self.param = read_solver(param_file) if isinstance(param_file, str) else param_file
@@ -302,6 +303,8 @@ class Solver:
         (self.net.save_hdf5 if end else self.net.save)(model, p.snapshot_diff)
         log("sgd_solver.cpp:280", f"Snapshotting solver state to {kind} {state}")
         snapshot.write_state(state, self.iter, model, self.current_step, self.history)
+        if self.keeps_position:
+            snapshot.write_position(f"{prefix}.datastate", [net.position for net in [self.net, *self.test_nets]])
 
     def restore(self, path: str) -> None:
         """Continue from a solver state; loads the weights that it names."""
@@ -317,6 +320,10 @@ class Solver:
         for mine, theirs in zip(self.history, history):
             mine.copy_(torch.from_numpy(theirs.copy()))
         self.iter, self.current_step = iteration, step
+        if self.keeps_position:
+            nets = [self.net, *self.test_nets]
+            for net, position in zip(nets, snapshot.read_position(str(path), len(nets))):
+                net.position = position
 
     def share_weights(self, net: Net) -> None:
         """Let another net use the parameters of the training net."""

@@ -73,11 +73,12 @@ class DummyData(Layer):
         self.fill(tops, constants=False)
 
 
-class _Batches(Layer):
+class Batches(Layer):
     """What layers share that read records: transformation, read-ahead, label top."""
 
     bottoms, tops = (0, 0), (1, 2)
     reshapes = False
+    taken = 0  # batches given out so far
 
     def setup(self, shapes: List[Shape]) -> None:
         try:
@@ -99,9 +100,14 @@ class _Batches(Layer):
         """Return the first picture, C x H x W."""
         raise AssertionError
 
-    def pictures(self) -> Iterator[Tuple[Any, int]]:
-        """Yield (picture, label) without end."""
+    def pictures(self, skipped: int) -> Iterator[Tuple[Any, int]]:
+        """Yield (picture, label) without end, from number `skipped` on."""
         raise AssertionError
+
+    def go_to(self, batch: int) -> None:
+        """Let the next batch be number `batch` of the stream, which starts at 0."""
+        self.check(self.prefetcher is None, "its position can only be set before the first batch")
+        self.taken = batch
 
     @property
     def batch_size(self) -> int:
@@ -114,7 +120,9 @@ class _Batches(Layer):
 
     def batches(self) -> Iterator[Tuple[torch.Tensor, torch.Tensor]]:
         """Yield (data, labels) without end."""
-        pictures = self.pictures()
+        skipped = self.taken * self.batch_size
+        pictures = self.pictures(skipped)
+        self.transformer.skip(skipped)
         while True:
             labels = np.empty(self.batch_size, np.float32)
             for i, (picture, label) in enumerate(itertools.islice(pictures, self.batch_size)):
@@ -134,12 +142,13 @@ class _Batches(Layer):
             batch = self.prefetcher.next()
         except CaffeError as error:
             self.fail(str(error))
+        self.taken += 1
         for top, tensor in zip(tops, batch):
             top.tensor = tensor.to(context.device(), non_blocking=True)
 
 
 @register
-class Data(_Batches):
+class Data(Batches):
     """Datums of an LMDB, in key order, from the first record on, wrapping around at the end."""
 
     def open(self) -> None:
@@ -157,14 +166,15 @@ class Data(_Batches):
     def _records(self) -> Iterator[Any]:
         return data.records(self.env, self.param.data_param.source)
 
-    def pictures(self) -> Iterator[Tuple[Any, int]]:
+    def pictures(self, skipped: int) -> Iterator[Tuple[Any, int]]:
         rank, count = (0, 1) if self.phase == pb.TEST else (context.solver_rank(), context.solver_count())
-        for datum in itertools.islice(self._records(), rank, None, count):
+        start = (rank + skipped * count) % self.env.stat()["entries"]
+        for datum in itertools.islice(self._records(), start, None, count):
             yield data.decode(datum, self.param.transform_param), datum.label
 
 
 @register
-class ImageData(_Batches):
+class ImageData(Batches):
     """Picture files named in a text file, one `path label` a line."""
 
     tops = (2, 2)
@@ -202,12 +212,12 @@ class ImageData(_Batches):
     def batch_size(self) -> int:
         return int(self.param.image_data_param.batch_size)
 
-    def pictures(self) -> Iterator[Tuple[Any, int]]:
-        at = self.start
+    def pictures(self, skipped: int) -> Iterator[Tuple[Any, int]]:
+        at = self.start + skipped
         while True:
             for path, label in self.lines[at:]:
                 yield self._read(path), label
-            at = 0
+            at = max(0, at - len(self.lines))
             if self.param.image_data_param.shuffle:
                 data.shuffle(self.lines, self.random)
 

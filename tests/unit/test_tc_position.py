@@ -1,0 +1,102 @@
+"""Training that goes on where the data stopped, on request; and what torch cannot compute, said in one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+import torchcaffe as caffe
+from torchcaffe.__main__ import main
+
+NET = """
+layer {{ name: "data" type: "{kind}" top: "data" top: "label" transform_param {{ crop_size: 5 mirror: true }} {source} }}
+layer {{ name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param {{ num_output: 3 }} }}
+layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }}
+"""
+SOLVER = """net: "{folder}/net.prototxt" base_lr: 0.0001 lr_policy: "fixed" momentum: 0.9 random_seed: 3 solver_mode: CPU
+snapshot_prefix: "{folder}/a" snapshot_after_train: false max_iter: 7 snapshot: 7 test_iter: 2 test_interval: 3
+"""
+
+
+def write_records(folder):
+    import cv2
+    import lmdb
+    pictures = np.random.RandomState(1).randint(0, 256, (11, 3, 8, 8), np.uint8)
+    with lmdb.open(str(folder / "lmdb"), map_size=1 << 20) as database, database.begin(write=True) as transaction:
+        for i, x in enumerate(pictures):
+            datum = caffe.proto.caffe_pb2.Datum(channels=3, height=8, width=8, data=x.tobytes(), label=i % 3)
+            transaction.put(b"%03d" % i, datum.SerializeToString())
+            cv2.imwrite(str(folder / f"{i}.png"), x.transpose(1, 2, 0))
+    (folder / "list.txt").write_text("".join(f"{folder}/{i}.png {i % 3}\n" for i in range(11)))
+
+
+@pytest.fixture(params=["Data", "ImageData"])
+def solver_file(request, tmp_path):
+    write_records(tmp_path)
+    source = {"Data": f'data_param {{ source: "{tmp_path}/lmdb" batch_size: 4 backend: LMDB }}',
+              "ImageData": f'image_data_param {{ source: "{tmp_path}/list.txt" batch_size: 4 shuffle: true rand_skip: 3 }}'}
+    (tmp_path / "net.prototxt").write_text(NET.format(kind=request.param, source=source[request.param]))
+    (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path))
+    return str(tmp_path / "solver.prototxt")
+
+
+def batches(solver, count):
+    found = []
+    for _ in range(count):
+        solver.step(1)
+        found.append((solver.net.blobs["data"].data.copy(), solver.net.blobs["label"].data.copy()))
+    return found, solver.net.params["fc"][0].data.copy()
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for one, two in zip(a, b) for x, y in zip(one, two))
+
+
+def test_goes_on_where_the_data_stopped(solver_file, tmp_path):
+    straight = caffe.get_solver(solver_file)
+    straight.keeps_position = True
+    batches(straight, 7)  # 28 pictures of 11: in the middle of the third round
+    assert json.loads((tmp_path / "a_iter_7.datastate").read_text()) == [{"data": 7}, {"data": 6}]
+    wanted, weights = batches(straight, 5)
+    resumed, anew = caffe.get_solver(solver_file), caffe.get_solver(solver_file)
+    resumed.keeps_position = True
+    resumed.restore(str(tmp_path / "a_iter_7.solverstate"))
+    anew.restore(str(tmp_path / "a_iter_7.solverstate"))
+    found, reached = batches(resumed, 5)
+    assert same(found, wanted)
+    np.testing.assert_array_equal(reached, weights)
+    assert not same(batches(anew, 5)[0], wanted)  # as Caffe: from record 0
+
+
+def test_command_line(solver_file, tmp_path, capsys):
+    assert main(["train", "-solver", solver_file]) == 0
+    assert not (tmp_path / "a_iter_7.datastate").exists()
+    state = ["-snapshot", str(tmp_path / "a_iter_7.solverstate")]
+    assert main(["train", "-solver", solver_file, *state, "-resume_data"]) == 1
+    assert "a_iter_7.datastate: No such file" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["train", "-solver", solver_file, "-resume_data"]) == 0
+    assert main(["train", "-solver", solver_file, *state, "-resume_data"]) == 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "3", '[{"data": 1}, {}]', '[{"data": -1}, {"data": 1}]', '[{"data": "x"}, {}]'])
+def test_damaged_positions(solver_file, tmp_path, text):
+    solver = caffe.get_solver(solver_file)
+    solver.snapshot()
+    (tmp_path / "a_iter_0.datastate").write_text(text)
+    solver.keeps_position = True
+    with pytest.raises(caffe.CaffeError, match="position"):
+        solver.restore(str(tmp_path / "a_iter_0.solverstate"))
+
+
+def test_what_torch_cannot_compute_is_one_line(make_net, monkeypatch):
+    net = make_net('force_backward: true layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }'
+                   'layer { name: "big" type: "Sigmoid" bottom: "x" top: "y" }')
+
+    def fail(*_):
+        raise RuntimeError("out of memory: tried to allocate\nmore")
+    monkeypatch.setattr(type(net._engine[1]), "forward", fail)
+    with pytest.raises(caffe.CaffeError, match=r"^layer 'big' \(Sigmoid\): out of memory: tried to allocate$"):
+        net.forward()
+    monkeypatch.setattr(type(net._engine[1]), "backward", fail)
+    with pytest.raises(caffe.CaffeError, match=r"^layer 'big'"):
+        net.backward()
