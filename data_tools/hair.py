@@ -10,13 +10,13 @@ Bright hair is outside both; ruler marks look like hair to both.
 """
 from __future__ import annotations
 
-from typing import Callable, Dict, List, NamedTuple, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import cv2
 import numpy as np
-from skimage.morphology import skeletonize
 
 from data_tools.errors import DataError
+from data_tools.hair_branches import FRAME, thin_and_long
 from data_tools.hair_fill import REFERENCE, disc, fill_hair
 
 # All lengths are pixels of a picture whose longer side has REFERENCE pixels, and scale with it.
@@ -29,21 +29,8 @@ WEAK = 14                 # D18: grey levels of contrast that make a candidate
 EDGE = 0.42               # D18: hair ends where contrast falls below this share of its core
 
 KNOT = 15                 # D18: where hairs cross, the middle of the knot is too wide to be bridged
-SPUR = 6                  # D18: shorter dead ends of the skeleton are roughness of the edge
-MIN_BRANCH = 16           # D18: a branch of this length is evidence of hair
-SURE = 45                 # D18: ... and of this length needs no company
-STRONG, FAINT = 30, 20    # D18: mean contrast of a branch, and of a branch of SURE length
-STRAIGHT = 0.8            # D18: a branch spans this share of its length (of BEND at most)
-BEND = 45
-SLENDER = 3               # D18: length / width of a branch
-MAX_WIDTH = 14
-CUT = 5                   # D18: a hair cut off by the picture's edge goes on outside: its length counts this often
-FRAME = 2                 # D18: px; a line along the picture's edge is a frame, not hair
-AROUND = 40               # D18: half window in which hair and tangle are compared
-ALONE, COMPANY = 0.25, 0.33  # D18: share of the skeleton around that must be long, for long and for short branches
-THIN = 5                  # D18: narrower hair lies this near to its skeleton
-NEAR = 8                  # D18: ... and wider hair this near; gaps up to twice this are one hair
-MIN_LENGTH = 30           # D18: all branches of a hair together
+TIP = 8                   # D18: round tips lie this near to what was found
+DARK = 0.4                # D18: ... and are brighter than it by this share of its contrast at most
 
 DIAGONAL = 2 ** 0.5
 LETTER_LINE, LETTER_DIAGONAL = 11, 1 + 6 * DIAGONAL  # Lee: eleven ones in a row; seven on the diagonal
@@ -126,15 +113,49 @@ def _find_along(image: np.ndarray) -> np.ndarray:
     core = cv2.GaussianBlur(cv2.dilate(contrast, np.ones((5, 5), np.uint8)), (5, 5), 0)
     margin = cv2.max(cv2.convertScaleAbs(core, alpha=EDGE), np.full_like(core, WEAK))
     candidates = (contrast > margin).astype(np.uint8)
-    hair = _thin_and_long(candidates, contrast, unit) & candidates
-    knot = disc(KNOT * unit)
-    whole = cv2.morphologyEx(hair, cv2.MORPH_CLOSE, knot)
-    around = cv2.subtract(cv2.dilate(skin, knot), cv2.dilate(margin, knot))
-    level: np.ndarray = np.where(whole > hair, around, cv2.subtract(skin, margin))  # hair is what is darker
+    frame = _frame(candidates)
+    candidates = cv2.subtract(candidates, frame)
+    found = thin_and_long(candidates, contrast, unit) & candidates
+    whole, level = _completed(found, np.where(frame, skin, value), skin, cv2.subtract(skin, margin), unit)
     if small is image:
-        return (value < level) & (whole > 0)
-    whole = _enlarged(cv2.dilate(whole, np.ones((3, 3), np.uint8)), image, cv2.INTER_NEAREST)
-    return (_value(image) < _enlarged(level, image, cv2.INTER_LINEAR)) & (whole > 0)
+        return np.asarray((value < level) & (whole > 0))
+    body = _enlarged(cv2.dilate(whole, np.ones((3, 3), np.uint8)), image, cv2.INTER_NEAREST)
+    return np.asarray((_value(image) < _enlarged(level, image, cv2.INTER_LINEAR)) & (body > 0))
+
+
+def _completed(hair: np.ndarray, value: np.ndarray, skin: np.ndarray, level: np.ndarray,
+               unit: float) -> Tuple[np.ndarray, np.ndarray]:
+    """Add round tips and the middle of knots: what touches hair and is nearly as dark.
+
+    Returns where hair is (H x W uint8) and the grey level of its edge (H x W uint8).
+    """
+    gap = cv2.morphologyEx(hair, cv2.MORPH_CLOSE, disc(KNOT * unit)) > 0
+    rest = np.flatnonzero(cv2.dilate(hair, disc(2 * TIP * unit + 1)) > hair)
+    size = (2 * round(TIP * unit) + 1,) * 2
+    area, dark, bright = (cv2.boxFilter(plane, cv2.CV_32F, size, normalize=False).ravel()[rest]
+                          for plane in (hair, value * hair, skin * hair))
+    area = np.maximum(area, 1)
+    brightest = cv2.dilate(skin, np.ones(size, np.uint8)).ravel()[rest]
+    edge: np.ndarray = level.copy()
+    edge.ravel()[rest] = np.where(gap.ravel()[rest], EDGE * dark / area + (1 - EDGE) * brightest,
+                                  ((1 - DARK) * dark + DARK * bright) / area)
+    whole = hair.copy()
+    whole.ravel()[rest] = value.ravel()[rest] < edge.ravel()[rest]
+    count, part = cv2.connectedComponents(whole)
+    touching = np.zeros(count, np.uint8)
+    touching[part[hair > 0]] = 1
+    return touching[part], edge
+
+
+
+def _frame(dark: np.ndarray) -> np.ndarray:
+    """Mark those of the outermost FRAME rows and columns that are dark for the most part (H x W uint8)."""
+    frame = np.zeros_like(dark)
+    for lines, marked in (dark, frame), (dark.T, frame.T):
+        for i in {*range(min(FRAME, len(lines))), *range(max(0, len(lines) - FRAME), len(lines))}:
+            if lines[i].mean() > 0.5:
+                marked[i] = 1
+    return frame
 
 
 def _value(image: np.ndarray) -> np.ndarray:
@@ -156,131 +177,14 @@ def _skin_level(value: np.ndarray, unit: float) -> np.ndarray:
 
 def _line_level(value: np.ndarray, unit: float) -> np.ndarray:
     """Close along the hair: the smallest of many directions fills all that is dark but not a line, H x W uint8."""
-    thick = cv2.erode(value, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))  # a line of 1 px may bend by 1 px
-    lines = np.full_like(value, 255)
+    pad = round(ALONG * unit / 2) + 1
+    dark = cv2.copyMakeBorder(value, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)  # hair may go on outside
+    thick = cv2.erode(dark, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))  # a line of 1 px may bend by 1 px
+    lines = np.full_like(dark, 255)
     for i in range(ALONG_ANGLES):
         element = _line(ALONG * unit, np.pi * i / ALONG_ANGLES)
         lines = cv2.min(lines, cv2.morphologyEx(thick, cv2.MORPH_CLOSE, element))
-    return cv2.max(lines, value)
-
-
-def _thin_and_long(candidates: np.ndarray, contrast: np.ndarray, unit: float) -> np.ndarray:
-    """Verify candidates branch by branch of their skeleton; return H x W uint8, 1 around what is hair (D18).
-
-    Long, straight and strong branches are hair, short ones where such branches prevail around them.
-    """
-    lines: np.ndarray = skeletonize(candidates > 0)  # type: ignore[no-untyped-call]
-    skeleton = _without_spurs(lines.astype(np.uint8), SPUR * unit)
-    branches = _measure(skeleton, candidates, contrast, unit)
-    long = _is_long(branches)
-    company = _company(branches, long, skeleton, unit)
-    short = (company > COMPANY) & (branches.strength >= STRONG) & ~branches.framed
-    hair = np.where(long, (company > ALONE) | (branches.reach > SURE), short)
-    hair[0] = False
-    return _body(branches, hair, unit)
-
-
-class _Branches(NamedTuple):
-    """The pieces of a skeleton between ends and forks; label 0 is where there is none; lengths are in units."""
-
-    labels: np.ndarray    # H x W
-    pixels: np.ndarray    # N flat indices
-    label: np.ndarray     # N, their labels
-    times: np.ndarray     # one value a label, here and below: CUT where cut off by the picture's edge, else 1
-    reach: np.ndarray     # length, times times
-    width: np.ndarray
-    straight: np.ndarray  # bool
-    strength: np.ndarray  # mean contrast
-    framed: np.ndarray    # bool: runs along the picture's edge
-
-    def drawn(self, chosen: np.ndarray) -> np.ndarray:
-        """Draw the branches whose labels are chosen (H x W uint8)."""
-        plane: np.ndarray = np.zeros(self.labels.shape, np.uint8)
-        plane.ravel()[self.pixels[chosen[self.label]]] = 1
-        return plane
-
-
-def _measure(skeleton: np.ndarray, candidates: np.ndarray, contrast: np.ndarray, unit: float) -> _Branches:
-    branches: np.ndarray = skeleton & (_arms(skeleton) <= 2)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(branches)
-    pixels = np.flatnonzero(branches > 0)
-    label = labels.ravel()[pixels]
-    y, x = np.divmod(pixels, labels.shape[1])
-    edge = np.minimum(np.minimum(y, labels.shape[0] - 1 - y), np.minimum(x, labels.shape[1] - 1 - x))
-    half_width = cv2.distanceTransform(candidates, cv2.DIST_L2, 3).ravel()[pixels]
-    times = np.where(_mean(edge < MAX_WIDTH * unit / 2, label, count) > 0, CUT, 1)
-    length = stats[:, cv2.CC_STAT_AREA]
-    span = np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
-    return _Branches(
-        labels=labels, pixels=pixels, label=label, times=times, reach=length * times / unit,
-        width=2 * _mean(half_width, label, count) / unit,
-        straight=span >= STRAIGHT * np.minimum(length, BEND * unit),
-        strength=_mean(contrast.ravel()[pixels], label, count),
-        framed=_mean(edge < FRAME, label, count) > 0.5)
-
-
-def _mean(values: np.ndarray, label: np.ndarray, count: int) -> np.ndarray:
-    """Average the values of each label."""
-    return np.bincount(label, values, minlength=count) / np.maximum(1, np.bincount(label, minlength=count))
-
-
-def _is_long(branches: _Branches) -> np.ndarray:
-    reach, width = branches.reach, branches.width
-    shape = (reach >= MIN_BRANCH) & (reach >= SLENDER * width) & (width <= MAX_WIDTH) & branches.straight
-    long: np.ndarray = shape & ~branches.framed & (branches.strength >= np.where(reach > SURE, FAINT, STRONG))
-    long[0] = False
-    return long
-
-
-def _company(branches: _Branches, long: np.ndarray, skeleton: np.ndarray, unit: float) -> np.ndarray:
-    """Return the share of the skeleton around each branch that is long: high among hair, low in pigment network."""
-    size = (2 * round(AROUND * unit) + 1,) * 2
-    part, whole = (cv2.boxFilter(plane, cv2.CV_32F, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
-                   for plane in (branches.drawn(long), skeleton))
-    share = part.ravel()[branches.pixels] / np.maximum(whole.ravel()[branches.pixels], 1)
-    return _mean(share, branches.label, len(long))
-
-
-def _body(branches: _Branches, hair: np.ndarray, unit: float) -> np.ndarray:
-    """Widen the branches that are hair to its body; drop groups that are short altogether (H x W uint8)."""
-    thin = cv2.dilate(branches.drawn(hair & (branches.width < THIN)), disc(2 * THIN * unit + 1))
-    thick = cv2.dilate(branches.drawn(hair & (branches.width >= THIN)), disc(2 * NEAR * unit + 1))
-    count, group = cv2.connectedComponents(cv2.dilate(branches.drawn(hair), disc(2 * NEAR * unit + 1)))
-    chosen = hair[branches.label]
-    pixels, label = branches.pixels[chosen], branches.label[chosen]
-    total = np.bincount(group.ravel()[pixels], branches.times[label], minlength=count)
-    good = (total >= MIN_LENGTH * unit).astype(np.uint8)
-    return np.asarray(cv2.bitwise_or(thin, thick) & good[group])
-
-
-def _without_spurs(skeleton: np.ndarray, spur: float) -> np.ndarray:
-    """Drop the dead ends shorter than `spur`."""
-    arms = _arms(skeleton)
-    branches: np.ndarray = skeleton & (arms <= 2)
-    pixels = np.flatnonzero(branches > 0)
-    label = cv2.connectedComponents(branches)[1].ravel()[pixels]
-    ends = np.bincount(label, arms.ravel()[pixels] == 1)
-    drop = (np.bincount(label) < spur) & (ends > 0)
-    pruned: np.ndarray = skeleton.copy()
-    pruned.ravel()[pixels[drop[label]]] = 0
-    return pruned
-
-
-def _arms_of(code: int) -> int:
-    """Count the lines that leave a pixel whose eight neighbours, clockwise, are the bits of `code`."""
-    bits = [code >> i & 1 for i in range(8)]
-    in_block = any(bits[i] and bits[i + 1] and bits[(i + 2) % 8] for i in (0, 2, 4, 6))  # 2 x 2: where lines cross
-    return 3 if in_block else sum(bits[i] < bits[(i + 1) % 8] for i in range(8))
-
-
-_NEIGHBOURS = np.array([[1, 2, 4], [128, 0, 8], [64, 32, 16]], np.float32)  # bit values, clockwise from top left
-_ARMS = np.array([_arms_of(code) for code in range(256)], np.uint8)
-
-
-def _arms(skeleton: np.ndarray) -> np.ndarray:
-    """Return 1 at ends of the skeleton, 2 along lines, 3 or more at forks, 0 elsewhere (H x W uint8)."""
-    code = cv2.filter2D(skeleton, -1, _NEIGHBOURS, borderType=cv2.BORDER_CONSTANT)
-    return cv2.multiply(cv2.LUT(code, _ARMS), skeleton)
+    return cv2.max(lines[pad:-pad, pad:-pad], value)
 
 
 def _find_letter(image: np.ndarray) -> np.ndarray:

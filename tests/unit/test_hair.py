@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools import hair
+from data_tools import hair, hair_branches
 from data_tools.errors import DataError
 from data_tools.hair import remove_hair
 from data_tools.hair_fill import LETTER_BEYOND, fill_hair, touched
@@ -63,6 +63,30 @@ def test_crossing_and_border_hairs_leave_no_rest() -> None:
     clean, mask = remove_hair(hairy)
     assert scores(mask, truth)[0] > 0.97
     assert np.abs(clean.astype(int) - image).max() < 45
+
+
+def test_hair_that_meets_a_dark_frame_is_found_and_the_frame_stays() -> None:
+    image = frame(skin())
+    hairy, truth = draw(image, np.array([[200.0, 150.0], [260.0, -5.0]]), 5)
+    clean, mask = remove_hair(hairy)
+    assert scores(mask, truth)[0] > 0.95
+    assert (clean[0, 300:500] == 20).all()
+
+
+def test_the_stump_of_a_hair_at_the_edge_is_found() -> None:
+    hairy, truth = draw(skin(), np.array([[300.0, -9.0], [305.0, 7.0]]), 5)
+    assert scores(remove_hair(hairy)[1], truth)[0] > 0.9
+
+
+def test_round_tips_and_the_middle_of_a_knot_are_found() -> None:
+    hairy, truth = skin(), np.zeros((400, 512), bool)
+    for angle in np.radians([0, 30, 60, 90, 120, 150]):
+        reach = 120 * np.array([np.cos(angle), np.sin(angle)])
+        hairy, covered = draw(hairy, np.array([[256, 200] - reach, [256, 200] + reach]), 6)
+        truth |= covered
+    mask = remove_hair(hairy)[1]
+    assert scores(mask, truth)[0] > 0.98
+    assert mask[190:210, 246:266][truth[190:210, 246:266]].all()
 
 
 @pytest.mark.parametrize("method", ["along", "letter"])
@@ -211,13 +235,13 @@ def test_nothing_but_hair_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize(("code", "arms"), [(0b00000001, 1), (0b00010001, 2), (0b01010100, 3), (0b00011100, 3), (0, 0)])
 def test_arms_of_a_skeleton_pixel(code: int, arms: int) -> None:
-    assert hair._arms_of(code) == arms
+    assert hair_branches._arms_of(code) == arms
 
 
 def test_arms_follow_the_neighbours_around_the_pixel() -> None:
     cross = np.zeros((7, 7), np.uint8)
     cross[3, 1:6] = cross[3:6, 3] = 1
-    arms = hair._arms(cross)
+    arms = hair_branches._arms(cross)
     assert (arms[3, 1], arms[3, 5], arms[5, 3], arms[3, 3]) == (1, 1, 1, 3)
     assert arms[3, 2] == 2
     assert not arms[cross == 0].any()
