@@ -1,4 +1,4 @@
-"""Command line: ``python -m data_tools download | clean | lmdb | verify | synthetic``."""
+"""Command line: ``python -m data_tools download | clean | hair-preview | lmdb | verify | synthetic``."""
 from __future__ import annotations
 
 import argparse
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import numpy as np
 
-from data_tools import augment, build, clean, copies, download, manifest, plan, synthetic
+from data_tools import augment, build, clean, copies, download, hair, hair_preview, manifest, plan, synthetic
 from data_tools.errors import DataError
-from data_tools.files import JPEG_QUALITY
+from data_tools.files import JPEG_QUALITY, read_image, write_image
 from data_tools.isic import SPLITS, Sample, find_pictures, find_split, load_samples
 from data_tools.lmdb_io import ENCODINGS
 from data_tools.parallel import default_jobs
@@ -54,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_download(commands)
     _add_clean(commands)
+    _add_hair_preview(commands)
     _add_lmdb(commands)
     _add_verify(commands)
     _add_synthetic(commands)
@@ -93,6 +94,16 @@ def _add_clean(commands: Commands) -> None:
     command.add_argument("--exclude", type=_ids, default=[], metavar="ID,ID", help="leave out these pictures (D20)")
     _add_jobs(command)
     command.set_defaults(run=_clean, parser=command)
+
+
+def _add_hair_preview(commands: Commands) -> None:
+    command = _add(commands, "hair-preview", "Write one picture, the hair found in it and its hair-free copy side by side.",
+                   "hair-preview picture.jpg --out build/preview.jpg")
+    command.add_argument("picture", type=Path, metavar="PICTURE", help="the picture to look at")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="sheet to write, .jpg or .png")
+    command.add_argument("--hair", choices=hair.METHODS, default="along", help="method of hair removal (D18)")
+    command.add_argument("--width", type=_positive, default=hair_preview.WIDTH, help="largest width of one panel, px")
+    command.set_defaults(run=_hair_preview, parser=command)
 
 
 def _add_lmdb(commands: Commands) -> None:
@@ -207,6 +218,16 @@ def _without_copies(samples: List[Sample], options: argparse.Namespace) -> List[
         if found:
             print(f"note: {copies.describe(found, folder)}; clean train with --exclude-copies-of", file=sys.stderr)
     return kept
+
+
+def _hair_preview(options: argparse.Namespace) -> None:
+    if options.out.suffix not in (".jpg", ".png"):
+        options.parser.error(f"--out {options.out}: expected a name that ends in .jpg or .png")
+    image = read_image(options.picture)
+    cleaned, mask = hair.remove_hair(image, method=options.hair)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_image(options.out, hair_preview.preview_sheet(image, cleaned, mask, width=options.width))
+    print(f"{options.out}: hair on {100 * mask.mean():.2f} % of {options.picture}")
 
 
 def _lmdb(options: argparse.Namespace) -> None:

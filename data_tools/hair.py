@@ -31,6 +31,7 @@ EDGE = 0.42               # D18: hair ends where contrast falls below this share
 KNOT = 15                 # D18: where hairs cross, the middle of the knot is too wide to be bridged
 TIP = 8                   # D18: round tips lie this near to what was found
 DARK = 0.4                # D18: ... and are brighter than it by this share of its contrast at most
+CLEAR = 60                # D18: ... which is this large; else pigment may be as dark
 
 DIAGONAL = 2 ** 0.5
 LETTER_LINE, LETTER_DIAGONAL = 11, 1 + 6 * DIAGONAL  # Lee: eleven ones in a row; seven on the diagonal
@@ -65,13 +66,13 @@ def remove_hair(image: np.ndarray, *, method: str = "along") -> Tuple[np.ndarray
     """
     _check(image, method)
     image = np.ascontiguousarray(image)
-    mask = _METHODS[method](image)
+    mask = METHODS[method](image)
     return fill_hair(image, mask, letter=method == "letter"), mask
 
 
 def _check(image: np.ndarray, method: str) -> None:
-    if method not in _METHODS:
-        raise DataError(f"hair removal: method {method!r} is unknown; use one of {', '.join(_METHODS)}")
+    if method not in METHODS:
+        raise DataError(f"hair removal: method {method!r} is unknown; use one of {', '.join(METHODS)}")
     if not isinstance(image, np.ndarray):
         raise DataError(f"hair removal: found {type(image).__name__}, expected a BGR array H x W x 3 of uint8")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -112,9 +113,9 @@ def _find_along(image: np.ndarray) -> np.ndarray:
     contrast = cv2.subtract(skin, lines)
     core = cv2.GaussianBlur(cv2.dilate(contrast, np.ones((5, 5), np.uint8)), (5, 5), 0)
     margin = cv2.max(cv2.convertScaleAbs(core, alpha=EDGE), np.full_like(core, WEAK))
-    candidates = (contrast > margin).astype(np.uint8)
-    frame = _frame(candidates)
-    candidates = cv2.subtract(candidates, frame)
+    dark = (contrast > margin).astype(np.uint8)
+    frame = _frame(dark)
+    candidates = cv2.subtract(dark, frame)
     found = thin_and_long(candidates, contrast, unit) & candidates
     whole, level = _completed(found, np.where(frame, skin, value), skin, cv2.subtract(skin, margin), unit)
     if small is image:
@@ -138,7 +139,7 @@ def _completed(hair: np.ndarray, value: np.ndarray, skin: np.ndarray, level: np.
     brightest = cv2.dilate(skin, np.ones(size, np.uint8)).ravel()[rest]
     edge: np.ndarray = level.copy()
     edge.ravel()[rest] = np.where(gap.ravel()[rest], EDGE * dark / area + (1 - EDGE) * brightest,
-                                  ((1 - DARK) * dark + DARK * bright) / area)
+                                  np.where(bright - dark > CLEAR * area, (1 - DARK) * dark + DARK * bright, 0) / area)
     whole = hair.copy()
     whole.ravel()[rest] = value.ravel()[rest] < edge.ravel()[rest]
     count, part = cv2.connectedComponents(whole)
@@ -218,4 +219,4 @@ def _straight_and_thin(candidates: np.ndarray, unit: float) -> np.ndarray:
     return hair
 
 
-_METHODS: Dict[str, Callable[[np.ndarray], np.ndarray]] = {"along": _find_along, "letter": _find_letter}
+METHODS: Dict[str, Callable[[np.ndarray], np.ndarray]] = {"along": _find_along, "letter": _find_letter}

@@ -6,9 +6,10 @@ import numpy as np
 
 MARK = (0, 255, 0)  # BGR of the hair found
 GAP = 8             # px of white between the panels
+WIDTH = 640         # px, of one panel at most
 
 
-def preview_sheet(image: np.ndarray, clean: np.ndarray, mask: np.ndarray, *, width: int = 640) -> np.ndarray:
+def preview_sheet(image: np.ndarray, clean: np.ndarray, mask: np.ndarray, *, width: int = WIDTH) -> np.ndarray:
     """Put before, hair found and after beside each other.
 
     Parameters
