@@ -133,7 +133,7 @@ def train(flags: Any) -> None:
         param.weights.append(flags.weights)
     log("solver.cpp:45", f"Initializing solver from parameters:\n{param}")
     solver = get_solver(param)
-    solver.requested = signals.take
+    solver.requested, solver.frugal = signals.take, True
     solver.keeps_position = flags.resume_data
     if flags.snapshot:
         log("caffe.cpp:240", f"Resuming from {flags.snapshot}")

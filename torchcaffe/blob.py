@@ -1,4 +1,5 @@
 """Caffe's Blob: an N-dimensional float32 array and its gradient, visible from Python as numpy arrays."""
+import warnings
 from typing import Any, Optional, Tuple
 
 import numpy as np
@@ -19,6 +20,13 @@ def allocate(shape: Shape, device: Optional[torch.device] = None) -> Tensor:
         raise CaffeError(f"no memory for an array of shape {shape}: {str(error).splitlines()[0]}") from None
 
 
+def tensor_of(array: Any) -> Tensor:
+    """Return a tensor on the memory of an array, which may be read-only: torch is only to read it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
 class Memory:
     """One array of a blob; Caffe's SyncedMemory.
 
@@ -28,12 +36,13 @@ class Memory:
     script holds stays alive, as in pycaffe. No tensor yet means zeros.
     """
 
-    __slots__ = ("_host", "_stale", "_tensor", "device", "shape", "shown")
+    __slots__ = ("_host", "_laid", "_stale", "_tensor", "device", "shape", "shown")
 
     def __init__(self, shape: Shape, device: torch.device) -> None:
         self.shape, self.device = shape, device
         self._tensor: Optional[Tensor] = None
         self._host: Optional[Tensor] = None
+        self._laid = False   # stored in another order than the axes say
         self._stale = True   # the host copy is older than the tensor
         self.shown = False   # a user has an array of it
 
@@ -70,6 +79,11 @@ class Memory:
         else:
             self._tensor = None
 
+    def lay(self, layout: torch.memory_format) -> None:
+        """Store the content in a layout that suits the engine, until a user asks for an array."""
+        if not self.shown and not self.read().is_contiguous(memory_format=layout):
+            self._tensor, self._laid = self.read().contiguous(memory_format=layout), True
+
     def reshape(self, shape: Shape) -> None:
         """Change the shape; the content survives where the count stays the same."""
         if shape == self.shape:
@@ -82,6 +96,9 @@ class Memory:
         """Return the content as an array that writes through."""
         self.shown = True
         tensor = self.read()
+        if self._laid:  # scripts reshape and flatten parameters and expect to write through
+            tensor = self._tensor = tensor.contiguous()
+            self._laid = False
         if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
             return tensor.numpy()  # type: ignore[no-any-return]
         if self._host is None:
@@ -133,12 +150,31 @@ class Blob:
         """True when a user has an array of the values."""
         return self._data.shown
 
+    def lay(self, layout: torch.memory_format) -> None:
+        """Store the values in a layout that suits the engine, until a user asks for them."""
+        self._data.lay(layout)
+
+    def forget(self) -> None:
+        """Free the values, unless a user has an array of them."""
+        if not self.shown:
+            self._data.clear()
+
+    def forget_grad(self) -> None:
+        """Free the gradient, unless a user has an array of it."""
+        if not self._diff.shown:
+            self._diff.clear()
+
     def add_grad(self, value: Tensor) -> None:
         """Add to the gradient, which is float32 for any value."""
         if self._diff.empty:
             self._diff.write(value.float())
         else:
             self._diff.read().add_(value)
+
+    @property
+    def grad_empty(self) -> bool:
+        """True when the gradient is zero and was not asked for."""
+        return self._diff.empty
 
     def clear_grad(self) -> None:
         """Set the gradient to zero."""

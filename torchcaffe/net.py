@@ -1,4 +1,5 @@
 """Caffe's Net with pycaffe's interface: layers connected by named blobs."""
+import functools
 from collections import OrderedDict
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import snapshot
-from .blob import Blob, share
+from .blob import Blob, share, tensor_of
 from .errors import CaffeError
 from .graph import Graph
 from .layers import Layer
@@ -52,8 +53,11 @@ class Net(Graph):
             self.copy_from(weights)
 
     # ------------------------------------------------------------ running
-    def run_forward(self, start: int = 0, end: Optional[int] = None, keep_graph: bool = True) -> Tensor:
-        """Run layers `start` to `end` (inclusive); return the weighted sum of their losses."""
+    def run_forward(self, start: int = 0, end: Optional[int] = None, keep_graph: bool = True, keep_blobs: bool = True) -> Tensor:
+        """Run layers `start` to `end` (inclusive); return the weighted sum of their losses.
+
+        Without `keep_graph` no backward pass can follow; without `keep_blobs` a blob is freed after its last reader.
+        """
         end = len(self._engine) - 1 if end is None else end
         loss = torch.zeros(())
         for i in range(start, end + 1):
@@ -69,10 +73,31 @@ class Net(Graph):
                     loss = loss.to(top.tensor.device) + weight * top.tensor.sum()
             if self.debug_info:
                 self._debug_forward(i)
+            elif not keep_blobs:
+                for blob in self._last_read.get(i, []):
+                    blob.forget()
         return loss
 
-    def run_backward(self, start: Optional[int] = None, end: int = 0, retain: bool = True) -> None:
-        """Run layers `start` to `end` (inclusive) backward; `retain` allows to run them again."""
+    @functools.cached_property
+    def _last_read(self) -> Dict[int, List[Blob]]:
+        """Which blobs nobody reads after a layer."""
+        last = {b: i for i, bottoms in enumerate(self._ids["bottom"]) for b in bottoms}
+        last.update({b: i for i, tops in enumerate(self._ids["top"]) for b in tops if b in last and i >= last[b]})
+        kept = set(self._outputs)
+        for layer, bottoms, tops in zip(self._engine, self._ids["bottom"], self._ids["top"]):
+            if not bottoms or layer.type == "Python":  # filled once perhaps; read on the way back perhaps
+                kept.update(bottoms, tops)
+        found: Dict[int, List[Blob]] = {}
+        for b, i in last.items():
+            if b not in kept:
+                found.setdefault(i, []).append(self._blobs[b])
+        return found
+
+    def run_backward(self, start: Optional[int] = None, end: int = 0, retain: bool = True, keep_blobs: bool = True) -> None:
+        """Run layers `start` to `end` (inclusive) backward; `retain` allows to run them again.
+
+        Without `keep_blobs` the diff of a blob is freed when the layer that made it has used it.
+        """
         start = len(self._engine) - 1 if start is None else start
         for i in range(start, end - 1, -1):
             layer = self._engine[i]
@@ -83,6 +108,10 @@ class Net(Graph):
                     _explain(layer, error)
                 if self.debug_info:
                     self._debug_backward(i)
+                elif not keep_blobs:
+                    for b in set(self._ids["top"][i]) - set(self._ids["bottom"][i]):
+                        if not self._blob_loss_weights[b]:
+                            self._blobs[b].forget_grad()
 
     def _forward(self, start: int, end: int) -> float:
         return float(self.run_forward(start, end))
@@ -195,7 +224,7 @@ class Net(Graph):
                                f"in the net; to train this layer from scratch instead, rename it")
                 copies.append((blob, array))
         for blob, array in copies:  # all of it fits: a file that does not leaves the net as it was
-            blob.tensor.copy_(torch.from_numpy(array.reshape(blob.shape).copy()))
+            blob.tensor.copy_(tensor_of(array.reshape(blob.shape)))
 
     def save(self, path: str, diffs: bool = False) -> None:
         """Write a `.caffemodel`."""

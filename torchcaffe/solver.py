@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import context, rates, snapshot
+from .blob import tensor_of
 from .errors import CaffeError
 from .log import log, number
 from .net import Net
@@ -56,6 +57,8 @@ class Solver:
         self.iter = self.current_step = 0
         _, self._depth = RULES[self.type]
         self.history = [torch.zeros_like(q.blob.tensor) for _ in range(self._depth) for q in self.net.learnable]
+        self._resting: Optional[List[bool]] = None  # which parameters never had a reason to move
+        self.frugal = False  # free blobs when the net has done with them, since nobody will look
         self.requested: Callable[[], str] = lambda: NONE  # what a signal asked for since the last call
         self._callbacks: List[Tuple[Any, Any]] = []
         self._losses: List[Tensor] = []
@@ -163,8 +166,8 @@ class Solver:
         self.net.debug_info = debug
         total: Any = 0.0
         for _ in range(self.param.iter_size):
-            total = total + self.net.run_forward()
-            self.net.run_backward(retain=False)
+            total = total + self.net.run_forward(keep_blobs=not self.frugal)
+            self.net.run_backward(retain=False, keep_blobs=not self.frugal)
         return total / self.param.iter_size
 
     def _smooth(self, loss: Tensor, start: int) -> None:
@@ -201,19 +204,35 @@ class Solver:
         rate = self.lr
         if self._is_due(self.param.display):
             log("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {number(rate)}")
-        params = self.net.learnable
+        moving = self._moving()
+        params = [self.net.learnable[i] for i in moving]
         with torch.no_grad():
-            weights, grads = [q.blob.tensor for q in params], [q.blob.grad for q in params]
+            grads = [q.blob.grad for q in params]
             self._clip(grads)
+            count, sides = len(self.net.learnable), range(self._depth)
+            weights = [q.blob.tensor for q in params]
+            histories = [[self._history(s * count + i, w) for i, w in zip(moving, weights)] for s in sides]
             if self.param.iter_size > 1:
                 torch._foreach_mul_(grads, 1 / self.param.iter_size)
-            self._regularize(weights, grads)
-            first, second = self.history[:len(params)], self.history[len(params):]
-            RULES[self.type][0](self.param, self.iter, [rate * q.lr_mult for q in params], grads, first, second)
-            if self.net.debug_info:
-                self._debug_update(weights, grads)
+            self._regularize(weights, grads, [self.param.weight_decay * q.decay_mult for q in params])
+            RULES[self.type][0](self.param, self.iter, [rate * q.lr_mult for q in params], grads, histories[0], histories[-1])
             torch._foreach_sub_(weights, grads)
+            if self.net.debug_info:
+                self._debug_update()
         self.iter += 1
+
+    def _history(self, i: int, weight: Tensor) -> Tensor:
+        """Return a history that lies in memory like its parameter, so that both can be cut alike."""
+        if self.history[i].stride() != weight.stride():
+            self.history[i] = torch.empty_like(weight).copy_(self.history[i])
+        return self.history[i]
+
+    def _moving(self) -> List[int]:
+        """Return which parameters have to be updated: a frozen one, at rest since ever, stays as it is under these rules."""
+        if self._resting is None:
+            still = self.type in ("SGD", "Nesterov")
+            self._resting = [still and q.lr_mult == 0 and not self.history[i].any() for i, q in enumerate(self.net.learnable)]
+        return [i for i, (q, rests) in enumerate(zip(self.net.learnable, self._resting)) if not (rests and q.blob.grad_empty)]
 
     def _clip(self, grads: List[Tensor]) -> None:
         limit = self.param.clip_gradients
@@ -225,17 +244,16 @@ class Solver:
                                      f"by scale factor {number(limit / norm)}")
             torch._foreach_mul_(grads, limit / norm)
 
-    def _regularize(self, weights: List[Tensor], grads: List[Tensor]) -> None:
-        decay = self.param.weight_decay
-        factors = [decay * q.decay_mult for q in self.net.learnable]
-        if any(factors):
+    def _regularize(self, weights: List[Tensor], grads: List[Tensor], decays: List[float]) -> None:
+        if any(decays):
             terms = torch._foreach_sign(weights) if self.param.regularization_type == "L1" else weights
-            add_scaled(grads, list(terms), factors)
+            add_scaled(grads, list(terms), decays)
 
-    def _debug_update(self, weights: List[Tensor], steps: List[Tensor]) -> None:
-        for q, weight, step in zip(self.net.learnable, weights, steps):
-            log("net.cpp:637", f"    [Update] Layer {q.layer}, param {q.label} data: {number(float(weight.abs().mean()))}; "
-                               f"diff: {number(float(step.abs().mean()))}")
+    def _debug_update(self) -> None:
+        for q in self.net.learnable:
+            step, weight = q.blob.grad, q.blob.tensor
+            log("net.cpp:637", f"    [Update] Layer {q.layer}, param {q.label} data: "
+                               f"{number(float((weight + step).abs().mean()))}; diff: {number(float(step.abs().mean()))}")
 
     def solve(self, resume_file: Optional[str] = None) -> None:
         """Train up to max_iter, with tests and snapshots on the way and at the end."""
@@ -284,7 +302,7 @@ class Solver:
             if self._stopped:
                 log("solver.cpp:391", "Test interrupted.")
                 return
-            loss = loss + net.run_forward(keep_graph=False)
+            loss = loss + net.run_forward(keep_graph=False, keep_blobs=not self.frugal)
             values = [net._blobs[j].tensor.clone() for j in net._outputs]
             sums = values if sums is None else [a + b for a, b in zip(sums, values)]
         if self.param.test_compute_loss:
@@ -318,7 +336,8 @@ class Solver:
         if learned_net:
             self.net.copy_from(learned_net)
         for mine, theirs in zip(self.history, history):
-            mine.copy_(torch.from_numpy(theirs.copy()))
+            mine.copy_(tensor_of(theirs))
+        self._resting = None
         self.iter, self.current_step = iteration, step
         if self.keeps_position:
             nets = [self.net, *self.test_nets]

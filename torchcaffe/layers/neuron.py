@@ -1,6 +1,6 @@
 """Layers that treat every value by itself: activations, powers, dropout."""
 import math
-from typing import Any, List
+from typing import Any, List, Optional
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ class ReLU(Layer):
 
     numbers, saves_top = ANY, True
 
+    _top: Optional[Tensor] = None  # of the last forward pass
+
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         slope, x = self.param.relu_param.negative_slope, bottoms[0].tensor.detach()
         if tops[0] is bottoms[0] and self.may_overwrite:
@@ -28,14 +30,18 @@ class ReLU(Layer):
             tops[0].tensor = x
         else:
             tops[0].tensor = F.leaky_relu(x, slope) if slope else torch.relu(x)
+        self._top = tops[0].tensor if keep_graph and self.needs_backward else None
 
     def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
         if self.propagate_down[0]:
-            slope, y, dy = self.param.relu_param.negative_slope, tops[0].tensor, tops[0].grad.to(tops[0].tensor.dtype)
+            y = tops[0].tensor if self._top is None else self._top
+            slope, dy = self.param.relu_param.negative_slope, tops[0].grad.to(y.dtype)
             if slope:
                 bottoms[0].grad = torch.where(y > 0, dy, dy * slope)
             else:
                 bottoms[0].grad = torch.ops.aten.threshold_backward(dy, y, 0)
+        if not retain:
+            self._top = None
 
 
 @register

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..blob import Shape
+from ..blob import Blob, Shape
 from .base import ANY, LOW, Layer, Tensors, register
 
 SMALL = 100_000_000  # multiply-adds of a layer's forward pass, at most
@@ -78,10 +78,19 @@ class Convolution(Layer):
             return self._as_caffe(x, weight, bias)
         if len(self.kernel) == 2:  # oneDNN and cuDNN are faster with channels last, and their tops stay so;
             # but in pictures of width 1 torch's dilated convolution then reads outside its memory and crashes
-            layout = torch.channels_last if min(x.shape[2:]) > 1 else torch.contiguous_format
+            layout = self._layout(x)
             x, weight = (t.contiguous(memory_format=layout) for t in (x, weight))
         function = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel) - 1]
         return function(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+
+    def _layout(self, x: Tensor) -> torch.memory_format:
+        return torch.channels_last if min(x.shape[2:]) > 1 else torch.contiguous_format
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        x = bottoms[0].tensor
+        if len(self.kernel) == 2 and not self.is_small(x):
+            self.blobs[0].lay(self._layout(x))  # not in every pass again
+        super().forward(bottoms, tops, keep_graph)
 
     def is_small(self, x: Tensor) -> bool:
         """Return whether to compute by im2col and BLAS as Caffe does.
@@ -90,7 +99,7 @@ class Convolution(Layer):
         and fewer near ties of a ReLU or a pooling fall the other way (docs/parity.md).
         """
         work = x.numel() * math.prod(self.kernel) * self.param.convolution_param.num_output // self.group
-        return x.device.type == "cpu" and x.dtype == torch.float32 and len(self.kernel) == 2 \
+        return x.device.type == "cpu" and self.compute_type == torch.float32 and len(self.kernel) == 2 \
             and self.dilation == [1, 1] and work <= SMALL
 
     def _as_caffe(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
