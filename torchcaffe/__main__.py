@@ -1,6 +1,6 @@
 """Caffe's command line: `python -m torchcaffe train -solver solver.prototxt`, with the flags and log lines of `caffe`.
 
-Everything but multi-GPU runs as there; what real Caffe aborts on ends with `error: <one line>` and exit status 1.
+Everything runs as there; what real Caffe aborts on ends with `error: <one line>` and exit status 1.
 """
 import argparse
 import os
@@ -29,7 +29,7 @@ _FLAGS = [
     ("model", "", "the net prototxt (test, time)"),
     ("weights", "", "weights to start from or to score; several, separated by commas, fill one after the other"),
     ("snapshot", "", "the .solverstate to continue from (train)"),
-    ("gpu", "", "number of the GPU; without it the solver's solver_mode decides, and without that the CPU is used"),
+    ("gpu", "", "number of the GPU, for train also several (0,1) or all; without it solver_mode decides, else the CPU"),
     ("phase", "", "TRAIN or TEST (time)"),
     ("level", "0", "level of the net's state"),
     ("stage", "", "stages of the net's state, separated by commas"),
@@ -71,7 +71,7 @@ def _choose_device(gpu: str, line: str) -> None:
         context.set_mode_cpu()
         return
     if not gpu.isdigit():
-        raise CaffeError(f"-gpu is {gpu!r}: torchcaffe uses one GPU a process; give one number")
+        raise CaffeError(f"-gpu is {gpu!r}: only train takes several; give one number")
     context.set_device(int(gpu))
     context.set_mode_gpu()
     log("caffe.cpp:202", line + gpu)
@@ -124,6 +124,14 @@ def train(flags: Any) -> None:
     gpu = flags.gpu
     if not gpu and param.HasField("solver_mode") and param.solver_mode == param.GPU:
         gpu = str(param.device_id)
+    team = int(os.environ.get("WORLD_SIZE") or 1) > 1 or (not gpu.isdigit() and bool(gpu))
+    if team:
+        from . import parallel
+        gpus = parallel.devices(gpu)
+        if not parallel.launched():
+            parallel.start(parallel.command(flags.words), len(gpus))
+            return
+        gpu = parallel.join(gpus)
     _choose_device(gpu, "Using GPUs ")
     _choose_precision(flags.precision)
     signals = _Signals(flags)
@@ -138,6 +146,8 @@ def train(flags: Any) -> None:
     if flags.snapshot:
         log("caffe.cpp:240", f"Resuming from {flags.snapshot}")
         solver.restore(flags.snapshot)
+    if team:
+        parallel.Team(solver)
     log("caffe.cpp:248", "Starting Optimization")
     solver.solve()
     log("caffe.cpp:259", "Optimization Done.")
@@ -249,6 +259,7 @@ _COMMANDS: Dict[str, Callable[[Any], None]] = {"train": train, "test": test, "ti
 def main(argv: Optional[List[str]] = None) -> int:
     """Run a command; return the exit status."""
     flags = _parser().parse_args(argv)
+    flags.words = sys.argv[1:] if argv is None else argv
     try:
         _COMMANDS[flags.command](flags)
     except KeyboardInterrupt:

@@ -57,6 +57,8 @@ class Solver:
         self.iter = self.current_step = 0
         _, self._depth = RULES[self.type]
         self.history = [torch.zeros_like(q.blob.tensor) for _ in range(self._depth) for q in self.net.learnable]
+        self.combine: Callable[[Tensor], Tensor] = lambda loss: loss  # mean over all processes, see parallel.py
+        self.agree: Callable[[str], str] = lambda request: request
         self._resting: Optional[List[bool]] = None  # which parameters never had a reason to move
         self.frugal = False  # free blobs when the net has done with them, since nobody will look
         self.requested: Callable[[], str] = lambda: NONE  # what a signal asked for since the last call
@@ -145,14 +147,14 @@ class Solver:
             for on_start, _ in self._callbacks:
                 on_start()
             display = self._is_due(self.param.display)
-            self._smooth(self._accumulate(display and self.param.debug_info), start)
+            self._smooth(self.combine(self._accumulate(display and self.param.debug_info)), start)
             if display:
                 self._show_progress()
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
             self.apply_update()
-            request = self.requested()
-            if (self._is_due(self.param.snapshot) and context.solver_rank() == 0) or request == SNAPSHOT:
+            request = self.agree(self.requested())
+            if self._is_due(self.param.snapshot) or request == SNAPSHOT:
                 self.snapshot()
             if request == STOP:
                 self._stopped = True
@@ -272,7 +274,7 @@ class Solver:
             log("solver.cpp:303", "Optimization stopped early.")
             return
         if self._is_due(p.display):
-            self._smooth(self.net.run_forward(keep_graph=False), start)
+            self._smooth(self.combine(self.net.run_forward(keep_graph=False)), start)
             log("solver.cpp:317", f"Iteration {self.iter}, loss = {number(float(self._smoothed))}")
         if self._is_due(p.test_interval):
             self._test_all()
@@ -280,7 +282,7 @@ class Solver:
 
     # ------------------------------------------------------------ testing
     def _test_all(self) -> None:
-        for i in range(len(self.test_nets)):
+        for i in range(len(self.test_nets) if context.solver_rank() == 0 else 0):
             if not self._stopped:
                 self._test(i)
 
@@ -294,7 +296,7 @@ class Solver:
         loss: Any = 0.0
         sums: Optional[List[Tensor]] = None
         for _ in range(count):
-            while (request := self.requested()) != NONE:
+            while context.solver_count() == 1 and (request := self.requested()) != NONE:
                 if request == SNAPSHOT:
                     self.snapshot()
                 else:
@@ -312,7 +314,9 @@ class Solver:
 
     # ------------------------------------------------------------ snapshots
     def snapshot(self) -> None:
-        """Write `PREFIX_iter_N.caffemodel` and `.solverstate` (or both as HDF5)."""
+        """Write `PREFIX_iter_N.caffemodel` and `.solverstate` (or both as HDF5); of several processes the first does."""
+        if context.solver_rank():
+            return
         p = self.param
         prefix, end = f"{p.snapshot_prefix}_iter_{self.iter}", ".h5" if p.snapshot_format == p.HDF5 else ""
         model, state = f"{prefix}.caffemodel{end}", f"{prefix}.solverstate{end}"

@@ -114,6 +114,11 @@ class Batches(Layer):
         """Number of records of a batch."""
         raise AssertionError
 
+    def turns(self, skipped: int) -> Tuple[int, int]:
+        """Return which records are this process's while several train, after it `skipped` some: the first, the step."""
+        rank, count = (0, 1) if self.phase == pb.TEST else (context.solver_rank(), context.solver_count())
+        return rank + skipped * count, count
+
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         self.check(self.batch_size > 0, "batch_size must be positive")
         return [(self.batch_size, *self.first), (self.batch_size,)][:len(self.param.top)]
@@ -167,9 +172,8 @@ class Data(Batches):
         return data.records(self.env, self.param.data_param.source)
 
     def pictures(self, skipped: int) -> Iterator[Tuple[Any, int]]:
-        rank, count = (0, 1) if self.phase == pb.TEST else (context.solver_rank(), context.solver_count())
-        start = (rank + skipped * count) % self.env.stat()["entries"]
-        for datum in itertools.islice(self._records(), start, None, count):
+        first, count = self.turns(skipped)
+        for datum in itertools.islice(self._records(), first % self.env.stat()["entries"], None, count):
             yield data.decode(datum, self.param.transform_param), datum.label
 
 
@@ -213,11 +217,15 @@ class ImageData(Batches):
         return int(self.param.image_data_param.batch_size)
 
     def pictures(self, skipped: int) -> Iterator[Tuple[Any, int]]:
-        at = self.start + skipped
+        first, count = self.turns(skipped)
+        for path, label in itertools.islice(self._endless(), first, None, count):
+            yield self._read(path), label
+
+    def _endless(self) -> Iterator[Tuple[str, int]]:
+        at = self.start
         while True:
-            for path, label in self.lines[at:]:
-                yield self._read(path), label
-            at = max(0, at - len(self.lines))
+            yield from self.lines[at:]
+            at = 0
             if self.param.image_data_param.shuffle:
                 data.shuffle(self.lines, self.random)
 
