@@ -174,7 +174,9 @@ check: $(SETUP)
 	$(PY) prototxt/generate.py --check
 
 bench: $(SETUP)
-	@ls benchmarks/*.py
+	$(PY) benchmarks/speed.py --json benchmarks/results/speed.json
+	PYTHONPATH=. $(PY) benchmarks/feeding.py --json benchmarks/results/feeding.json
+	$(PY) benchmarks/startup.py --json benchmarks/results/startup.json
 
 clean:
 	rm -rf $(RUN)

@@ -1,0 +1,78 @@
+"""One side of a timing: set up a network in an engine, then run a step for each line on standard input and print its seconds.
+
+`speed.py` starts it, in the Python of the engine. After the last line it prints the largest memory that the process had.
+"""
+import argparse
+import os
+import resource
+import sys
+import time
+from typing import Any, Callable, Tuple
+
+import numpy as np
+
+os.environ["GLOG_minloglevel"] = "2"  # noqa: SIM112  (glog spells it so)
+
+
+def batch(size: int) -> Tuple[Any, Any]:
+    """Return N x 3 x 224 x 224 pictures around 0 and N labels, the same on each side."""
+    pictures = np.random.RandomState(0).standard_normal((size, 3, 224, 224)) * 50
+    return pictures.astype(np.float32), (np.arange(size) % 3).astype(np.float32)
+
+
+def pycaffe(args: argparse.Namespace) -> Callable[[], Any]:
+    """Return a step of Caffe or torchcaffe."""
+    if args.side == "caffe":
+        import caffe
+    else:
+        import torchcaffe as caffe
+        caffe.set_precision(args.precision)
+    if args.gpu:
+        caffe.set_mode_gpu()
+    data, labels = batch(args.batch)
+    if args.mode == "forward":
+        net = caffe.Net(args.text, caffe.TEST)
+        net.blobs["data"].reshape(*data.shape)
+        net.reshape()
+        net.blobs["data"].data[...] = data
+        return lambda: net.forward()["prob"].sum()
+    solver = caffe.get_solver(args.text)
+    solver.net.blobs["data"].data[...], solver.net.blobs["label"].data[...] = data, labels
+    solver.frugal = True  # as `torchcaffe train` does; real Caffe ignores it
+    return lambda: solver.step(1)
+
+
+def handwritten(args: argparse.Namespace) -> Callable[[], Any]:
+    """Return a step of the plain PyTorch loop."""
+    from handwritten import Predictor, Trainer
+    low, device = args.precision == "bf16", "cuda" if args.gpu else "cpu"
+    data, labels = batch(args.batch)
+    if args.mode == "forward":
+        return Predictor(data, low, device).step
+    return Trainer(data, labels, args.mode == "finetune", low, device).step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("side", choices=("caffe", "torchcaffe", "hand"))
+    parser.add_argument("mode", choices=("finetune", "all", "forward"))
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--text", help="solver or deploy prototxt")
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--cpu-time", action="store_true")
+    args = parser.parse_args()
+    step = (handwritten if args.side == "hand" else pycaffe)(args)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    for _ in sys.stdin:
+        start = clock()
+        step()
+        if args.gpu:
+            import torch
+            torch.cuda.synchronize()
+        print(clock() - start, flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+
+
+if __name__ == "__main__":
+    main()
