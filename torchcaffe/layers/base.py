@@ -158,7 +158,7 @@ class Layer:
         for blob, leaf in zip(bottoms, xs):
             if leaf.requires_grad:
                 grad = next(grads)
-                blob.grad = torch.zeros_like(leaf) if grad is None else grad.to(blob.tensor.dtype)
+                blob.grad = torch.zeros_like(leaf) if grad is None else grad
         for blob, leaf in zip(self.blobs, ps):
             if leaf.requires_grad:
                 grad = next(grads)
