@@ -1,0 +1,134 @@
+"""Every command of the documents: run as it stands in a small copy of the repository, or at least held against its parser.
+
+And every error line of docs/faq.md: the failure is brought about, and the line must be printed.
+"""
+
+import contextlib
+import importlib
+import io
+import re
+import shlex
+import shutil
+from unittest import mock
+
+import pytest
+
+import data_tools.__main__
+import pycam.__main__
+import torchcaffe.__main__
+from tests.docs import markdown
+from tests.docs.failures import FAILURES
+from torchcaffe.layers import LAYERS
+
+PARSERS = {"data_tools": data_tools.__main__.make_parser, "pycam": pycam.__main__.build_parser,
+           "torchcaffe": torchcaffe.__main__._parser}
+SCRIPTS = {"data-tools": "data_tools", "pycam": "pycam", "torchcaffe": "torchcaffe", "caffe": "torchcaffe"}
+PARSED = {  # commands of ours that are only held against their parser: words that stand in them, why
+    "data_tools download": "fetches 12 GB",
+    "weights fetch": "fetches weights",
+    "weights import": "needs arrays that were made elsewhere",
+    "--scheduler": "needs a running cluster",
+    "--engine caffe": "needs real Caffe; tests/e2e run both engines",
+    "torchrun": "starts several processes; tests of torchcaffe.parallel do that",
+}
+UNTRIED = {  # other programs: how the command begins, why it is not run
+    "docker ": "needs Docker",
+    "git ": "needs a network",
+    "cd ": "changes nothing but the shell's folder",
+    "pip install": "needs a network",
+    ".venv/bin/python -m pip ": "needs a network",
+    ".venv/bin/python -m pytest": "would run the tests in the tests; the files must be there",
+    "tools/install_caffe.sh": "needs a network; tests/unit/test_install_caffe.py runs it on made-up packages",
+    "python benchmarks/": "measures for minutes; the file must be there",
+    "python prototxt/generate.py": "writes the repository's own files; tests/unit/test_prototxt.py runs it",
+    "sh experiments/run.sh": "trains for hours; the file must be there",
+}
+
+
+def words_of(text):
+    """Return the words of a command: no assignments before it, no GPU, which a test cannot expect to be there."""
+    words = shlex.split(text)
+    while "=" in words[0]:
+        del words[0]
+    for flag in set(words) & {"--gpu", "-gpu"}:
+        place = words.index(flag)
+        del words[place:place + 2]
+    return words
+
+
+def module_words(words):
+    """Return (module, its words) of a command of ours, however it is started; None of others."""
+    if words[0] in SCRIPTS:
+        return SCRIPTS[words[0]], words[1:]
+    if "-m" in words and words[words.index("-m") + 1] in PARSERS:
+        place = words.index("-m") + 1
+        return words[place], words[place + 1:]
+    return None
+
+
+def parse(module, words):
+    """Fail unless a command's own parser takes its words."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            PARSERS[module]().parse_args(words)
+    except SystemExit as end:
+        assert end.code == 0, said.getvalue()  # --help
+
+
+def check(text, sandbox):
+    """Run a command, or check what can be checked of it."""
+    words = words_of(text)
+    ours = module_words(words)
+    if words[0] == "make":
+        for line in sandbox.make(*words[1:]):
+            planned = module_words(shlex.split(line) or [""])
+            if planned:
+                parse(*planned)
+    elif words[:2] == ["python", "-c"]:
+        exec(words[2], {})
+    elif ours:
+        parse(*ours)
+        if words[0] != "caffe" and not any(part in text for part in PARSED):
+            assert sandbox.call([ours[0], *ours[1]]) == 0
+    else:
+        assert text.startswith(tuple(UNTRIED)), f"neither run nor listed in UNTRIED; output goes into a ```text block: {text}"
+        for word in words:
+            assert (markdown.ROOT / word).exists() or not word.endswith((".py", ".sh")), word
+
+
+@pytest.mark.parametrize("page", markdown.PAGES, ids=str)
+def test_commands(page, sandbox):
+    for where, text in markdown.commands(page):
+        try:
+            check(text, sandbox)
+        except BaseException as error:
+            raise AssertionError(f"{where}: {text}: {error}") from error
+
+
+@pytest.mark.parametrize("block", markdown.blocks("python"), ids=str)
+def test_python(block, sandbox):
+    with mock.patch.dict(LAYERS):  # where a block adds a layer
+        exec(compile(block.text, str(block), "exec"), {"__name__": "block"})
+
+
+LINES = [line for block in markdown.blocks("text", pages=[markdown.ROOT / "docs" / "faq.md"]) for line in block.text.splitlines()]
+
+
+def test_every_line_of_the_faq_has_a_failure():
+    assert len(LINES) == len(FAILURES)
+
+
+@pytest.mark.parametrize(("failure", "line"), list(zip(FAILURES, LINES)), ids=[failure.__name__ for failure in FAILURES])
+def test_line_of_the_faq_is_printed(failure, line, sandbox, tmp_path, monkeypatch, capfd):
+    copy = tmp_path / "repository"
+    shutil.copytree(sandbox.folder, copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setattr(torchcaffe.__main__.signal, "signal", lambda *_: None)  # pytest keeps its own
+    module, *words = failure(monkeypatch).split()
+    capfd.readouterr()
+    status = importlib.import_module(f"{module}.__main__").main(words)
+    said = capfd.readouterr().err.replace("\r", "\n").splitlines()
+    pattern = ".*".join(re.escape(part) for part in line.split("..."))
+    assert [one for one in said if re.fullmatch(pattern, one)], "\n".join(said[-5:])
+    assert status == (1 if line.startswith("error: ") else 0)

@@ -1,0 +1,73 @@
+"""What the documents point to is there: links, headings, files, functions; every command has an example in its help."""
+
+import argparse
+import importlib
+import re
+
+import pytest
+
+import data_tools.__main__
+import pycam.__main__
+import torchcaffe.__main__
+from tests.docs import markdown
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PATH = re.compile(r"`((?:[a-z_]+|\.ci)/[\w./-]*[\w/])`")  # `pycam/cam.py`, `docs/results/`
+NAME = re.compile(r"`((?:data_tools|pycam|torchcaffe)(?:\.\w+)+)`")  # `pycam.predict.forward`
+MADE = ("build/", "data/", "mine/", "results/", "stage1/", "stage2/", "solvers/mine_", "docs/results/")  # made by commands, or by the reader
+
+
+@pytest.mark.parametrize("page", markdown.PAGES, ids=str)
+def test_links_lead_somewhere(page):
+    for target in LINK.findall(markdown.prose(page)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in markdown.anchors(found), target
+
+
+@pytest.mark.parametrize("page", markdown.PAGES, ids=str)
+def test_files_and_functions_that_are_named_are_there(page):
+    text = markdown.prose(page)
+    for path in PATH.findall(text):
+        assert path.startswith(MADE) or list(markdown.ROOT.glob(f"{path.rstrip('/')}*")), path
+    for name in NAME.findall(text):
+        resolve(name)
+
+
+def resolve(name):
+    """Import the modules of a dotted name, and look up what is no module."""
+    package, *parts = name.split(".")
+    found = importlib.import_module(package)
+    for part in parts:
+        package = f"{package}.{part}"
+        if not hasattr(found, part):
+            importlib.import_module(package)
+        found = getattr(found, part)
+
+
+def test_every_page_is_listed():
+    listed = {(markdown.ROOT / "docs" / target).resolve()
+              for target in LINK.findall((markdown.ROOT / "docs" / "README.md").read_text()) if "://" not in target}
+    pages = {page for page in markdown.PAGES if page.is_relative_to(markdown.ROOT / "docs")}
+    assert pages - {markdown.ROOT / "docs" / "README.md"} <= listed
+    assert "](docs/README.md)" in (markdown.ROOT / "README.md").read_text()
+
+
+def subparsers(parser):
+    return next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+
+
+HELPS = {"torchcaffe": torchcaffe.__main__._parser()}
+for package, parser in (("data_tools", data_tools.__main__.make_parser()), ("pycam", pycam.__main__.build_parser())):
+    HELPS.update({f"{package} {name}": command for name, command in subparsers(parser).items()})
+
+
+@pytest.mark.parametrize("name", HELPS)
+def test_help_shows_an_example_that_its_parser_takes(name):
+    text = " ".join(HELPS[name].format_help().split())
+    example = re.search(r"example: (?:python -m )?(\S+ \S+) (.*)", text)
+    package, _, command = name.partition(" ")
+    assert example.group(1).startswith(name), text
