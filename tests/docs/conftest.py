@@ -87,7 +87,8 @@ def sandbox(tmp_path_factory):
 
 def _make_data():
     """Make up the data set, weights under the name of the public ones, and somebody's own pictures."""
-    assert data_tools(["synthetic", "--out", "data/isic2017", "--train", "12", "--val", "10", "--height", "120", "--width", "160"]) == 0
+    words = "synthetic --out data/isic2017 --train 12 --val 10 --height 120 --width 160"
+    assert data_tools(words.split()) == 0
     net = torchcaffe.Net("prototxt/vgg_gap_deploy.prototxt", torchcaffe.TEST)
     Path(WEIGHTS).parent.mkdir()
     net.save(WEIGHTS)

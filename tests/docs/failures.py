@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+
 from data_tools import estimate
 from pycam import checks
 from tests.docs import markdown
@@ -14,7 +15,7 @@ NET = Path("prototxt/vgg_gap_train_val.prototxt")
 SOLVER = Path("solvers/stage1.prototxt")
 DATABASE = Path("build/lmdb/stage1_train")
 TRAIN = f"pycam train --engine torch --stage stage1 --solver {SOLVER}"
-PREDICT = "pycam predict --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 --images build/clean/val --out build/p.csv"
+VALIDATION = "--net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 --images build/clean/val"
 LMDB = "data_tools lmdb --images build/clean/train --out build/lmdb --augment none --jobs 1"
 
 
@@ -32,7 +33,7 @@ def set_solver(**fields):
 
 
 def no_caffe(patch):
-    return f"{PREDICT} --engine caffe"
+    return f"pycam predict {VALIDATION} --out build/p.csv --engine caffe"
 
 
 def sizes(patch):
@@ -152,9 +153,9 @@ def short_test(patch):
 
 
 def true_class(patch):
-    return "pycam crops --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 --images build/clean/val --out build/x --class true"
+    return f"pycam crops {VALIDATION} --out build/x --class true"
 
 
 FAILURES = [no_caffe, sizes, full_disk, no_database, half_a_database, half_a_picture, red_first, other_mean, copies,
-            unknown_label, two_outputs, no_weights, not_finite, other_shape, other_names, weights_for_state, other_solver, no_folder,
-            no_memory, short_test, true_class]
+            unknown_label, two_outputs, no_weights, not_finite, other_shape, other_names, weights_for_state, other_solver,
+            no_folder, no_memory, short_test, true_class]
