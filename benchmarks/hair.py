@@ -89,7 +89,7 @@ def even_stroke(rng: np.random.Generator, height: int, width: int, widths: Width
 
 
 def tapered_stroke(rng: np.random.Generator, height: int, width: int, widths: Widths) -> np.ndarray:
-    """Draw a stroke whose width falls to its end at `FINE` times the size of 512 px; return coverage in 0..1, slightly blurred."""
+    """Draw a stroke whose width falls to its end, `FINE` times as large; return coverage in 0..1, slightly blurred."""
     points, scale = curve(rng, height, width), width / 512
     way = np.gradient(points, axis=0)
     across = np.stack([-way[:, 1], way[:, 0]], axis=1) / np.maximum(np.hypot(*way.T), 1e-6)[:, None]
