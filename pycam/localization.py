@@ -66,12 +66,23 @@ def measure_map(cam: np.ndarray, mask: np.ndarray) -> Measures:
     Returns
     -------
     dict
-        ``pointing``: 1 if the first maximum is in the lesion; ``energy``: share of the map's positive sum that is there.
+        ``pointing``: 1 if the `peak` is in the lesion; ``energy``: share of the map's positive sum that is there.
     """
     positive = np.maximum(cam, 0)
     total = float(positive.sum(dtype=np.float64))
-    return {"pointing": float(mask.flat[int(cam.argmax())]),
+    return {"pointing": float(mask[peak(cam)]),
             "energy": float(positive.sum(dtype=np.float64, where=mask)) / total if total > 0 else 0.0}
+
+
+def peak(cam: np.ndarray) -> Tuple[int, int]:
+    """Return the pixel where a map is highest; of several, the one nearest to the middle of the picture.
+
+    Beyond its outermost cell centres a map only repeats the nearest value, so that of a plateau that reaches the edge this
+    is the cell's centre, where the network looked.
+    """
+    y, x = np.nonzero(cam == cam.max())
+    first = int(np.argmin((y - (cam.shape[0] - 1) / 2) ** 2 + (x - (cam.shape[1] - 1) / 2) ** 2))
+    return int(y[first]), int(x[first])
 
 
 def measure_region(above: np.ndarray, mask: np.ndarray, region: Region, margin: float) -> Measures:

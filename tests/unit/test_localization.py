@@ -7,8 +7,8 @@ import pytest
 from data_tools.files import read_image, write_image
 from pycam import deletion, localization, maps
 from pycam.__main__ import main
-from pycam.cam import VGG_GAP
-from pycam.localization import mask_box, measure_map, measure_region, overlap, reference
+from pycam.cam import VGG_GAP, place
+from pycam.localization import mask_box, measure_map, measure_region, overlap, peak, reference
 from pycam.regions import Box, Region
 
 from .test_predict import FakeNet
@@ -35,6 +35,13 @@ def test_measures_are_the_fractions_that_one_counts():
     assert found["crop_side"] == pytest.approx(8 / np.sqrt(200))
     assert found["covered"] == 1
     assert found["whole"] == 0
+
+
+def test_the_peak_of_a_border_cell_is_its_centre_not_the_edge():
+    cam = np.zeros((10, 10))
+    cam[0, 9] = 1
+    assert peak(place(cam, (256, 256))) == (55, 200)  # the last pixels of the plateau: 16 + 39.5 and 16 + 183.5
+    assert peak(np.eye(5)[:, ::-1] * np.arange(5)) == (0, 4)
 
 
 def test_the_reference_is_the_whole_picture_and_its_middle():
