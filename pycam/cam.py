@@ -12,7 +12,7 @@ from .errors import CamError
 from .preprocess import view_variants
 
 INPUT_BLOB, CAM_BLOB = "data", "CAM_conv"  # the maps are sums of CAM_conv's channels
-PLACEMENTS = ("exact", "stretch")  # D16
+PLACEMENTS = ("exact", "stretch", "fade")  # D16, D21
 CLASS_RULES = ("predicted", "true", "max", "scored", "sum", "envelope", "contrast")  # D09, D21
 SCORED = 2  # melanoma and seborrheic keratosis, which the challenge scores
 
@@ -152,14 +152,21 @@ def cell_centres(cells: int, placement: str = "exact", grid: Grid = VGG_GAP) -> 
     ndarray
         cells float64, pixel coordinates (0 is the centre of the first pixel).
     """
-    if placement == "exact":
+    if placement != "stretch":
         return np.asarray(grid.first + grid.pitch * np.arange(cells))
     return np.asarray((PATCH_SIZE - 1) / 2 + PATCH_SIZE / cells * (np.arange(cells) - (cells - 1) / 2))
 
 
-def row_weights(pixels: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return the pixels x cells matrix that interpolates a row of cells, the nearest value beyond the last centres."""
-    return np.stack([np.interp(pixels, centres, unit) for unit in np.eye(len(centres))], axis=1)
+def row_weights(pixels: np.ndarray, cells: int, placement: str, grid: Grid) -> np.ndarray:
+    """Return the pixels x cells matrix that interpolates a row of cells at some pixels of the patch.
+
+    Beyond the outermost centres the nearest value is repeated, or falls to 0 at the next cell where `placement` is ``fade``.
+    """
+    centres, units = cell_centres(cells, placement, grid), np.eye(cells)
+    if placement == "fade":
+        centres = np.concatenate([centres[:1] - grid.pitch, centres, centres[-1:] + grid.pitch])
+        units = np.pad(units, ((0, 0), (1, 1)))
+    return np.stack([np.interp(pixels, centres, unit) for unit in units], axis=1)
 
 
 def square_pixels(length: int) -> np.ndarray:
@@ -172,7 +179,8 @@ def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid
 
     The way back through the centre patch and the 256-pixel resize is followed exactly. Between cell centres the map
     is interpolated linearly; outside the outermost centres, where the network gives no map, the nearest value is
-    repeated: a zero there would invent an edge.
+    repeated: a zero there would invent an edge. ``fade`` does let it fall to zero within one cell, so that a region does
+    not reach the picture's edge only because it reaches the outermost cell.
 
     Parameters
     ----------
@@ -181,7 +189,7 @@ def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid
     size : (int, int)
         Height and width of the original picture.
     placement : str
-        ``exact`` or ``stretch`` (D16).
+        ``exact``, ``stretch`` (D16) or ``fade`` (D21).
     grid : Grid
         Of the network, from `read_grid`.
 
@@ -191,7 +199,7 @@ def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid
         float32, cam's leading shape with the picture's height and width.
     """
     offset = patch_offset(SIZE, PATCH_SIZE, "centre")[0]
-    rows, columns = (row_weights(square_pixels(length) - offset, cell_centres(cells, placement, grid))
+    rows, columns = (row_weights(square_pixels(length) - offset, cells, placement, grid)
                      for length, cells in zip(size, cam.shape[-2:]))
     placed: np.ndarray = (rows @ cam @ columns.T).astype(np.float32)
     return placed
@@ -220,17 +228,16 @@ def merge(cams: np.ndarray, size: Tuple[int, int], placement: str = "exact", gri
         return place(cams[0], size, placement, grid)
     placed = np.zeros((*cams.shape[1:-2], *size), np.float32)
     for cam, variant in zip(cams, view_variants("ten")):
-        rows = _view_weights(variant, 0, size[0], cell_centres(cam.shape[-2], placement, grid))
-        columns = _view_weights(variant, 1, size[1], cell_centres(cam.shape[-1], placement, grid))
+        rows, columns = (_view_weights(variant, axis, size[axis], cam.shape[axis - 2], placement, grid) for axis in (0, 1))
         placed += rows @ cam @ columns.T
     return placed
 
 
-def _view_weights(variant: Variant, axis: int, length: int, centres: np.ndarray) -> np.ndarray:
+def _view_weights(variant: Variant, axis: int, length: int, cells: int, placement: str, grid: Grid) -> np.ndarray:
     """Return the length x cells matrix of one view along one side of the picture; zero outside its patch."""
     pixels = square_pixels(length)
     if variant.flip and axis == 1:  # the picture is mirrored before the patch is cut
         pixels = SIZE - 1 - pixels
     pixels = pixels - patch_offset(SIZE, PATCH_SIZE, variant.patch)[axis]
     inside = (pixels > -0.5) & (pixels < PATCH_SIZE - 0.5)
-    return row_weights(pixels, centres) * inside[:, None]
+    return row_weights(pixels, cells, placement, grid) * inside[:, None]

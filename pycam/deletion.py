@@ -11,7 +11,7 @@ from data_tools.augment import PATCH_SIZE
 from data_tools.files import read_image, write_atomic
 from data_tools.isic import CLASSES
 
-from .cam import Grid, cell_centres, row_weights, select
+from .cam import Grid, row_weights, select
 from .maps import Maps, Way
 from .predict import forward, open_net
 from .preprocess import views
@@ -24,7 +24,7 @@ def block_values(cam: np.ndarray, placement: str, grid: Grid) -> np.ndarray:
     """Return a centre patch's map (h x w) at the middles of its blocks, `BLOCKS` x `BLOCKS`."""
     side = PATCH_SIZE // BLOCKS
     middles = side * np.arange(BLOCKS) + (side - 1) / 2
-    rows, columns = (row_weights(middles, cell_centres(cells, placement, grid)) for cells in cam.shape)
+    rows, columns = (row_weights(middles, cells, placement, grid) for cells in cam.shape)
     return np.asarray(rows @ cam @ columns.T)
 
 

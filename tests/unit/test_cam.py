@@ -103,6 +103,14 @@ def test_stretch_is_what_resizing_the_map_to_the_patch_gives():
     np.testing.assert_allclose(placed[16:-16, 16:-16], cv2.resize(cam, (224, 224)), atol=1e-5)
 
 
+def test_fading_is_exact_between_the_cells_and_nothing_beyond_the_next():
+    cam = np.random.RandomState(1).rand(10, 10).astype(np.float32)
+    placed, exact = place(cam, (256, 256), "fade"), place(cam, (256, 256))
+    np.testing.assert_array_equal(placed[56:200, 56:200], exact[56:200, 56:200])
+    assert placed[:39].max() == placed[:, 217:].max() == 0  # 16 + 39.5 - 16
+    np.testing.assert_allclose(placed[47, 56:200], exact[47, 56:200] * 7.5 / 16, rtol=1e-5)
+
+
 def test_all_classes_are_placed_as_each_alone():
     cams = np.random.RandomState(2).rand(3, 10, 10)
     together = place(cams, (40, 60))
