@@ -1,12 +1,12 @@
 """Train the full-width network a few iterations with both engines from the same weights and compare the losses.
 
-No dropout and no random transform, so the losses must agree, as far as Caffe agrees with itself: a third run is Caffe with
-another BLAS kernel. Prints a table and, with --json, stores it.
+Two cases: from scratch, and stage 1 of the paper (fine-tuning, conv1 to conv4 frozen) with the solver's own rates, from weights
+that torchcaffe trained a little before. No dropout and no random transform, so the losses must agree, as far as Caffe agrees
+with itself: a third run is Caffe with another BLAS kernel. Prints a table; --out writes it to a Markdown file.
 
-example: python benchmarks/full_width.py --lmdb build/lmdb/stage1_train --caffe .caffe/bin --iterations 20
+example: python benchmarks/full_width.py --case finetune --lmdb build/lmdb/stage1_train --caffe .caffe/bin --iterations 20
 """
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -19,66 +19,84 @@ ROOT = Path(__file__).resolve().parents[1]
 LOSS = re.compile(r"\] +Train net output #\d+: loss = (\S+)")
 OTHER = "NEHALEM"  # an OpenBLAS kernel that adds in another order
 DROPOUT = re.compile(r'layer \{\n  name: "CAM_dropout".*?\n\}\n', re.DOTALL)
+CASES = {"scratch": ("vgg_gap_scratch_train_val", "base_lr: 0.0001"), "finetune": ("vgg_gap_train_val", "base_lr: 0.001")}
 SOLVER = """net: "{net}"
 train_state {{ stage: "stage1" }}
 max_iter: {iterations}
-base_lr: 0.0001 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005
+{rate} lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005
 display: 1 snapshot: {iterations} snapshot_prefix: "{prefix}" snapshot_after_train: true
 random_seed: 1 solver_mode: CPU
 """
 
 
-def write_texts(folder: Path, lmdb: Path, batch: int, iterations: int) -> None:
-    net = (ROOT / "prototxt/vgg_gap_scratch_train_val.prototxt").read_text()
-    net = DROPOUT.sub("", net).replace("build/lmdb/stage1_train", str(lmdb.resolve()))
-    net = re.sub(r"batch_size: 32", f"batch_size: {batch}", net)
-    (folder / "net.prototxt").write_text(net)
+def write_texts(folder: Path, case: str, args: argparse.Namespace) -> None:
+    """Write the net of a case and one solver an engine, as snapshots go beside each other."""
+    name, rate = CASES[case]
+    net = DROPOUT.sub("", (ROOT / f"prototxt/{name}.prototxt").read_text())
+    net = net.replace("build/lmdb/stage1_train", str(args.lmdb.resolve()))
+    path = folder / f"{case}.prototxt"
+    path.write_text(re.sub(r"batch_size: 32", f"batch_size: {args.batch}", net))
+    iterations = args.iterations if case == args.case else args.warm_up
     for engine in ("torchcaffe", "caffe"):
-        text = SOLVER.format(net=folder / "net.prototxt", iterations=iterations, prefix=folder / engine)
-        (folder / f"{engine}.prototxt").write_text(text)
+        (folder / f"{case}_{engine}.prototxt").write_text(
+            SOLVER.format(net=path, iterations=iterations, rate=rate, prefix=folder / f"{case}_{engine}"))
 
 
-def make_weights(folder: Path) -> None:
-    code = (f"import torchcaffe as c; c.set_random_seed(1); n = c.Net('{folder}/net.prototxt', c.TRAIN, stages=['stage1']); "
-            f"n.save('{folder}/start.caffemodel')")
+def make_weights(folder: Path, args: argparse.Namespace) -> Path:
+    """Return the weights to start from: drawn by the fillers, and for fine-tuning trained a little."""
+    drawn = folder / "start.caffemodel"
+    code = (f"import torchcaffe as c; c.set_random_seed(1); "
+            f"n = c.Net('{folder}/scratch.prototxt', c.TRAIN, stages=['stage1']); n.save('{drawn}')")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={**os.environ, "GLOG_minloglevel": "2"})
+    if args.case == "scratch":
+        return drawn
+    losses([sys.executable, "-m", "torchcaffe"], folder / "scratch_torchcaffe.prototxt", drawn)
+    return folder / f"scratch_torchcaffe_iter_{args.warm_up}.caffemodel"
 
 
-def losses(words: List[str], solver: Path, **environment: str) -> List[float]:
-    done = subprocess.run([*words, "train", "-solver", str(solver), "-weights", str(solver.parent / "start.caffemodel")],
-                          cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, **environment})
+def losses(words: List[str], solver: Path, weights: Path, **environment: str) -> List[float]:
+    """Train with a command line and return the losses that it prints."""
+    done = subprocess.run([*words, "train", "-solver", str(solver), "-weights", str(weights)],
+                          cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False,
+                          env={**os.environ, "GLOG_minloglevel": "0", **environment})
     if done.returncode:
         sys.exit(done.stderr[-2000:])
     return [float(value) for value in LOSS.findall(done.stderr)]
 
 
-def print_table(caffe: List[float], mine: List[float], other: List[float]) -> None:
+def table(caffe: List[float], mine: List[float], other: List[float]) -> str:
+    """Return the losses side by side, with relative differences."""
     gaps, noise = ([abs(a - b) / abs(b) for a, b in zip(values, caffe)] for values in (mine, other))
-    print("iteration  Caffe      torchcaffe  relative difference  Caffe with another kernel")
+    lines = ["| iteration | Caffe | torchcaffe | relative difference | Caffe with another kernel |", "| --- " * 5 + "|"]
     for i, row in enumerate(zip(caffe, mine, gaps, noise)):
-        print("{:9}  {:<9.6g}  {:<10.6g}  {:<19.1e}  {:.1e}".format(i, *row))
-    print(f"largest in the first ten: torchcaffe {max(gaps[:10]):.1e}, Caffe with another kernel {max(noise[:10]):.1e}")
+        lines.append("| {} | {:.6g} | {:.6g} | {:.1e} | {:.1e} |".format(i, *row))
+    return "\n".join([*lines, "", f"Largest in the first ten: torchcaffe {max(gaps[:10]):.1e}, Caffe with another kernel "
+                                  f"{max(noise[:10]):.1e}.", ""])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--case", choices=sorted(CASES), default="finetune")
     parser.add_argument("--lmdb", type=Path, required=True, help="training LMDB")
     parser.add_argument("--caffe", type=Path, default=ROOT / ".caffe/bin", help="folder with real Caffe's program")
     parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--warm-up", type=int, default=20, help="iterations from scratch before fine-tuning")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--json", type=Path, help="store the losses there")
+    parser.add_argument("--out", type=Path, help="Markdown file for the table")
     args = parser.parse_args()
     found: Dict[str, List[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_texts(folder, args.lmdb, args.batch, args.iterations)
-        make_weights(folder)
-        found["torchcaffe"] = losses([sys.executable, "-m", "torchcaffe"], folder / "torchcaffe.prototxt")
-        found["caffe"] = losses([str(args.caffe / "caffe")], folder / "caffe.prototxt")
-        found["caffe, other kernel"] = losses([str(args.caffe / "caffe")], folder / "caffe.prototxt", OPENBLAS_CORETYPE=OTHER)
-    print_table(found["caffe"], found["torchcaffe"], found["caffe, other kernel"])
-    if args.json:
-        args.json.write_text(json.dumps({**found, "batch": args.batch}, indent=1) + "\n")
+        for case in CASES:
+            write_texts(folder, case, args)
+        start, caffe = make_weights(folder, args), [str(args.caffe / "caffe")]
+        found["torchcaffe"] = losses([sys.executable, "-m", "torchcaffe"], folder / f"{args.case}_torchcaffe.prototxt", start)
+        found["caffe"] = losses(caffe, folder / f"{args.case}_caffe.prototxt", start)
+        found["other"] = losses(caffe, folder / f"{args.case}_caffe.prototxt", start, OPENBLAS_CORETYPE=OTHER)
+    text = table(found["caffe"], found["torchcaffe"], found["other"])
+    print(text)
+    if args.out:
+        args.out.write_text(f"Case `{args.case}`, batch {args.batch}:\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,11 @@ from .layers.base import check_count
 from .log import log
 from .proto import caffe_pb2 as pb
 
+# Types whose top may be their bottom. For all others Caffe refuses it, or reads what it has already written over.
+IN_PLACE = {"BatchNorm", "Bias", "Dropout", "ELU", "Exp", "PReLU", "Python", "ReLU", "Scale", "Sigmoid", "Softmax", "Swish",
+            "TanH"}
+FORWARD_IN_PLACE = {"BNLL", "Clip", "Log", "Power", "Threshold"}  # Caffe's gradient is then wrong, its output right
+
 
 class Param:
     """A learnable parameter: the blob, its rates, and where it was first named."""
@@ -97,6 +102,7 @@ class Graph:
     def _write_blob(self, layer: Layer, name: str, bottoms: List[int]) -> int:
         if name in self._where:
             layer.check(self._where[name] in bottoms, f"top blob {name!r} is already the top of another layer")
+            layer.check(layer.type in IN_PLACE | FORWARD_IN_PLACE, f"cannot work in place; give its top {name!r} another name")
             self._free.add(name)
             return self._where[name]
         self._where[name] = len(self._blobs)

@@ -10,7 +10,7 @@ from torch import Tensor
 from . import snapshot
 from .blob import Blob, share, tensor_of
 from .errors import CaffeError
-from .graph import Graph
+from .graph import FORWARD_IN_PLACE, Graph
 from .layers import Layer
 from .layers.inputs import Batches
 from .log import log, number
@@ -102,6 +102,8 @@ class Net(Graph):
         for i in range(start, end - 1, -1):
             layer = self._engine[i]
             if layer.needs_backward:
+                layer.check(layer.type not in FORWARD_IN_PLACE or self._ids["bottom"][i] != self._ids["top"][i],
+                            "Caffe has no right gradient for it in place; give its top another name")
                 try:
                     layer.backward(*self._ends(i), retain)
                 except RuntimeError as error:

@@ -42,7 +42,7 @@ NETS = [
     (layer('type: "Data" top: "y" data_param { source: "/nowhere" batch_size: 1 }'), "LEVELDB is not supported"),
     (layer('type: "ImageData" top: "y" top: "l" image_data_param { source: "/nowhere" }'), "source '/nowhere': No such file"),
     (layer('type: "Eltwise" bottom: "x" top: "y"'), "has 1 bottoms, takes at least 2"),
-    (layer('type: "Dropout" bottom: "x" top: "y" dropout_param { dropout_ratio: 1 }'), "must lie between 0 and 1"),
+    (layer('type: "Dropout" bottom: "x" top: "y" dropout_param { dropout_ratio: 1 }'), "must be at least 0 and below 1"),
     (layer('type: "Python" bottom: "x" top: "y" python_param { module: "nowhere" layer: "L" }'), "is it on PYTHONPATH"),
     (layer('type: "ReLU" bottom: "x" top: "x" loss_weight: 1 loss_weight: 2'), "2 loss_weight for 1 tops"),
     (layer('type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 1 bias_term: false } param {} param {}'),

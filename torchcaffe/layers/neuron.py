@@ -65,7 +65,7 @@ class Dropout(Layer):
 
     def setup(self, shapes: List[Shape]) -> None:
         self.ratio = self.param.dropout_param.dropout_ratio
-        self.check(0 < self.ratio < 1, f"dropout_ratio is {self.ratio:g}, it must lie between 0 and 1")
+        self.check(0 <= self.ratio < 1, f"dropout_ratio is {self.ratio:g}, it must be at least 0 and below 1")
 
     def compute(self, *tensors: Tensor) -> Tensors:
         x, = tensors
