@@ -1,4 +1,6 @@
-"""Layers with random fields and shapes, the same for both engines: `python -m tests.parity.random_layers ENGINE SEED COUNT OUT.npz`.
+"""Layers with random fields and shapes, the same for both engines.
+
+`python -m tests.parity.random_layers ENGINE SEED 0,1,2 OUT.npz` runs the numbered ones on an engine.
 
 Needs numpy only, as it runs on both Pythons. A case that torchcaffe refuses is left out.
 """
@@ -33,9 +35,10 @@ def _conv(r: Random) -> Made:
     kind = r.choice(["Convolution", "Deconvolution"])
     k, s, p, d, g = (int(r.choice(v)) for v in ([1, 2, 3], [1, 1, 2, 3], [0, 1, 2], [1, 1, 2], [1, 1, 2]))
     square = f"kernel_size: {k} stride: {s} pad: {p}"
-    uneven = f"kernel_h: {k} kernel_w: {r.randint(1, 4)} stride_h: {s} stride_w: {r.randint(1, 3)} pad_h: {p} pad_w: {r.randint(3)}"
+    uneven = f"kernel_h: {k} kernel_w: {r.randint(1, 4)} stride_h: {s} stride_w: {r.randint(1, 3)} pad_h: {p} pad_w: 1"
     fields = f"num_output: {2 * r.randint(1, 5)} {r.choice([square, uneven])} dilation: {d} group: {g}"
-    return f'type: "{kind}" convolution_param {{ {fields} {_maybe(r, "bias_term: false", 0.3)} }}', [_picture(r)] * 2, 2  # both through one filter
+    fields += _maybe(r, " bias_term: false", 0.3)
+    return f'type: "{kind}" convolution_param {{ {fields} }}', [_picture(r)] * 2, 2  # both through one filter
 
 
 def _pool(r: Random) -> Made:
@@ -108,7 +111,8 @@ def _plain(r: Random) -> Made:
         "MVN": ["", "mvn_param { across_channels: true }", "mvn_param { normalize_variance: false }"],
         "Softmax": [f"softmax_param {{ axis: {axis} }}"], "Tile": [f"tile_param {{ axis: {axis} tiles: {r.randint(1, 4)} }}"],
         "Flatten": [f"flatten_param {{ axis: {r.randint(0, 2)} end_axis: {r.randint(2, 4)} }}"],
-        "Reduction": [f"reduction_param {{ operation: {kind} axis: {axis} coeff: {a} }}" for kind in ("SUM", "ASUM", "SUMSQ", "MEAN")],
+        "Reduction": [f"reduction_param {{ operation: {how} axis: {axis} coeff: {a} }}"
+                      for how in ("SUM", "ASUM", "SUMSQ", "MEAN")],
         "Reshape": ["reshape_param { shape { dim: 0 dim: -1 } axis: 1 num_axes: 2 }"]}
     kind = sorted(texts)[r.randint(len(texts))]
     return f'type: "{kind}" {texts[kind][r.randint(len(texts[kind]))]}', [_shape(r)], 1
