@@ -84,7 +84,8 @@ def apply(square: np.ndarray, variant: Variant, patch_size: int = PATCH_SIZE) ->
     y, x = _source_corner(square.shape[0], side, variant)
     patch = square[y:y + side, x:x + side]
     turned = cv2.rotate(patch, _TURNS[variant.degrees]) if variant.degrees else patch
-    return np.array(cv2.flip(turned, 1) if variant.flip else turned, order="C")
+    turned = cv2.flip(turned, 1) if variant.flip else turned
+    return np.array(patch, order="C") if turned is patch else np.asarray(turned)
 
 
 def _source_corner(size: int, side: int, variant: Variant) -> Tuple[int, int]:
