@@ -75,7 +75,7 @@ def category(truth: np.ndarray, prob: np.ndarray) -> Dict[str, float]:
     Returns
     -------
     dict
-        auc; auc_above_sensitivity_80, the area of the ROC curve above that sensitivity; average_precision, today's
+        auc; auc_above_sensitivity_80, the area under the part of the ROC curve above that sensitivity; average_precision, today's
         step sum, and average_precision_2017, the trapezoids of that year's scikit-learn; for 82, 89 and 95 %
         specificity_at_sensitivity_82 and so on, read at the first corner of the ROC curve that reaches it, without
         interpolation (points on a straight line are no corners, as in the challenge's scorer); accuracy, sensitivity
@@ -97,7 +97,7 @@ def category(truth: np.ndarray, prob: np.ndarray) -> Dict[str, float]:
 
 
 def _area_above(falsely: np.ndarray, truly: np.ndarray, sensitivity: float) -> float:
-    """Return the area between the ROC curve and the line of a sensitivity that it ends above."""
+    """Return the area under the part of an ROC curve that lies above a sensitivity, as it is, not brought to a scale."""
     first = int(np.searchsorted(truly, sensitivity))
     start = np.interp(sensitivity, truly[first - 1:first + 1], falsely[first - 1:first + 1])
     return float(auc([start, *falsely[first:]], [sensitivity, *truly[first:]]))
