@@ -13,7 +13,7 @@ from .proto import caffe_pb2 as pb
 # Types whose top may be their bottom. For all others Caffe refuses it, or reads what it has already written over.
 IN_PLACE = {"BatchNorm", "Bias", "Dropout", "ELU", "Exp", "PReLU", "Python", "ReLU", "Scale", "Sigmoid", "Softmax", "Swish",
             "TanH"}
-FORWARD_IN_PLACE = {"BNLL", "Clip", "Log", "Power", "Threshold"}  # Caffe's gradient is then wrong, its output right
+FORWARD_IN_PLACE = {"BNLL", "Clip", "Log", "MVN", "Power", "Threshold"}  # Caffe's gradient is then wrong, its output right
 
 
 class Param:
