@@ -29,9 +29,9 @@ from .drawing import card
 from .errors import CamError
 from .predict import ahead, check_finite, check_net, predict_views
 from .preprocess import views
+from .project import source
 from .regions import CAM_THRESHOLD, CROP_MARGIN, Region, find_region, level
 
-PROTOTXT = Path(__file__).resolve().parents[1] / "prototxt"
 OTHER_SUFFIXES = (".bmp", ".dib", ".jp2", ".jpe", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -77,12 +77,12 @@ class Answer(NamedTuple):
 def find_net(weights: Path) -> Path:
     """Return the deploy file of ``prototxt/`` whose layers and numbers of outputs are those of a weights file."""
     shapes = engine.weight_shapes(engine.weights_file(weights))
-    for path in sorted(PROTOTXT.glob("*_deploy.prototxt")):
+    for path in sorted(source("prototxt").glob("*_deploy.prototxt")):
         wanted = {layer.name: layer.convolution_param.num_output or layer.inner_product_param.num_output
                   for layer in read_net(str(path)).layer if layer.type in ("Convolution", "InnerProduct")}
         if all(name in shapes and engine.significant(shapes[name][0])[0] == count for name, count in wanted.items()):
             return path
-    raise CamError(f"{weights}: fits no network in {PROTOTXT}; name its deploy file with --net")
+    raise CamError(f"{weights}: fits no network in {source('prototxt')}; name its deploy file with --net")
 
 
 def open_stages(stage1: Union[str, Path], stage2: Union[str, Path], net: Union[str, Path, None] = None, *,

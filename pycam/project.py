@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``init``."""
-    paths = [(name, path) for name in FOLDERS for path in sorted(_source(name).glob("*.prototxt"))]
+    paths = [(name, path) for name in FOLDERS for path in sorted(source(name).glob("*.prototxt"))]
     texts = {args.out / name / path.name: path.read_bytes() for name, path in paths}
     changed = [path for path, text in texts.items() if path.exists() and path.read_bytes() != text]
     if changed:
@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(texts)} networks and solvers")
 
 
-def _source(name: str) -> Path:
+def source(name: str) -> Path:
+    """Return the folder of the networks or of the solvers, in the repository or in the installed package."""
     package = Path(__file__).resolve().parent
     found = next((folder for folder in (package / name, package.parent / name) if folder.is_dir()), None)
     if found is None:
