@@ -23,6 +23,8 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 from tests.parity import cases, live  # noqa: E402
 
 KERNEL = "NEHALEM"  # an OpenBLAS kernel that every x86-64 has and that adds in another order than newer ones
+STORED = {"Published nets (benchmarks/model_zoo.py)": "model_zoo.md",
+          "The full-width network, fine-tuned as in stage 1 (benchmarks/full_width.py)": "full_width.md"}
 LAYER_BOUND, TRAIN_BOUND, PROB_BOUND = 1e-5, 1e-4, 1e-5
 Row = Tuple[str, str, float, float, float]  # group, case, error, bound, noise floor
 
@@ -166,7 +168,15 @@ def document(found: List[Row]) -> str:
         lines += [f"| {case}{' BEYOND ITS BOUND' * (error > bound)} | {short(error)} | {bound:.0e} | {short(noise)} |"
                   .replace(" 0e+00 ", " 0 ") for g, case, error, bound, noise in found if g == group]
         lines.append("")
-    return "\n".join([*lines, NOTES % (SMALL // 10**6)])
+    return "\n".join([*lines, NOTES % (SMALL // 10**6), *stored()])
+
+
+def stored() -> Iterator[str]:
+    """Yield what the longer comparisons wrote to docs/results."""
+    for title, name in STORED.items():
+        path = ROOT / "docs/results" / name
+        if path.is_file():
+            yield f"## {title}\n\n{path.read_text()}"
 
 
 def main() -> int:
