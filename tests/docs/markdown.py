@@ -10,6 +10,11 @@ SHELL = ("", "sh")  # a fence without a language holds commands; output stands i
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
+def name(page: Path) -> str:
+    """Return a page's path in the repository."""
+    return str(page.relative_to(ROOT))
+
+
 class Block(NamedTuple):
     """A fenced block: its page, the line it begins at, its language, its text."""
 
@@ -19,7 +24,7 @@ class Block(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{name(self.page)}:{self.line}"
 
 
 def blocks(*languages: str, pages: Sequence[Path] = PAGES) -> List[Block]:
@@ -42,6 +47,11 @@ def commands(page: Path) -> Iterator[Tuple[str, str]]:
             text = re.sub(r"(^|\s+)#.*", "", line).strip()
             if text:
                 yield str(block), " ".join(text.split())
+
+
+def inline(page: Path) -> List[str]:
+    """Return what stands in single backticks in a page's text."""
+    return [" ".join(text.split()) for text in re.findall(r"`([^`]+)`", prose(page))]
 
 
 def prose(page: Path) -> str:

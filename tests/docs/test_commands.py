@@ -99,7 +99,7 @@ def check(text, sandbox):
             assert (markdown.ROOT / word).exists() or not word.endswith((".py", ".sh")), word
 
 
-@pytest.mark.parametrize("page", markdown.PAGES, ids=str)
+@pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
 def test_commands(page, sandbox):
     for where, text in markdown.commands(page):
         try:

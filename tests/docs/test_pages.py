@@ -18,7 +18,7 @@ NAME = re.compile(r"`((?:data_tools|pycam|torchcaffe)(?:\.\w+)+)`")  # `pycam.pr
 MADE = ("build/", "data/", "mine/", "results/", "stage1/", "stage2/", "solvers/mine_", "docs/results/")  # by commands, by readers
 
 
-@pytest.mark.parametrize("page", markdown.PAGES, ids=str)
+@pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
 def test_links_lead_somewhere(page):
     for target in LINK.findall(markdown.prose(page)):
         if "://" in target:
@@ -29,7 +29,7 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in markdown.anchors(found), target
 
 
-@pytest.mark.parametrize("page", markdown.PAGES, ids=str)
+@pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
 def test_files_and_functions_that_are_named_are_there(page):
     text = markdown.prose(page)
     for path in PATH.findall(text):
@@ -66,6 +66,25 @@ PARSERS = {"torchcaffe": torchcaffe.__main__._parser(), "data_tools": data_tools
 HELPS = {f"{package} {name}": command for package in ("data_tools", "pycam")
          for name, command in subparsers(PARSERS[package]).items()}
 HELPS["torchcaffe train"] = PARSERS["torchcaffe"]
+
+
+@pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
+def test_options_in_the_text_are_known(page):
+    for text in markdown.inline(page):
+        found = re.match(r"python -m (data_tools \w+|pycam \w+|torchcaffe)\b", text)
+        if found:
+            command = HELPS.get(found.group(1), PARSERS["torchcaffe"])
+            assert set(re.findall(r"(?<= )--?[a-z][\w-]*", text[found.end():])) <= set(command._option_string_actions), text
+
+
+@pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
+def test_targets_and_variables_in_the_text_are_known(page):
+    makefile = (markdown.ROOT / "Makefile").read_text()
+    for text in markdown.inline(page):
+        words = shlex.split(text)[1:] if text.startswith("make ") else re.findall(r"^[A-Z]+=\S*$", text)
+        for word in words:
+            name, equals, _ = word.partition("=")
+            assert re.search(rf"(?m)^{name} *\?=" if equals else rf"(?m)^{name}:", makefile), text
 
 
 @pytest.mark.parametrize("name", HELPS)
