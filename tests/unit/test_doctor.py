@@ -8,6 +8,8 @@ import pytest
 
 from pycam import doctor
 from pycam.__main__ import main
+from pycam.checks import Check
+from pycam.errors import CamError
 from pycam.probe import Probe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +52,15 @@ def test_what_stands_on_a_failure_is_not_looked_at(look):
     assert unseen == ["device", *(f"stage1 {title}" for title in ("net", "weights", "memory", "disk")), "predictions"]
     assert {found[f"stage1 {title}"][0] for title in STAGE1[:5]} == {"ok"}  # these need no engine
     assert "stage1 folder" not in look("--quiet", lines=[], problem="x", status=1)
+
+
+def test_needs_are_passed_on():
+    def fail():
+        raise CamError("broken;\nmend it")
+    looks = [Check("a", fail), Check("b", str, ("a",)), Check("c", lambda: "fine"), Check("d", lambda: "fine", ("c", "b"))]
+    assert list(doctor.examine(looks)) == [
+        doctor.Finding("a", False, "broken; mend it"), doctor.Finding("b", None, "not looked at, needs: a"),
+        doctor.Finding("c", True, "fine"), doctor.Finding("d", None, "not looked at, needs: b")]
 
 
 def test_a_net_that_ends_the_engine_leaves_the_others_open(look):

@@ -153,12 +153,31 @@ def test_fresh_forgets_snapshots_only_after_the_checks(run, snapshot):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.fixture
+def engine_says_well(monkeypatch):
+    net = {"params": {"fc": [[3, 4], [3]]}, "numbers": 10}
+    monkeypatch.setattr(train, "probe", lambda *_: Probe([{"torchcaffe": "1.0.0"}, {"error": 1e-7}, net, net], ""))
+
+
+@pytest.mark.usefixtures("engine_says_well")
+def test_fresh_forgets_what_an_earlier_training_left(run, snapshot, monkeypatch):
+    folder = run.begin("{}")
+    snapshot(folder, 20)
+    (folder / "final.caffemodel").write_text("old")
+
+    def execute(*_, **__):
+        assert {path.name for path in folder.iterdir()} == {train.SOLVER, train.NET, train.ORIGIN}
+        snapshot(folder, 400)
+    monkeypatch.setattr(train, "execute", execute)
+    train.run(arguments(run, fresh=True))
+    assert (folder / "final.caffemodel").read_bytes() == (folder / "net_iter_400.caffemodel").read_bytes()
+
+
+@pytest.mark.usefixtures("engine_says_well")
 def test_a_finished_training_is_not_trained_again(run, snapshot, monkeypatch, capsys):
     folder = run.begin("{}")
     (folder / train.ORIGIN).unlink()
     snapshot(folder, 400)
-    net = {"params": {"fc": [[3, 4], [3]]}, "numbers": 10}
-    monkeypatch.setattr(train, "probe", lambda *_: Probe([{"torchcaffe": "1.0.0"}, {"error": 1e-7}, net, net], ""))
     monkeypatch.setattr(train, "execute", lambda *_, **__: pytest.fail("trained"))
     train.run(arguments(run, fresh=False))
     assert (folder / "final.caffemodel").read_bytes() == (folder / "net_iter_400.caffemodel").read_bytes()

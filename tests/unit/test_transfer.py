@@ -127,6 +127,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_whole(site, tmp_path):
         return True
     site.behave = behave
     assert fetched(site, tmp_path) == b"new" * 1000
+    assert len(site.requests) == 2  # nothing of the old file is left over it
 
 
 def test_another_range_than_the_one_asked_for_is_not_believed(site, tmp_path):
@@ -135,10 +136,11 @@ def test_another_range_than_the_one_asked_for_is_not_believed(site, tmp_path):
             handler.answer(stop=60_000)
         elif number == 2:
             handler.send_response(206)
-            handler.send_header("Content-Range", f"bytes 59999-{len(CONTENT) - 1}/{len(CONTENT)}")
-            handler.send_header("Content-Length", str(len(CONTENT) - 59_999))
+            handler.send_header("ETag", '"v1"')
+            handler.send_header("Content-Range", f"bytes 60001-{len(CONTENT) - 1}/{len(CONTENT)}")
+            handler.send_header("Content-Length", str(len(CONTENT) - 60_001))
             handler.end_headers()
-            handler.wfile.write(CONTENT[59_999:])
+            handler.wfile.write(CONTENT[60_001:])
         return number < 3
     site.behave = behave
     assert fetched(site, tmp_path) == CONTENT
