@@ -10,7 +10,7 @@ from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures
 
 from . import predictions
-from .cam import place
+from .cam import VGG_GAP, Grid, place, read_grid
 from .crops import BOXES, Row, read_boxes, row_box
 from .errors import CamError
 from .predict import BATCH, ahead, predict_with_maps
@@ -64,10 +64,12 @@ class Run:
         Pictures in ``clean/val``, crops in ``crops/val``, predictions in ``results``.
     open_net : callable
         Returns the deploy network of stage 1, for the maps.
+    net : Path, optional
+        Its prototxt, which says where the cells of the maps lie (D16); VGG-GAP's without one.
     """
 
-    def __init__(self, folder: Path, open_net: Callable[[], Any]) -> None:
-        self.folder, self._open_net = folder, open_net
+    def __init__(self, folder: Path, open_net: Callable[[], Any], net: Optional[Path] = None) -> None:
+        self.folder, self._open_net, self._net = folder, open_net, net
         self.files = {name: folder / "results" / f"{name.replace(' ', '')}_val.csv" for name in ("stage 1", "stage 2")}
 
     @cached_property
@@ -118,6 +120,11 @@ class Run:
             found.update(zip(ids, predict_with_maps(net, images)[1]))
         return found
 
+    @cached_property
+    def grid(self) -> Grid:
+        """Where the cells of the maps lie."""
+        return read_grid(self._net) if self._net else VGG_GAP
+
     def check(self) -> None:
         """Raise a CamError that names the pictures that have no file, crop or box."""
         absent = [i for i in self.labels if not (i in self.pictures and i in self.crops and i in self.boxes)]
@@ -133,7 +140,7 @@ class Run:
         row = self.boxes[image_id]
         box = scale_box(row_box(row), size[0] / image.shape[0], size[1] / image.shape[1])
         return Example(image_id, self.labels[image_id], self.stage1[image_id], self.stage2[image_id], small,
-                       place(self.cams[image_id], size), row, box, shrink(read_image(self.crops[image_id]), long_side))
+                       place(self.cams[image_id], size, grid=self.grid), row, box, shrink(read_image(self.crops[image_id]), long_side))
 
 
 def spread(labels: Mapping[str, int], probs: Probabilities, count: int = SHOWN) -> List[str]:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         raise CamError(f"{args.folder}: no such folder; expected the folder of a run")
     args.weights = args.weights or args.folder / "stage1"
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    material = Run(args.folder, lambda: _net(args))
+    material = Run(args.folder, lambda: _net(args), args.net)
     sections: Dict[str, Callable[[], str]] = {
         "Table 1": lambda: table_section(args.folder), "ROC curves": lambda: roc_section(material),
         "Training": lambda: training_section(args.folder), "Overview": lambda: overview_section(material),
