@@ -1,7 +1,7 @@
 """What a run's folder says about its pictures, read when it is asked for; and pictures chosen by rule."""
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -139,8 +139,8 @@ class Run:
         size = (small.shape[0], small.shape[1])
         row = self.boxes[image_id]
         box = scale_box(row_box(row), size[0] / image.shape[0], size[1] / image.shape[1])
-        return Example(image_id, self.labels[image_id], self.stage1[image_id], self.stage2[image_id], small,
-                       place(self.cams[image_id], size, grid=self.grid), row, box, shrink(read_image(self.crops[image_id]), long_side))
+        cams, crop = place(self.cams[image_id], size, grid=self.grid), shrink(read_image(self.crops[image_id]), long_side)
+        return Example(image_id, self.labels[image_id], self.stage1[image_id], self.stage2[image_id], small, cams, row, box, crop)
 
 
 def spread(labels: Mapping[str, int], probs: Probabilities, count: int = SHOWN) -> List[str]:
