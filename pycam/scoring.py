@@ -129,7 +129,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "score", help="score a prediction file by the ISIC-2017 rules",
         description="Score predictions by the rules of ISIC-2017 part 3: melanoma and seborrheic keratosis, each "
-                    "against the rest, and their mean; with 95 %% intervals and, with --against, a paired test.",
+                    "against the rest, and their mean; with 95 % intervals and, with --against, a paired test.",
         epilog="example: python -m pycam score --truth build/clean/val/groundtruth.csv "
                "build/results/stage2_val.csv --against build/results/stage1_val.csv")
     parser.add_argument("predictions", type=Path, metavar="PRED.csv",

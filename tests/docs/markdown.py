@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*(ROOT / folder / "README.md" for folder in ("", "examples", "prototxt")), *sorted((ROOT / "docs").rglob("*.md"))]
 SHELL = ("", "sh")  # a fence without a language holds commands; output stands in ```text, files in ```csv, ```prototxt ...
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 

@@ -94,3 +94,4 @@ def test_help_shows_an_example_that_its_parser_takes(name):
     words = words[2:] if words[:2] == ["python", "-m"] else words
     assert words[:2] == name.split()
     PARSERS[words[0]].parse_args(words[1:])
+    assert "%%" not in HELPS[name].format_help()
