@@ -16,7 +16,7 @@ def evil_id():
 
 def write_run(folder, monkeypatch):
     """Write a finished run of nine pictures; its network is asked for its maps only, figures are coarse."""
-    from pycam import examples, figures, predictions, report
+    from pycam import cam, examples, figures, predictions, report
     from pycam.__main__ import main
 
     random = np.random.RandomState(0)
@@ -38,6 +38,7 @@ def write_run(folder, monkeypatch):
     main(["table1", "--truth", str(folder / "clean/val/groundtruth.csv"), "--out", str(folder / "results"),
           *[f"--stage{s}={folder}/results/stage{s}_val.csv" for s in "12"]])
     monkeypatch.setattr(report, "open_net", lambda args: None)
+    monkeypatch.setattr(examples, "read_grid", lambda net: cam.VGG_GAP)
     monkeypatch.setattr(examples, "predict_with_maps", lambda net, images: (None, random.rand(len(images), 3, 10, 10)))
     monkeypatch.setattr(figures, "DPI", 30)
     monkeypatch.setattr(report, "SHOWN", 1)
