@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def set_solver(**fields):
 
 
 def no_caffe(patch):
+    patch.setitem(sys.modules, "caffe", None)  # which no Python can import
     return f"pycam predict {VALIDATION} --out build/p.csv --engine caffe"
 
 
