@@ -166,3 +166,15 @@ def test_learning_stops_where_the_rate_is_zero(make_net):
     assert np.abs(net.params["b"][0].diff).max() > 0
     assert not net.params["a"][0].diff.any()
     assert not net.blobs["a"].diff.any()
+
+
+def test_mvn_of_equal_values_has_a_finite_gradient(make_net):
+    """A plane without variance has the gradient of the mean alone, over eps, as in Caffe (mvn_layer.cpp)."""
+    net = make_net('force_backward: true '
+                   'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 1 dim: 2 } } }'
+                   'layer { name: "mvn" type: "MVN" bottom: "x" top: "y" mvn_param { eps: 0.5 } }')
+    net.blobs["x"].data[...] = 3
+    net.forward()
+    net.blobs["y"].diff[...] = [[[[1, 4]]]]
+    net.backward()
+    np.testing.assert_allclose(net.blobs["x"].diff.ravel(), [-3, 3])

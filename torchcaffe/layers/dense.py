@@ -89,7 +89,9 @@ class MVN(Layer):
         moved = x - x.mean(axes, keepdim=True)
         if not p.normalize_variance:
             return moved
-        return moved / ((moved * moved).mean(axes, keepdim=True).sqrt() + p.eps)
+        var = (moved * moved).mean(axes, keepdim=True)
+        varies = var > 0  # the root has no gradient at 0, where Caffe's is that of the mean alone
+        return moved / (torch.where(varies, var, 1.0).sqrt() * varies + p.eps)
 
 
 @register
