@@ -172,12 +172,17 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-        for left in folder.glob(f".*{PARTIAL}"):
-            if left.is_file():
-                left.unlink()
+        _sweep(folder)
         yield
+        _sweep(folder)  # what a worker left that was killed meanwhile
     finally:
         os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    for left in folder.glob(f".*{PARTIAL}"):
+        if left.is_file():
+            left.unlink()
 
 
 def _empty(folder: Path) -> None:

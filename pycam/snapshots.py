@@ -22,15 +22,19 @@ ANEW = "start anew with --fresh (RESUME=no of make)"
 _FREE = re.compile(r"max_iter|display|average_loss|solver_mode|device_id|debug_info|iter_size|net|test_.*|snapshot.*")
 
 
-def newest_state(prefix: Path) -> Optional[Tuple[int, Path]]:
-    """Return (iteration, file) of the newest solver state that is whole and whose weights are; None without any."""
+def newest_state(prefix: Path, tell: bool = False) -> Optional[Tuple[int, Path]]:
+    """Return (iteration, file) of the newest solver state that is whole and whose weights are; None without any.
+
+    With `tell`, newer ones that are not whole are named on stderr.
+    """
     found = re.compile(re.escape(prefix.name) + r"_iter_(\d+)\.solverstate$")
     states = [(int(match.group(1)), path) for path in prefix.parent.glob("*.solverstate")
               for match in [found.match(path.name)] if match]
     for iteration, path in sorted(states, reverse=True):
         if _whole(path, caffe_pb2.SolverState()) and _whole(path.with_suffix(".caffemodel"), caffe_pb2.NetParameter()):
             return iteration, path
-        print(f"passed over {path}: it or its .caffemodel is missing or cut off", file=sys.stderr)
+        if tell:
+            print(f"passed over {path}: it or its .caffemodel is missing or cut off", file=sys.stderr)
     return None
 
 

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the command ``train``."""
     job = prepare(args.solver, args.folder, args.stage, args.gpu, args.batch, args.seed)
     name = engine.choose(args.engine, args.gpu, args.precision)
-    state = None if args.fresh else newest_state(job.prefix)
+    state = None if args.fresh else newest_state(job.prefix, tell=True)
     start = engine.weights_file(args.weights) if args.weights else None
     look(job, start, "the newest snapshot" if state else "", name, args)
     origin = {"records": records(job), "weights": sha256_file(start) if start else ""}

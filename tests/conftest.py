@@ -19,6 +19,12 @@ def real_caffe():
     return str(python)
 
 
+@pytest.fixture(autouse=True)
+def _log_shown(monkeypatch):
+    """Forget what an earlier test of the same process said about log lines: one may have hidden them."""
+    monkeypatch.delenv("GLOG_minloglevel", raising=False)
+
+
 @pytest.fixture
 def live_cases(record_property):
     """Return a function that adds to the number of live comparisons that the summary shows."""

@@ -67,6 +67,7 @@ def test_a_second_make_does_nothing(bench, finished, engine):
 @pytest.mark.parametrize("through", ["make", "command"])
 def test_an_interrupted_training_goes_on_from_its_newest_snapshot(bench, run, engine, through, waiting):
     long = bench.solver("stage1", "long_stage1", max_iter=3000, snapshot=2)
+    bench.solver("stage2", "long_stage2")  # which make looks at too, before it begins
     words = bench.make(engine, "stage1", run, prefix="long_") if through == "make" else bench.train(engine, run, long)
     process = bench.start(engine, *words)
     waiting(lambda: list(run.glob("stage1/*_iter_4.solverstate")), process)
@@ -93,12 +94,13 @@ def test_an_interrupted_training_goes_on_from_its_newest_snapshot(bench, run, en
 
 
 def test_a_failing_training_stops_make_and_leaves_no_final_weights(bench, run, engine):
-    bench.solver("stage1", "typo_stage1", net=bench.net("typo", ('bottom: "conv2_1"', 'bottom: "conv2_0"')))
-    status, _, err = bench.run(engine, *bench.make(engine, "stage1", run, prefix="typo_"))
+    typo = bench.net("typo", ('bottom: "conv2_1"', 'bottom: "conv2_0"'))
+    for stage in ("stage1", "stage2"):
+        bench.solver(stage, f"typo_{stage}", net=typo)
+    status, out, err = bench.run(engine, *bench.make(engine, "stage1", run, prefix="typo_"))
     assert status == 2
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    assert "conv2_0" in lines[0]
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
+    assert [line for line in out.splitlines() if line.startswith("FAIL  stage1") and "conv2_0" in line]
     assert not list(run.glob("stage1/*.caffemodel"))
 
 
