@@ -26,7 +26,7 @@ def test_the_newest_is_by_number_not_by_name(tmp_path, snapshot):
 def test_half_written_pairs_are_passed_over(tmp_path, capsys, snapshot, parts):
     snapshot(tmp_path, 10)
     snapshot(tmp_path, 20, **parts)
-    assert snapshots.newest_state(tmp_path / "net") == (10, tmp_path / "net_iter_10.solverstate")
+    assert snapshots.newest_state(tmp_path / "net", tell=True) == (10, tmp_path / "net_iter_10.solverstate")
     assert "passed over" in capsys.readouterr().err
     (tmp_path / "net_iter_10.caffemodel").write_text("no weights")
     assert snapshots.newest_state(tmp_path / "net") is None
