@@ -1,6 +1,7 @@
-"""What tests share: real BVLC Caffe's Python, and a count of the comparisons made with it."""
+"""What tests share: real BVLC Caffe's Python, a count of the comparisons made with it, and a process as if new."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ def real_caffe():
 def _log_shown(monkeypatch):
     """Forget what an earlier test of the same process said about log lines: one may have hidden them."""
     monkeypatch.delenv("GLOG_minloglevel", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_in_a_new_process():
+    """Let Ctrl-C raise: an earlier test may have trained, which takes signals, or all tests run with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
