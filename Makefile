@@ -41,7 +41,7 @@ TRAIN = $(NETPY) -m pycam train --run $(RUN) $(USE) $(if $(BATCH),--batch $(BATC
 DOCTOR = $(NETPY) -m pycam doctor --run $(RUN) $(USE) --isic $(ISIC) --net $(DEPLOY) --solver solvers/$(SOLVERS)stage1.prototxt solvers/$(SOLVERS)stage2.prototxt $(if $(BATCH),--batch $(BATCH)) $(if $(INIT),--weights $(INIT)) $(if $(START2),--start2 $(START2))
 
 .DELETE_ON_ERROR:
-.PHONY: help setup data weights doctor first stage1 crops stage2 table report curves all demo experiment
+.PHONY: help setup data weights doctor first stage1 crops stage2 scratch table report curves all demo experiment
 .PHONY: caffe docker docker-run test check resolve bench clean
 .SECONDARY:
 
@@ -52,6 +52,7 @@ help:
 	@echo "make doctor                 check everything before hours of training; stage1, stage2 and all do it first"
 	@echo "make all ISIC=DIR INIT=W    the paper's run: stage1, crops, stage2, report"
 	@echo "make stage1|crops|stage2|report    up to that step; what exists is not made again"
+	@echo "make scratch                stage 1 again, from random weights: the other curve of the paper's Fig. 3, in the next report"
 	@echo "make experiment             several seeds, controls and ablations with GoogLeNet-GAP (hours on a CPU)"
 	@echo "make curves                 loss curves of the trainings that go on, live: RUN/results/curves.png"
 	@echo "make setup|caffe            .venv with all packages; real CPU Caffe in $(CAFFE)"
@@ -82,6 +83,7 @@ first: $(SETUP)
 stage1: first $(RUN)/stage1/final.caffemodel
 crops:  $(RUN)/crops/train/groundtruth.csv $(RUN)/crops/val/groundtruth.csv
 stage2: first $(RUN)/stage2/final.caffemodel
+scratch: $(RUN)/stage1_scratch/final.caffemodel
 table:  $(RUN)/results/table1.csv
 report: $(RUN)/results/report.html
 	@cat $(RUN)/results/table1.md; echo "report: $<"
@@ -97,6 +99,8 @@ $(RUN)/lmdb/stage2_%/manifest.json: $(RUN)/crops/%/groundtruth.csv
 
 $(RUN)/stage1/final.caffemodel: $(RUN)/lmdb/stage1_train/manifest.json $(RUN)/lmdb/stage1_val/manifest.json $(INIT)
 	$(TRAIN) --solver solvers/$(SOLVERS)stage1.prototxt --stage stage1 $(if $(INIT),--weights $(INIT))
+$(RUN)/stage1_scratch/final.caffemodel: $(RUN)/lmdb/stage1_train/manifest.json $(RUN)/lmdb/stage1_val/manifest.json
+	$(TRAIN) --solver solvers/$(SOLVERS)stage1_scratch.prototxt --stage stage1 --into stage1_scratch
 $(RUN)/stage2/final.caffemodel: $(RUN)/lmdb/stage2_train/manifest.json $(RUN)/lmdb/stage2_val/manifest.json
 	$(TRAIN) --solver solvers/$(SOLVERS)stage2.prototxt --stage stage2 --weights $(or $(START2),$(RUN)/stage1)
 
@@ -110,7 +114,7 @@ $(RUN)/results/stage2_%.csv: $(RUN)/stage2/final.caffemodel $(RUN)/crops/%/groun
 
 $(RUN)/results/table1.csv: $(RUN)/results/stage1_val.csv $(RUN)/results/stage2_val.csv
 	$(PY) -m pycam table1 --truth $(RUN)/clean/val/groundtruth.csv --stage1 $< --stage2 $(word 2,$^) --out $(@D)
-$(RUN)/results/report.html: $(RUN)/results/table1.csv
+$(RUN)/results/report.html: $(RUN)/results/table1.csv $(wildcard $(RUN)/stage1_scratch/final.caffemodel)
 	$(NETPY) -m pycam report --run $(RUN) --net $(DEPLOY) --out $@ $(USE)
 
 # Live: the loss curves of every training of the run, drawn anew while they go on.

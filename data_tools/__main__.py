@@ -1,4 +1,4 @@
-"""Command line: ``python -m data_tools download | clean | hair-preview | lmdb | verify | synthetic``."""
+"""Command line: ``python -m data_tools download | clean | hair-preview | folds | lmdb | verify | synthetic``."""
 from __future__ import annotations
 
 import argparse
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import numpy as np
 
-from data_tools import augment, build, clean, copies, download, hair, hair_preview, manifest, plan, synthetic
+from data_tools import augment, build, clean, copies, download, folds, hair, hair_preview, manifest, plan, synthetic
 from data_tools.errors import DataError
 from data_tools.files import JPEG_QUALITY, read_image, write_image
 from data_tools.isic import SPLITS, Sample, find_pictures, find_split, load_samples
@@ -55,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_download(commands)
     _add_clean(commands)
     _add_hair_preview(commands)
+    _add_folds(commands)
     _add_lmdb(commands)
     _add_verify(commands)
     _add_synthetic(commands)
@@ -104,6 +105,16 @@ def _add_hair_preview(commands: Commands) -> None:
     command.add_argument("--hair", choices=hair.METHODS, default="along", help="method of hair removal (D18)")
     command.add_argument("--width", type=_positive, default=hair_preview.WIDTH, help="largest width of one panel, px")
     command.set_defaults(run=_hair_preview, parser=command)
+
+
+def _add_folds(commands: Commands) -> None:
+    command = _add(commands, "folds", "Write the label files of a cross-validation on one folder of pictures (D22).",
+                   "folds --images build/clean/train --out build/folds")
+    _add_source(command, required=True)
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for 1_train.csv, 1_val.csv, ...")
+    command.add_argument("--folds", type=_positive, default=3, metavar="N", help="how many")
+    command.add_argument("--seed", type=_seed, default=1, help="which picture goes where")
+    command.set_defaults(run=_folds, parser=command)
 
 
 def _add_lmdb(commands: Commands) -> None:
@@ -228,6 +239,12 @@ def _hair_preview(options: argparse.Namespace) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_image(options.out, hair_preview.preview_sheet(image, cleaned, mask, width=options.width))
     print(f"{options.out}: hair on {100 * mask.mean():.2f} % of {options.picture}")
+
+
+def _folds(options: argparse.Namespace) -> None:
+    samples = _load(options.images, options.truth)
+    folds.write_folds(samples, options.out, options.folds, options.seed)
+    print(f"{options.out}: {options.folds} folds of {len(samples)} pictures")
 
 
 def _lmdb(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 #
 # usage: sh experiments/run.sh [ROW ...]        rows: the functions below; all of them without arguments
 # example: ISIC=data/isic2017 INIT=bvlc_googlenet.caffemodel SEEDS=1 sh experiments/run.sh stages whole
+#          KIND=fold SEEDS="1 2 3" ...: the same rows by cross-validation on the training pictures, to choose a recipe by (D22)
 #
 # Every step is a target of the Makefile, so a run that was interrupted goes on where it stopped.
 set -eu
@@ -10,6 +11,7 @@ EXP=${EXP:-build/experiment}
 ISIC=${ISIC:-data/isic2017}
 INIT=${INIT:-data/weights/bvlc_googlenet.caffemodel}
 SEEDS=${SEEDS:-1 2 3}
+KIND=${KIND:-seed}  # seed: train on all training pictures, score the validation ones; fold: score a third of the training ones
 PRECISION=${PRECISION:-bf16}
 PYTHON=${PYTHON:-.venv/bin/python}
 NET=googlenet_gap
@@ -36,13 +38,23 @@ link() {
 
 pictures() {
     for split in train val; do run . clean/$split/groundtruth.csv; done
+    [ "$KIND" = seed ] || for fold in $SEEDS; do divide "$fold"; done
+}
+
+# divide FOLD: the pictures of one fold, which are free of hair already
+divide() {
+    [ -e "$EXP/folds/3_val.csv" ] || $PYTHON -m data_tools folds --images "$EXP/clean/train" --out "$EXP/folds"
+    for split in train val; do
+        [ -e "$EXP/fold$1/clean/$split/groundtruth.csv" ] || $PYTHON -m data_tools clean --hair none \
+            --images "$EXP/clean/train" --truth "$EXP/folds/$1_$split.csv" --out "$EXP/fold$1/clean/$split"
+    done
 }
 
 # Stage 1, crops by the paper's rule, stage 2: the rows of Table 1.
 stages() {
     for seed in $SEEDS; do
-        link "seed$seed=." clean
-        run "seed$seed" results/table1.csv SEED="$seed" INIT="$INIT"
+        link "$KIND$seed=." clean
+        run "$KIND$seed" results/table1.csv SEED="$seed" INIT="$INIT"
     done
 }
 
@@ -51,8 +63,8 @@ second() {
     name=$1 seeds=$2
     shift 2
     for seed in $seeds; do
-        link "seed$seed-$name=seed$seed" clean stage1 lmdb/stage1_train lmdb/stage1_val
-        run "seed$seed-$name" results/stage2_val.csv SEED="$seed" "$@"
+        link "$KIND$seed-$name=$KIND$seed" clean stage1 lmdb/stage1_train lmdb/stage1_val
+        run "$KIND$seed-$name" results/stage2_val.csv SEED="$seed" "$@"
     done
 }
 
@@ -72,38 +84,37 @@ pretrained() { second pretrained "$(first)" REGION="$TIGHT" START2="$INIT"; }
 other() {
     name=$1 seed=$(first)
     shift
-    link "seed$seed-$name=." clean
-    run "seed$seed-$name" results/stage1_val.csv SEED="$seed" INIT="$INIT" "$@"
+    [ "$KIND" = seed ] && link "seed$seed-$name=." clean || link "$KIND$seed-$name=$KIND$seed" clean
+    run "$KIND$seed-$name" results/stage1_val.csv SEED="$seed" INIT="$INIT" "$@"
 }
 
 oversample() { other oversample BALANCE=oversample; }
 # The other curve of the paper's Fig. 3: every layer learns, from random weights.
 scratch() {
     seed=$(first)
-    link "seed$seed-scratch=seed$seed" clean lmdb/stage1_train lmdb/stage1_val
-    [ -e "$EXP/seed$seed-scratch/stage1/final.caffemodel" ] ||
-        $PYTHON -m pycam train --run "$EXP/seed$seed-scratch" --solver solvers/googlenet_stage1_scratch.prototxt --stage stage1 \
-            --precision "$PRECISION" --seed "$seed"
-    run "seed$seed-scratch" results/stage1_val.csv
+    run "$KIND$seed" stage1_scratch/final.caffemodel SEED="$seed"
+    predict "$KIND$seed" stage1_scratch clean scratch_val
 }
 hairy() {
     seed=$(first)
-    run "seed$seed-hairy" results/stage1_val.csv SEED="$seed" INIT="$INIT" HAIR=none
+    run "$KIND$seed-hairy" results/stage1_val.csv SEED="$seed" INIT="$INIT" HAIR=none
 }
 
 # Ten views of the stages' networks (D17).
 views() {
     for seed in $SEEDS; do
-        ten "seed$seed" stage1 clean
-        ten "seed$seed" stage2 crops
-        ten "seed$seed-tight" stage2 crops
+        predict "$KIND$seed" stage1 clean stage1_val_ten --views ten
+        predict "$KIND$seed" stage2 crops stage2_val_ten --views ten
+        predict "$KIND$seed-tight" stage2 crops stage2_val_ten --views ten
     done
 }
 
-ten() {
-    out=$EXP/$1/results/$2_val_ten.csv
-    [ -e "$out" ] || $PYTHON -m pycam predict --net prototxt/googlenet_gap_deploy.prototxt --weights "$EXP/$1/$2" \
-        --images "$EXP/$1/$3/val" --views ten --precision "$PRECISION" --out "$out"
+# predict RUN WEIGHTS PICTURES NAME OPTION ...
+predict() {
+    folder=$EXP/$1 weights=$2 pictures=$3 out=$EXP/$1/results/$4.csv
+    shift 4
+    [ -e "$out" ] || $PYTHON -m pycam predict --net prototxt/googlenet_gap_deploy.prototxt --weights "$folder/$weights" \
+        --images "$folder/$pictures/val" --precision "$PRECISION" --out "$out" "$@"
 }
 
 # The paper's own network, every width divided by 8, from random weights.
@@ -121,5 +132,8 @@ narrow() {
     exit 1
 }
 [ $# -gt 0 ] || set -- stages whole tight views scratch narrow pretrained oversample hairy centre random released stretch
+case $KIND-$* in
+fold*hairy* | fold*narrow*) echo "error: the rows hairy and narrow are for KIND=seed; leave them out" >&2; exit 1 ;;
+esac
 pictures
 for row in "$@"; do "$row"; done

@@ -21,8 +21,7 @@ JPEG_QUALITY = 85
 TITLE = "Skin lesion classification with class activation maps"
 LEAD = ("Jia and Shen's two-stage classifier on ISIC-2017, part 3: one network on whole pictures, and again on the regions "
         "that its class activation maps point at. All figures come from this run's own files; the paper's are marked.")
-RUNS = {"stage 1": ("stage1",), "stage 2": ("stage2",),  # name in the figure -> folders of the run that may hold its log
-        "stage 1, from scratch": ("stage1_scratch", "scratch")}
+RUNS = {"stage 1": "stage1", "stage 2": "stage2", "stage 1, from scratch": "stage1_scratch"}  # curve -> folder of its log
 
 
 def add_parser(subparsers: Any) -> None:
@@ -109,9 +108,9 @@ def training_section(folder: Path) -> str:
     from .figures import loss_curves
 
     logs = {}
-    for name, places in RUNS.items():
-        path = next((path for path in (folder / place / "train.log" for place in places) if path.is_file()), None)
-        if path is not None:
+    for name, place in RUNS.items():
+        path = folder / place / "train.log"
+        if path.is_file():
             tuned = name == "stage 1" and "Finetuning from" in path.read_text(encoding="utf-8", errors="replace")
             logs[f"{name}, fine-tuned" if tuned else name] = trainlog.read(path)
     if not logs:

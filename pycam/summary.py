@@ -75,7 +75,7 @@ def evaluate(spec: Spec, root: Path, truth: Path, seeds: Sequence[int]) -> Optio
         paths = [root / name.format(seed=seed) for name in spec.files]
         if not all(path.is_file() for path in paths):
             continue
-        labels, probs = read_pair(truth, paths[0], *paths[1:])
+        labels, probs = read_pair(Path(str(truth).format(seed=seed)), paths[0], *paths[1:])
         mean = np.mean(probs, axis=0)
         each = [float(intervals.wins(labels == i, mean[:, i]).mean()) for i in range(len(SCORED))]
         drawn = intervals.bootstrap_aucs(labels, mean, range(len(SCORED)))
@@ -101,7 +101,7 @@ def gain(row: Result, other: Result) -> Optional[Gain]:
 
 def to_markdown(results: Sequence[Result], gains: Dict[str, Gain], missing: Sequence[str]) -> str:
     """Return the table as Markdown: means over seeds with 95 % intervals, each seed's mean AUC, the paired test."""
-    lines = ["| row | seeds | " + " | ".join(COLUMNS) + " | AVG of each seed | change of AVG, paired |",
+    lines = ["| row | runs | " + " | ".join(COLUMNS) + " | AVG of each run | change of AVG, paired |",
              "| --- |" + " --- |" * (len(COLUMNS) + 3)]
     lines += [f"| {name} | | " + " | ".join(f"{value:.3f}" for value in values) + " | | |" for name, values in PAPER.items()]
     for result in results:
@@ -153,7 +153,8 @@ def add_parser(subparsers: Any) -> None:
                "--truth build/experiment/clean/val/groundtruth.csv --out docs/results/table1")
     parser.add_argument("--rows", type=Path, required=True, metavar="CSV", help=f"columns {','.join(FIELDS)}")
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that the paths in CSV start from")
-    parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv", help="ground truth of the pictures")
+    parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv",
+                        help="ground truth of the pictures; with {seed} in its name another for every seed, as folds have")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[1, 2, 3], metavar="1,2,3")
     parser.add_argument("--out", type=Path, required=True, metavar="NAME", help="NAME.md and NAME.csv are written")
     parser.set_defaults(run=run)

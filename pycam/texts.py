@@ -13,7 +13,7 @@ _PREFIX = re.compile(r'"build/')
 
 
 class Job(NamedTuple):
-    """One training: its stage, its folder RUN/STAGE, the solver's file, both texts as they are run, both parsed."""
+    """One training: its stage, its folder under RUN, the solver's file, both texts as they are run, both parsed."""
 
     stage: str
     folder: Path
@@ -28,9 +28,10 @@ class Job(NamedTuple):
         return Path(self.solver.snapshot_prefix)
 
 
-def prepare(source: Path, root: Path, stage: str, gpu: Optional[int], batch: Optional[int], seed: Optional[int] = None) -> Job:
-    """Return the training of a solver's file in the run's folder `root`; see `rewrite` for the rest."""
-    folder = root / stage
+def prepare(source: Path, root: Path, stage: str, gpu: Optional[int], batch: Optional[int], seed: Optional[int] = None,
+            into: Optional[str] = None) -> Job:
+    """Return the training of a solver's file in `root` / `into` (the stage's name if not given); see `rewrite` for the rest."""
+    folder = root / (into or stage)
     texts = rewrite(source, root, folder, gpu, batch, seed)
     return Job(stage, folder, source, texts, *parse(texts, source))
 

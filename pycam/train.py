@@ -43,9 +43,10 @@ def add_parser(subparsers: Any) -> None:
         epilog="example: python -m pycam train --solver solvers/stage1.prototxt --stage stage1 --run build "
                "--weights vgg16CAM_train_iter_90000.caffemodel")
     parser.add_argument("--solver", type=Path, required=True, help="solver prototxt")
-    parser.add_argument("--stage", choices=STAGES, required=True, help="stage of the paper, and folder under RUN")
+    parser.add_argument("--stage", choices=STAGES, required=True, help="stage of the paper")
     parser.add_argument("--run", type=Path, default=Path("build"), dest="folder", metavar="RUN",
                         help="replaces build/ in the prototxts (default: build)")
+    parser.add_argument("--into", metavar="NAME", help="folder under RUN, instead of STAGE, for another training of that stage")
     parser.add_argument("--weights", type=Path, metavar="W", help=".caffemodel, or folder with final.caffemodel, to start from")
     parser.add_argument("--batch", type=int, metavar="B",
                         help="pictures computed at a time; must divide the net's batch, which iter_size then restores")
@@ -57,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``train``."""
-    job = prepare(args.solver, args.folder, args.stage, args.gpu, args.batch, args.seed)
+    job = prepare(args.solver, args.folder, args.stage, args.gpu, args.batch, args.seed, args.into)
     name = engine.choose(args.engine, args.gpu, args.precision)
     state = None if args.fresh else newest_state(job.prefix, tell=True)
     start = engine.weights_file(args.weights) if args.weights else None

@@ -21,16 +21,16 @@ def recorded(tmp_path):
     fake.write_text('#!/bin/sh\necho "make $*" >> "$LOG"\nfor last; do :; done\n'
                     'mkdir -p "$(dirname "$last")" && touch "$last"\n'
                     'for part in clean stage1 lmdb/stage1_train lmdb/stage1_val; do\n'
-                    'mkdir -p "$EXP/seed1/$part" "$EXP/seed2/$part"; done\n')
+                    'mkdir -p "$EXP/seed1/$part" "$EXP/seed2/$part" "$EXP/fold2/$part"; done\n')
     (tmp_path / "bin" / "py").write_text('#!/bin/sh\necho "py $*" >> "$LOG"\n')
     for program in (fake, tmp_path / "bin" / "py"):
         program.chmod(0o755)
 
     (tmp_path / "w").touch()
 
-    def run(*rows, seeds="1 2"):
+    def run(*rows, seeds="1 2", kind="seed"):
         environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(tmp_path / "log"),
-                       "PYTHON": "py", "EXP": str(tmp_path / "exp"), "SEEDS": seeds, "ISIC": "pics", "INIT": "w"}
+                       "PYTHON": "py", "EXP": str(tmp_path / "exp"), "SEEDS": seeds, "KIND": kind, "ISIC": "pics", "INIT": "w"}
         subprocess.run(["sh", str(SCRIPT), *rows], cwd=tmp_path, env=environment, check=True)
         return (tmp_path / "log").read_text().replace(str(tmp_path / "exp"), "E").splitlines()
     run.folder = tmp_path
@@ -61,9 +61,29 @@ def test_a_second_stage_shares_the_first_of_its_seed(recorded):
     assert calls[-1].endswith("SEED=2 REGION=--control whole E/seed2-whole/results/stage2_val.csv")
 
 
+def test_folds_are_runs_on_a_part_of_the_training_pictures(recorded):
+    calls = recorded("stages", "oversample", seeds="2", kind="fold")[2:]  # first, all pictures are cleaned
+    assert calls[0] == "py -m data_tools folds --images E/clean/train --out E/folds"
+    for split, call in zip(("train", "val"), calls[1:3]):
+        assert call == (f"py -m data_tools clean --hair none --images E/clean/train --truth E/folds/2_{split}.csv "
+                        f"--out E/fold2/clean/{split}")
+    assert [call.split()[-1] for call in calls[3:]] == ["E/fold2/results/table1.csv", "E/fold2-oversample/results/stage1_val.csv"]
+    assert (recorded.folder / "exp" / "fold2-oversample" / "clean").resolve() == recorded.folder / "exp" / "fold2" / "clean"
+    with pytest.raises(subprocess.CalledProcessError):
+        recorded("stages", "hairy", kind="fold")
+
+
+def test_from_random_weights_is_a_training_more_of_the_same_run(recorded):
+    made, scored = recorded("scratch", seeds="1")[-2:]
+    assert made.endswith("RUN=E/seed1 SEED=1 E/seed1/stage1_scratch/final.caffemodel")
+    assert scored.endswith("--weights E/seed1/stage1_scratch --images E/seed1/clean/val --precision bf16 "
+                           "--out E/seed1/results/scratch_val.csv")
+
+
 def test_the_rows_of_the_tables_can_be_read():
     for path in (ROOT / "experiments").glob("*.csv"):
         specs = read_specs(path)
         assert specs[0].against == ""
         files = [name for spec in specs for name in spec.files]
-        assert all(re.match(r"(seed|narrow)\{seed\}(-\w+)?/results/stage[12]_val(_ten)?\.csv$", name) for name in files)
+        form = r"(seed|fold|narrow)\{seed\}(-\w+)?/results/(stage[12]|scratch)_val(_ten)?\.csv$"
+        assert all(re.match(form, name) for name in files)

@@ -156,6 +156,20 @@ def test_demo_check_test_and_clean(make):
     assert lines == ["rm -rf r"]
 
 
+def test_scratch_trains_on_the_records_of_stage_1_and_the_report_follows_it(make):
+    lines = commands(make, "scratch", "RUN=r", "NET=googlenet_gap")
+    assert {f"data_tools {line.format(run='r')}" for line in DB} <= set(lines)
+    assert lines[-1] == ("pycam train --run r --engine auto --solver solvers/googlenet_stage1_scratch.prototxt --stage stage1 "
+                         "--into stage1_scratch")
+    for name in ("results/table1.csv", "stage1_scratch/final.caffemodel", "results/report.html"):
+        (make.folder / "r" / name).parent.mkdir(parents=True, exist_ok=True)
+        (make.folder / "r" / name).touch()
+    os.utime(make.folder / "r" / "results" / "report.html", (1, 1))
+    os.utime(make.folder / "r" / "results" / "table1.csv", (0, 0))
+    made = commands(make, "r/results/report.html", "RUN=r", "-o", "r/results/table1.csv")
+    assert [line.split()[1] for line in made] == ["report"]
+
+
 def test_variables_of_ablations_reach_their_step(make):
     lines = commands(make, "stage2", "HAIR=none", "EXCLUDE=a,b", "BALANCE=oversample", "SEED=3", "START2=w", "NET=googlenet_gap")
     clean = "data_tools clean --isic data/isic2017 --split"

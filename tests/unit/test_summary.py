@@ -54,6 +54,21 @@ def test_figures_are_means_over_the_seeds(root):
     assert all(float(row["AVG_AUC_low"]) < float(row["AVG_AUC"]) < float(row["AVG_AUC_high"]) for row in rows)
 
 
+def test_every_seed_may_have_its_own_ground_truth(root, capsys):
+    assert run(root, "noise,a{seed}.csv,\n") == 0
+    whole = table(root)
+    lines = (root / "truth.csv").read_text().splitlines(keepends=True)
+    for seed in (1, 2, 3):
+        (root / f"truth{seed}.csv").write_text("".join(lines))
+    names = lines[0].strip().split(",")
+    swapped = [",".join([names[0], names[2], names[1]]) + "\n", *lines[1:]]  # the other class is the first one
+    (root / "truth2.csv").write_text("".join(swapped))
+    capsys.readouterr()
+    assert run(root, "noise,a{seed}.csv,\n", "--truth", str(root / "truth{seed}.csv")) == 0
+    own = table(root)
+    assert [own[i] == whole[i] for i in range(3)] == [True, False, True]
+
+
 def test_a_row_is_held_against_another_over_the_seeds_that_both_have(root):
     assert run(root, "noise,a{seed}.csv,\nexact,b{seed}.csv,noise\n") == 0
     last = table(root)[-1]

@@ -57,6 +57,13 @@ def test_a_folder_with_signs_of_regular_expressions(tmp_path):
     assert f'"{root}/lmdb/stage1_train"' in net
 
 
+def test_another_training_of_a_stage_has_its_own_folder(tmp_path):
+    scratch = ROOT / "solvers" / "stage1_scratch.prototxt"
+    job = texts.prepare(scratch, tmp_path, "stage1", None, None, into="stage1_scratch")
+    assert (job.stage, job.folder, job.prefix.parent) == ("stage1", tmp_path / "stage1_scratch", tmp_path / "stage1_scratch")
+    assert job.solver.net == str(job.folder / texts.NET)
+
+
 def test_the_seed_replaces_the_solvers(tmp_path):
     text, _ = texts.rewrite(NARROW, tmp_path, tmp_path / "stage1", None, None, 7)
     assert parse_text(text, caffe_pb2.SolverParameter(), "solver").random_seed == 7

@@ -138,7 +138,7 @@ def test_a_second_interrupt_ends_an_engine_that_hangs(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- the command
 def arguments(run, fresh):
     return argparse.Namespace(solver=run.folder / "solver.prototxt", stage="stage1", folder=run.folder, weights=None, batch=None,
-                              seed=None, precision="fp32", fresh=fresh, engine="torch", gpu=None)
+                              into=None, seed=None, precision="fp32", fresh=fresh, engine="torch", gpu=None)
 
 
 def test_fresh_forgets_snapshots_only_after_the_checks(run, snapshot):

@@ -1,0 +1,46 @@
+"""Divide training pictures for cross-validation, so that a recipe is chosen without a look at validation pictures (D22)."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, Sequence, Tuple
+
+from sklearn.model_selection import StratifiedKFold
+
+from data_tools.errors import DataError
+from data_tools.isic import CLASSES, Sample, count_classes, write_groundtruth
+
+Fold = Tuple[List[Sample], List[Sample]]  # to train on, to score
+
+
+def split_folds(samples: Sequence[Sample], folds: int, seed: int) -> List[Fold]:
+    """Divide samples so that each is scored in exactly one fold, every class in its share.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The pictures; they keep their order.
+    folds : int
+        How many folds, at least 2.
+    seed : int
+        Decides which picture goes where.
+
+    Raises
+    ------
+    DataError
+        When a class has fewer pictures than there are folds.
+    """
+    labels = [sample.label for sample in samples]
+    few = [f"{name} {count}" for name, count in count_classes(labels).items() if count < folds]
+    if folds < 2 or few:
+        raise DataError(f"{folds} folds of {len(samples)} pictures ({', '.join(few) or 'of all classes'}); "
+                        f"expected 2 or more, and of each of the {len(CLASSES)} classes a picture for every fold")
+    rule = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return [([samples[i] for i in train], [samples[i] for i in val]) for train, val in rule.split(labels, labels)]
+
+
+def write_folds(samples: Sequence[Sample], out: Path, folds: int, seed: int) -> None:
+    """Write ``1_train.csv``, ``1_val.csv``, ``2_train.csv``, ...: label files of the folds, in the challenge's form."""
+    out.mkdir(parents=True, exist_ok=True)
+    for number, fold in enumerate(split_folds(samples, folds, seed), start=1):
+        for name, part in zip(("train", "val"), fold):
+            write_groundtruth(out / f"{number}_{name}.csv", {sample.image_id: sample.label for sample in part})
