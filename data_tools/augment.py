@@ -17,7 +17,9 @@ PATCHES: Dict[str, Tuple[str, ...]] = {  # D02
     "centre": ("centre",),
     "whole": ("whole",),
 }
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+# A quarter turn is a transpose and a flip, which the horizontal flip changes: (degrees, flip) -> code of cv2.flip.
+_FLIPS = {(0, False): None, (90, False): 0, (180, False): -1, (270, False): 1,
+          (0, True): 1, (90, True): -1, (180, True): 0, (270, True): None}
 
 
 class Variant(NamedTuple):
@@ -83,8 +85,8 @@ def apply(square: np.ndarray, variant: Variant, patch_size: int = PATCH_SIZE) ->
     side = square.shape[0] if variant.patch == "whole" else patch_size
     y, x = _source_corner(square.shape[0], side, variant)
     patch = square[y:y + side, x:x + side]
-    turned = cv2.rotate(patch, _TURNS[variant.degrees]) if variant.degrees else patch
-    turned = cv2.flip(turned, 1) if variant.flip else turned
+    turned, code = cv2.transpose(patch) if variant.degrees in (90, 270) else patch, _FLIPS[variant.degrees, variant.flip]
+    turned = turned if code is None else cv2.flip(turned, code)
     return np.array(patch, order="C") if turned is patch else np.asarray(turned)
 
 

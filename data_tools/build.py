@@ -20,7 +20,7 @@ from data_tools.parallel import Jobs, ordered_map
 from data_tools.plan import Plan, Task, make_plan
 
 DECISIONS = ["D01", "D02", "D03", "D15"]
-CHUNK = 32                                  # records that a process makes at a time
+CHUNK = 64                                  # records that are made at a time
 SQUARES = "squares.uint8"                   # the resized pictures, one array in a file, while the LMDB is made
 
 
@@ -56,7 +56,7 @@ def build(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], *, 
         store_squares(samples, folder, size, jobs)
         work = functools.partial(_make_chunk, squares=folder / SQUARES, shape=shape, patch_size=patch_size,
                                  encoding=encoding, quality=quality)
-        with contextlib.closing(ordered_map(work, plan.chunks(CHUNK), jobs)) as chunks:
+        with contextlib.closing(ordered_map(work, plan.chunks(CHUNK), jobs, threads=True)) as chunks:
             records = (record for chunk in chunks for record in chunk)
             write_records(folder, tqdm(records, "lmdb", len(plan), unit="record", disable=None), map_size)
         (folder / SQUARES).unlink()
@@ -69,7 +69,7 @@ def store_squares(samples: Sequence[Sample], folder: Path, size: int, jobs: Jobs
     """Read and resize all pictures into one array in a file, N x size x size x 3, and list their hashes."""
     problems: Dict[str, str] = {}
     work, paths = functools.partial(_read_square, size=size), [sample.path for sample in samples]
-    with contextlib.closing(ordered_map(work, paths, jobs)) as results, \
+    with contextlib.closing(ordered_map(work, paths, jobs, threads=True)) as results, \
             open(folder / SQUARES, "wb") as squares, open(folder / manifest.PICTURES, "w", encoding="utf-8") as table:
         for sample, result in zip(samples, tqdm(results, "read", len(samples), unit="picture", disable=None)):
             if isinstance(result, str):

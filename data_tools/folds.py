@@ -4,8 +4,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
-from sklearn.model_selection import StratifiedKFold
-
 from data_tools.errors import DataError
 from data_tools.isic import CLASSES, Sample, count_classes, write_groundtruth
 
@@ -34,6 +32,7 @@ def split_folds(samples: Sequence[Sample], folds: int, seed: int) -> List[Fold]:
     if folds < 2 or few:
         raise DataError(f"{folds} folds of {len(samples)} pictures ({', '.join(few) or 'of all classes'}); "
                         f"expected 2 or more, and of each of the {len(CLASSES)} classes a picture for every fold")
+    from sklearn.model_selection import StratifiedKFold  # takes a second, which only this command shall cost
     rule = StratifiedKFold(folds, shuffle=True, random_state=seed)
     return [([samples[i] for i in train], [samples[i] for i in val]) for train, val in rule.split(labels, labels)]
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from skimage.morphology import skeletonize
 
 from data_tools.hair_fill import disc
 
@@ -119,6 +118,8 @@ def _body(branches: _Branches, hair: np.ndarray, unit: float) -> np.ndarray:
 
 def _skeleton(candidates: np.ndarray, unit: float) -> np.ndarray:
     """Thin candidates to lines of 1 px that reach the picture's edge (H x W uint8)."""
+    from skimage.morphology import skeletonize  # takes half a second, which only the processes that look for hair shall cost
+
     pad = round(MAX_WIDTH * unit / 2)
     inner = slice(pad, -pad or None)
     padded = cv2.copyMakeBorder(candidates, pad, pad, pad, pad, cv2.BORDER_REPLICATE)

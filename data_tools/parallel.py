@@ -1,4 +1,4 @@
-"""Map a function over many items in several processes, in order, with bounded memory."""
+"""Map a function over many items in several processes or threads, in order, with bounded memory."""
 from __future__ import annotations
 
 import contextlib
@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Callable, Deque, Generator, Iterable, Iterator, List, TypeVar, Union
 
@@ -21,31 +21,30 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs: Jobs) -> Generator[Result, None, None]:
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs: Jobs, *,
+                threads: bool = False) -> Generator[Result, None, None]:
     """Yield ``function(item)`` in the order of `items`, computed where `jobs` says, some items ahead.
 
     Results are the same wherever they are computed, so that the order and the bytes of what is written are too.
+    With `threads` several jobs are threads instead of processes: for a function that spends its time in OpenCV, whose
+    results would take as long to hand over as to make.
     """
     if isinstance(jobs, str):
         return cluster_map(function, items, jobs)
-    return _map_here(function, items) if jobs == 1 else _map_processes(function, items, jobs)
+    if jobs == 1:
+        return _map_here(function, items)
+    return _map_ahead(function, items, jobs, ThreadPoolExecutor if threads else _processes)
 
 
 def _map_here(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """Compute in this process, on one processor: OpenCV would take all of them."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
+    with _one_processor():
         yield from map(function, items)
-    finally:
-        cv2.setNumThreads(threads)
 
 
-def _map_processes(function: Callable[[Item], Result], items: Iterable[Item],
-                   jobs: int) -> Generator[Result, None, None]:
-    """Compute in processes that are spawned, not forked: OpenCV's threads do not survive a fork."""
+def _map_ahead(function: Callable[[Item], Result], items: Iterable[Item], jobs: int,
+               make_pool: Callable[[int], Executor]) -> Generator[Result, None, None]:
     pending: Deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_process) as pool:
+    with _one_processor(), make_pool(jobs) as pool:
         try:
             for item in items:
                 with _no_interrupts():
@@ -59,6 +58,22 @@ def _map_processes(function: Callable[[Item], Result], items: Iterable[Item],
         finally:
             for future in pending:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def _one_processor() -> Iterator[None]:
+    """Let OpenCV compute on one processor in each thread; by itself it would take all of them."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _processes(jobs: int) -> Executor:
+    """Return processes that are spawned, not forked: OpenCV's threads do not survive a fork."""
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_process)
 
 
 def _start_process() -> None:
