@@ -35,6 +35,7 @@ def pycaffe(args: argparse.Namespace) -> Callable[[], Any]:
         net.blobs["data"].reshape(*data.shape)
         net.reshape()
         net.blobs["data"].data[...] = data
+        net.frugal = True  # as `pycam predict` does; real Caffe ignores it
         return lambda: net.forward()["prob"].sum()
     solver = caffe.get_solver(args.text)
     solver.net.blobs["data"].data[...], solver.net.blobs["label"].data[...] = data, labels

@@ -150,6 +150,7 @@ def deploy_net(caffe: Any, net: Path, weights: Path) -> Any:
     loaded = caffe.Net(str(net), caffe.TEST)
     check_weights(loaded, shapes, where=f"{weights} does not fit {net}")
     loaded.copy_from(str(weights))
+    loaded.frugal = True  # torchcaffe then needs memory for what is asked for alone; to real Caffe the word means nothing
     return loaded
 
 

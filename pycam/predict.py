@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def forward(net: Any, patches: Sequence[np.ndarray]) -> np.ndarray:
+def forward(net: Any, patches: Sequence[np.ndarray], blobs: Sequence[str] = ()) -> np.ndarray:
     """Run patches through the network and return their probabilities.
 
     Parameters
@@ -33,6 +33,8 @@ def forward(net: Any, patches: Sequence[np.ndarray]) -> np.ndarray:
         Deploy network with the blobs ``data`` and ``prob``; its batch size follows the patches.
     patches : sequence of ndarray
         N patches of 224 x 224 x 3 uint8, BGR.
+    blobs : sequence of str
+        Blobs that are read afterwards; a frugal net frees others.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def forward(net: Any, patches: Sequence[np.ndarray]) -> np.ndarray:
     net.blobs[INPUT_BLOB].reshape(*blob.shape)
     net.reshape()
     net.blobs[INPUT_BLOB].data[...] = blob
-    net.forward()
+    net.forward(blobs=list(blobs))
     return np.array(net.blobs[PROB_BLOB].data, np.float32).reshape(len(patches), -1)
 
 
@@ -110,7 +112,7 @@ def predict_views(net: Any, pictures: Sequence[Sequence[np.ndarray]]) -> Tuple[n
 
 def forward_with_maps(net: Any, patches: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
     """Return the probabilities (N x C) and maps (N x C x h x w) of patches from one pass, float32; see `forward`."""
-    probs = forward(net, patches)
+    probs = forward(net, patches, [CAM_BLOB])
     features = np.array(net.blobs[CAM_BLOB].data)
     weights = np.array(net.params[CAM_LAYER][0].data)
     return probs, class_maps(features, weights.reshape(len(CLASSES), -1))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import snapshot
+from . import heap, snapshot
 from .blob import Blob, share, tensor_of
 from .errors import CaffeError
 from .graph import FORWARD_IN_PLACE, Graph
@@ -48,7 +48,9 @@ class Net(Graph):
             if phase is None:
                 raise CaffeError("Net: the phase is missing; give TRAIN or TEST")
             text.state.MergeFrom(pb.NetState(phase=phase, level=level, stage=stages or []))
+        heap.keep()
         super().__init__(insert_splits(filter_net(text)))
+        self.frugal = False  # free blobs in `forward` when no layer reads them any more, but for outputs and those asked for
         if weights:
             self.copy_from(weights)
 
@@ -116,7 +118,7 @@ class Net(Graph):
                             self._blobs[b].forget_grad()
 
     def _forward(self, start: int, end: int) -> float:
-        return float(self.run_forward(start, end))
+        return float(self.run_forward(start, end, keep_blobs=not self.frugal))
 
     def _backward(self, start: int, end: int) -> None:
         self.run_backward(start, end)
@@ -138,6 +140,8 @@ class Net(Graph):
         last = self._layer_index(end) if end is not None else len(self._engine) - 1
         wanted = self.top_names[end] if end is not None else self.outputs
         self._take(kwargs, self.inputs, "data")
+        for name in blobs or []:
+            self.blobs[name].data  # noqa: B018  (what has been shown is kept)
         self._forward(first, last)
         return {name: self.blobs[name].data for name in {*wanted, *(blobs or [])}}
 

@@ -36,7 +36,7 @@ class FakeNet:
         self.blobs["CAM_conv"].reshape(count, 3, 10, 10)
         self.blobs["prob"].reshape(count, 3)
 
-    def forward(self):
+    def forward(self, blobs=()):
         pixels = self.blobs["data"].data + np.array(MEAN_BGR, np.float32)[:, None, None]
         blocks = pixels.reshape(-1, 3, 14, 16, 14, 16).mean(axis=(3, 5))[..., 2:-2, 2:-2]
         self.blobs["CAM_conv"].data[...] = blocks
@@ -144,7 +144,7 @@ def test_probabilities_survive_the_file_bit_by_bit(tmp_path):
 
 def test_weights_that_are_not_finite_are_told_by_picture(net, source, tmp_path, capsys):
     net.params["CAM_fc3"][0].data[...] = np.nan
-    net.forward = lambda: net.blobs["prob"].data.fill(np.nan)
+    net.forward = lambda blobs: net.blobs["prob"].data.fill(np.nan)
     assert run("predict", source, "--out", str(tmp_path / "p.csv")) == 1
     assert "ISIC_0000000" in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()
@@ -191,11 +191,11 @@ def test_crops_go_on_after_an_interruption(net, source, tmp_path, monkeypatch, c
     run("crops", source, "--out", str(whole))
     forward, calls = net.forward, []
 
-    def stop():
+    def stop(**options):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        forward()
+        forward(**options)
 
     net.forward = stop
     assert run("crops", source, "--out", str(broken), "--batch", "2") == 130

@@ -1,9 +1,13 @@
 """What the engine spares must not be seen: the layout of weights, frozen parameters, blobs that nobody reads again."""
 
+import os
+from unittest import mock
+
 import numpy as np
 import pytest
 
 import torchcaffe as caffe
+from torchcaffe import heap
 
 NET = """
 layer { name: "in" type: "DummyData" top: "x" top: "label" dummy_data_param {
@@ -44,6 +48,34 @@ def test_a_frugal_solver_learns_the_same_and_frees_blobs(solver):
     assert frugal.net.blobs["b"]._diff.empty
     assert frugal.net.blobs["x"].data.any()  # filled once, so kept
     assert frugal.net.blobs["loss"].data == plain.net.blobs["loss"].data
+
+
+def test_a_frugal_net_gives_the_same_and_keeps_what_is_asked_for(solver):
+    net = solver().net
+    plain = {name: data.copy() for name, data in net.forward(blobs=["a", "b"]).items()}
+    net = solver().net
+    net.frugal = True
+    for _ in range(2):
+        found = net.forward(blobs=["a"])
+        assert set(found) == {"a", "loss"}
+        for name, data in found.items():
+            np.testing.assert_array_equal(data, plain[name])
+        assert net.blobs["b"]._data.empty
+        assert net.blobs["fc"]._data.empty
+    np.testing.assert_array_equal(net.forward(blobs=["b"])["b"], plain["b"])
+
+
+def test_malloc_keeps_memory_unless_a_variable_says_otherwise():
+    said = []
+    library = mock.Mock(mallopt=lambda *words: said.append(words))
+    orders = [(heap.MMAP_MAX, 0), (heap.TRIM_THRESHOLD, heap.KEPT)]
+    for environment, expected in (({}, orders), ({"MALLOC_ARENA_MAX": "1"}, [])):
+        with mock.patch.dict(os.environ, environment, clear=True), mock.patch("ctypes.CDLL", return_value=library):
+            heap.keep.__wrapped__()
+        assert said == expected
+        said.clear()
+    with mock.patch.dict(os.environ, clear=True), mock.patch("ctypes.CDLL", side_effect=OSError):
+        heap.keep.__wrapped__()  # another system's library
 
 
 def test_a_frozen_parameter_stays_and_one_with_a_past_moves_on(solver):

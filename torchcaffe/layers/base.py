@@ -116,6 +116,9 @@ class Layer:
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         """Compute the tops; remember what the way back needs if `keep_graph`."""
         in_place = bool(bottoms) and any(top is bottoms[0] for top in tops)
+        for top in tops:
+            if all(top is not bottom for bottom in bottoms):
+                top.forget()  # so that the new values can take the old ones' memory
         for top, y in zip(tops, self._run(bottoms, keep_graph and self.needs_backward, in_place)):
             top.tensor = y.detach()
 
