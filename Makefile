@@ -6,7 +6,7 @@ RUN     ?= build#          everything that is made
 NET     ?= vgg_gap#        vgg_gap (pretrained: INIT=), vgg_gap_narrow (a CPU, from scratch), googlenet_gap (D19)
 ENGINE  ?= auto#           caffe, torch, or auto: Caffe where Python imports it, else torchcaffe
 GPU     ?=#                number of the GPU; none: the CPU
-PRECISION ?=#              bf16: torchcaffe computes in bfloat16, faster; none: as Caffe
+PRECISION ?=#              bf16, or on a GPU tf32: torchcaffe computes with fewer bits, faster; none: as Caffe
 INIT    ?=#                .caffemodel that stage 1 starts from
 BATCH   ?=#                pictures computed at a time, when memory is short; results stay the same
 SEED    ?=#                of the records' order and of the training, instead of the solver's

@@ -18,7 +18,7 @@ from torchcaffe.proto import caffe_pb2
 from .errors import CamError
 
 ENGINES = ("auto", "caffe", "torch")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16")
 NAMES = {"caffe": "BVLC Caffe", "torchcaffe": "torchcaffe"}  # by module
 GLOG_WARNING = "1"  # real Caffe prints a page of layers for every network below this level
 FINAL_WEIGHTS = "final.caffemodel"
@@ -51,12 +51,12 @@ def load(engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32
     gpu : int, optional
         Device number; the CPU when left out.
     precision : str
-        ``fp32``, or ``bf16`` for the nets that torchcaffe makes from now on.
+        ``fp32``, or ``tf32`` or ``bf16`` for the nets that torchcaffe makes from now on.
 
     Raises
     ------
     CamError
-        When the engine cannot be imported, the device is negative, or real Caffe is asked for bf16.
+        When the engine cannot be imported, the device is negative, or real Caffe is asked for tf32 or bf16.
     """
     engine = choose(engine, gpu, precision)
     module = _import(engine)

@@ -34,7 +34,7 @@ _FLAGS = [
     ("level", "0", "level of the net's state"),
     ("stage", "", "stages of the net's state, separated by commas"),
     ("iterations", "50", "how many batches (test, time)"),
-    ("precision", "fp32", "fp32, or bf16: convolutions, inner products and what lies between them (train, test, time)"),
+    ("precision", "fp32", "fp32, tf32 (products on a GPU) or bf16 (products and what lies between them) (train, test, time)"),
     ("sigint_effect", "stop", "what Ctrl-C does while training: stop (with a snapshot), snapshot or none"),
     ("sighup_effect", "snapshot", "what SIGHUP does while training: stop, snapshot or none"),
 ]

@@ -8,7 +8,7 @@ import torch
 from .errors import CaffeError
 
 _UINT32 = 2**32
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 class _Context:
@@ -28,6 +28,7 @@ class _Context:
 
 
 _context = _Context()
+torch.backends.cudnn.allow_tf32 = False  # torch's own default is to round, which Caffe does not
 
 
 def set_mode_cpu() -> None:
@@ -56,13 +57,15 @@ def device() -> torch.device:
 
 
 def set_precision(name: str) -> None:
-    """Choose what convolutions and inner products compute in, and what lies between them: ``fp32`` or ``bf16``.
+    """Choose what convolutions and inner products compute in, and what lies between them: ``fp32``, ``tf32`` or ``bf16``.
 
-    Concerns nets made from now on. Weights, gradients of weights, updates, softmax and losses are float32 in both.
+    ``tf32``: on a GPU factors are rounded to 10 bits of mantissa, sums are float32; on a CPU it is ``fp32``. Concerns nets made
+    from now on, ``tf32`` those made before too. Weights, gradients of weights, updates, softmax and losses are float32 in all.
     """
     if name not in PRECISIONS:
-        raise CaffeError(f"precision is {name!r}; choose {' or '.join(PRECISIONS)}")
+        raise CaffeError(f"precision is {name!r}; choose {', '.join(PRECISIONS)}")
     _context.compute_type = PRECISIONS[name]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
 
 
 def compute_type() -> torch.dtype:

@@ -9,6 +9,8 @@ from typing import Any, Iterator, List, Optional, Tuple
 import cv2
 import lmdb
 import numpy as np
+import torch
+from torch import Tensor
 
 from . import context
 from .errors import CaffeError
@@ -65,7 +67,7 @@ class Transformer:
         return (channels, crop, crop) if crop else (channels, height, width)
 
     def __call__(self, picture: Array, out: Array) -> None:
-        """Transform a picture (C x H x W, any number type) into `out` (float32)."""
+        """Transform a picture (C x H x W, any number type) into `out`: float32, or uint8 for `finish` to go on with."""
         p, (channels, height, width) = self.param, picture.shape
         if out.shape != self.shape(picture):
             raise CaffeError(f"a picture of {channels} x {height} x {width} does not fit a batch of {out.shape}")
@@ -77,7 +79,22 @@ class Transformer:
             row = self._draw(rows + 1) if train else rows // 2
             column = self._draw(columns + 1) if train else columns // 2
         window = (slice(None), slice(row, row + out.shape[1]), slice(column, column + out.shape[2]))
-        self._normalize(picture[window], window, channels, out[:, :, ::-1] if mirror else out, picture.shape)
+        turned = out[:, :, ::-1] if mirror else out
+        if out.dtype == np.uint8:
+            np.copyto(turned, picture[window], casting="no")
+        else:
+            self._normalize(picture[window], window, channels, turned, picture.shape)
+
+    def may_finish_later(self, picture: Array) -> bool:
+        """Return whether mean and scale can wait for `finish`: a picture is then a quarter as large until it is on the GPU."""
+        return picture.dtype == np.uint8 and self.mean.ndim == 1 and self.mean.size in (0, 1, picture.shape[0])
+
+    def finish(self, batch: Tensor) -> Tensor:
+        """Subtract the mean and scale on the batch's device; N x C x H x W, uint8 to float32, the same numbers as without."""
+        values = batch.to(torch.float32)
+        if self.mean.size:
+            values -= torch.from_numpy(self.mean).to(batch.device, non_blocking=True).view(-1, 1, 1)
+        return values.mul_(self.param.scale) if self.param.scale != 1 else values
 
     def _normalize(self, picture: Array, window: Any, channels: int, out: Array, whole: Tuple[int, ...]) -> None:
         mean = self.mean

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 import torchcaffe as caffe
+from torchcaffe import data
 from torchcaffe.__main__ import main
 
 NET = """
@@ -50,6 +52,36 @@ def batches(solver, count):
 
 def same(a, b):
     return all(np.array_equal(x, y) for one, two in zip(a, b) for x, y in zip(one, two))
+
+
+@pytest.mark.parametrize("values", ["", "mean_value: 100.25", "mean_value: 104 mean_value: 117.5 mean_value: 123 scale: 0.017"])
+def test_mean_and_scale_on_the_device_give_the_same_batches(solver_file, tmp_path, values, monkeypatch):
+    net = tmp_path / "net.prototxt"
+    net.write_text(net.read_text().replace("mirror: true", f"mirror: true {values}"))
+    wanted, weights = batches(caffe.get_solver(solver_file), 5)
+    kinds = []
+    monkeypatch.setattr(data.Transformer, "finish", lambda self, batch, finish=data.Transformer.finish:
+                        kinds.append(batch.dtype) or finish(self, batch))
+    late = caffe.get_solver(solver_file)
+    late.net._engine[0].finishes = True  # as on a GPU
+    found, same_weights = batches(late, 5)
+    assert same(found, wanted)
+    assert np.array_equal(weights, same_weights)
+    assert kinds == [torch.uint8] * 5
+
+
+def test_what_is_not_8_bits_or_has_a_mean_file_is_finished_before(tmp_path):
+    param = caffe.proto.caffe_pb2.TransformationParameter(mean_value=[1, 2, 3])
+    transformer = data.Transformer(param, caffe.TEST)
+    assert transformer.may_finish_later(np.zeros((3, 4, 4), np.uint8))
+    assert not transformer.may_finish_later(np.zeros((3, 4, 4), np.float32))
+    assert not transformer.may_finish_later(np.zeros((1, 4, 4), np.uint8))  # three means for it: refused there
+    with pytest.raises(TypeError):
+        transformer(np.ones((3, 4, 4), np.float32), np.empty((3, 4, 4), np.uint8))
+    mean = caffe.io.array_to_blobproto(np.zeros((1, 3, 4, 4)))
+    (tmp_path / "mean").write_bytes(mean.SerializeToString())
+    filed = caffe.proto.caffe_pb2.TransformationParameter(mean_file=str(tmp_path / "mean"))
+    assert not data.Transformer(filed, caffe.TEST).may_finish_later(np.zeros((3, 4, 4), np.uint8))
 
 
 def test_goes_on_where_the_data_stopped(solver_file, tmp_path):

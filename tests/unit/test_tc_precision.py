@@ -91,10 +91,19 @@ layer { name: "loss" type: "Reduction" bottom: "c" top: "loss" loss_weight: 1 }"
 
 
 def test_an_unknown_precision_ends_in_one_line(tmp_path, capsys):
-    with pytest.raises(CaffeError, match="precision is 'fp8'; choose fp32 or bf16"):
+    with pytest.raises(CaffeError, match="precision is 'fp8'; choose fp32, tf32, bf16"):
         caffe.set_precision("fp8")
     assert main(["time", "-model", "none.prototxt", "--precision", "half"]) == 1
-    assert "choose fp32 or bf16" in capsys.readouterr().err
+    assert "choose fp32, tf32, bf16" in capsys.readouterr().err
+
+
+def test_torch_rounds_factors_on_a_gpu_only_when_asked():
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    assert not any(backend.allow_tf32 for backend in backends)
+    caffe.set_precision("tf32")
+    assert all(backend.allow_tf32 for backend in backends)
+    caffe.set_precision("bf16")
+    assert not any(backend.allow_tf32 for backend in backends)
 
 
 def test_the_log_states_it(tmp_path, capsys):

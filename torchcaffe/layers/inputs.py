@@ -90,6 +90,8 @@ class Batches(Layer):
             self.fail(str(error))
         self.transformer.seed()  # Caffe seeds twice; the second draw counts
         context.draw()           # and once for its thread
+        self.device = context.device()
+        self.finishes = self.device.type != "cpu"  # mean and scale on the device
         self.prefetcher: Optional[data.Prefetcher] = None
 
     def open(self) -> None:
@@ -129,13 +131,19 @@ class Batches(Layer):
         pictures = self.pictures(skipped)
         self.transformer.skip(skipped)
         while True:
-            labels = np.empty(self.batch_size, np.float32)
+            labels = self.array((self.batch_size,), torch.float32)
             for i, (picture, label) in enumerate(itertools.islice(pictures, self.batch_size)):
                 if i == 0:
-                    batch = np.empty((self.batch_size, *self.transformer.shape(picture)), np.float32)
-                self.transformer(picture, batch[i])
+                    late = self.finishes and self.transformer.may_finish_later(picture)
+                    shape = (self.batch_size, *self.transformer.shape(picture))
+                    batch = self.array(shape, torch.uint8 if late else torch.float32)
+                self.transformer(picture, batch[i].numpy())
                 labels[i] = label
-            yield torch.from_numpy(batch), torch.from_numpy(labels)
+            yield batch, labels
+
+    def array(self, shape: Shape, kind: torch.dtype) -> torch.Tensor:
+        """Return memory for a batch, from which a GPU can fetch it while this process goes on."""
+        return torch.empty(shape, dtype=kind, pin_memory=self.device.type == "cuda")
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         if self.prefetcher is None:
@@ -149,7 +157,8 @@ class Batches(Layer):
             self.fail(str(error))
         self.taken += 1
         for top, tensor in zip(tops, batch):
-            top.tensor = tensor.to(context.device(), non_blocking=True)
+            here = tensor.to(self.device, non_blocking=True)
+            top.tensor = self.transformer.finish(here) if tensor.dtype == torch.uint8 else here
 
 
 @register
