@@ -45,8 +45,10 @@ def pycaffe(args: argparse.Namespace) -> Callable[[], Any]:
 
 def handwritten(args: argparse.Namespace) -> Callable[[], Any]:
     """Return a step of the plain PyTorch loop."""
+    import torch
     from handwritten import Predictor, Trainer
     low, device = args.precision == "bf16", "cuda" if args.gpu else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
     data, labels = batch(args.batch)
     if args.mode == "forward":
         return Predictor(data, low, device).step

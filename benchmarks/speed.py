@@ -1,9 +1,10 @@
 """Time the full VGG-GAP in real Caffe, torchcaffe and a hand-written PyTorch loop, step by step in turn; print and store ratios.
 
 Each side is a process of its own; while one runs a step the others wait. Ratios are of medians. Real Caffe runs with the
-OPENBLAS_CORETYPE that is fastest here.
+OPENBLAS_CORETYPE that is fastest here. On a GPU there is no Caffe; the share of the rate of a matrix product is printed instead.
 
 example: python benchmarks/speed.py --rounds 7 --json benchmarks/results/speed.json
+         python benchmarks/speed.py --gpu --batch 128 --json benchmarks/results/speed_gpu.json
 """
 import argparse
 import json
@@ -14,8 +15,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 CASES = {"fine-tuning, batch 8": ("finetune", 8), "all layers, batch 4": ("all", 4), "forward, batch 8": ("forward", 8)}
 BOUNDS = {"fine-tuning, batch 8": (1.5, 3.0), "all layers, batch 4": (1.6, 3.0), "forward, batch 8": (1.9, 3.5)}
+GFLOP = {"finetune": 37.4, "all": 94.0, "forward": 31.4}  # a picture (docs/performance.md, Floors)
+CUBE = 8192  # side of the matrices whose product is the measure of a GPU
 KERNELS = ("Haswell", "SKYLAKEX")  # Zen and Cooperlake are slower than both on the machines tried
 SOLVER = ('net: "{}" base_lr: 0.0001 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005 '
           'max_iter: 1 display: 1 snapshot_after_train: false\n')
@@ -65,13 +69,13 @@ def write_text(folder: Path, mode: str, batch: int) -> str:
     return str(solver)
 
 
-def time_case(case: str, rounds: int, caffe: str, flags: List[str]) -> Dict[str, Any]:
+def time_case(case: str, rounds: int, caffe: str, kinds: Sequence[str], batch: int, flags: List[str]) -> Dict[str, Any]:
     """Return the medians and memory of each side of a case."""
-    mode, batch = CASES[case]
+    mode = CASES[case][0]
     with tempfile.TemporaryDirectory() as name:
         common = [mode, "--batch", str(batch), "--text", write_text(Path(name), mode, batch), *flags]
         sides = {f"{side} {kind}": Side(sys.executable, [side, *common, "--precision", kind])
-                 for kind in ("fp32", "bf16") for side in ("torchcaffe", "hand")}
+                 for kind in kinds for side in ("torchcaffe", "hand")}
         if caffe:
             sides.update({f"caffe {kernel}": Side(caffe, ["caffe", *common], OPENBLAS_CORETYPE=kernel) for kernel in KERNELS})
         seconds: Dict[str, List[float]] = {side: [] for side in sides}
@@ -79,21 +83,40 @@ def time_case(case: str, rounds: int, caffe: str, flags: List[str]) -> Dict[str,
             for side, process in sides.items():
                 seconds[side].append(process.step())
         medians = {side: statistics.median(values) for side, values in seconds.items()}
-        return {"seconds": medians, "all seconds": seconds, "peak MB": {side: p.end() for side, p in sides.items()}}
+        memory = {side: process.end() for side, process in sides.items()}
+        return {"batch": batch, "seconds": medians, "all seconds": seconds, "peak MB": memory}
 
 
-def add_ratios(case: str, found: Dict[str, Any]) -> None:
+def add_ratios(case: str, found: Dict[str, Any], kinds: Sequence[str], peaks: Dict[str, float]) -> None:
     """Add and print what the case must show."""
     medians, memory = found["seconds"], found["peak MB"]
-    best = min((t for side, t in medians.items() if side.startswith("caffe")), default=float("nan"))
+    best = min((t for side, t in medians.items() if side.startswith("caffe")), default=None)
     found["ratios"] = {}
-    print(f"\n{case}: " + ", ".join(f"{side} {t:.3f} s" for side, t in medians.items()))
-    for kind, bound in zip(("fp32", "bf16"), BOUNDS[case]):
+    print(f"\n{case}, {found['batch']} pictures: " + ", ".join(f"{side} {t:.3f} s" for side, t in medians.items()))
+    for kind in kinds:
         mine, hand = medians[f"torchcaffe {kind}"], medians[f"hand {kind}"]
-        share = memory[f"torchcaffe {kind}"] / memory[f"hand {kind}"]
-        found["ratios"][kind] = {"caffe / torchcaffe": best / mine, "torchcaffe / hand": mine / hand, "memory / hand": share}
-        print(f"  {kind}: Caffe / torchcaffe {best / mine:.2f} (must be >= {bound}), torchcaffe / hand {mine / hand:.3f} "
-              f"(must be <= 1.05), peak memory / hand {share:.2f}")
+        ratios = {"torchcaffe / hand": mine / hand, "memory / hand": memory[f"torchcaffe {kind}"] / memory[f"hand {kind}"]}
+        if best is not None:
+            ratios[f"Caffe / torchcaffe (must be >= {BOUNDS[case][kind == 'bf16']})"] = best / mine
+        if peaks:
+            rate = GFLOP[CASES[case][0]] * found["batch"] / mine / 1000
+            ratios["share of the matrix product's rate (must be >= 0.45)"] = rate / peaks[kind]
+        found["ratios"][kind] = ratios
+        print(f"  {kind}: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
+
+
+def matrix_rate(kind: str) -> float:
+    """Return the TFLOP/s of a product of two CUBE x CUBE matrices on the GPU."""
+    torch.backends.cuda.matmul.allow_tf32 = kind == "tf32"
+    a = torch.randn(CUBE, CUBE, device="cuda", dtype=torch.bfloat16 if kind == "bf16" else torch.float32)
+    seconds = []
+    for _ in range(12):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ a
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * CUBE ** 3 / statistics.median(seconds) / 1e12
 
 
 def about() -> Dict[str, str]:
@@ -111,6 +134,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--caffe", type=Path, default=ROOT / ".caffe/bin/python3", help="Python that imports real Caffe")
     parser.add_argument("--gpu", action="store_true", help="time on the GPU, without real Caffe")
+    parser.add_argument("--batch", type=int, help="pictures a step, in place of each case's own")
     parser.add_argument("--cpu-time", action="store_true",
                         help="one thread and its processor seconds: ratios that hold on a machine that others use")
     parser.add_argument("--json", type=Path, help="store all numbers there")
@@ -120,9 +144,11 @@ def main() -> None:
     if args.cpu_time:
         os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     result: Dict[str, Any] = {"about": {**about(), "clock": "cpu, 1 thread" if args.cpu_time else "wall"}, "cases": {}}
+    kinds = ("fp32", "tf32", "bf16") if args.gpu else ("fp32", "bf16")
+    peaks = result["matrix product, TFLOP/s"] = {kind: matrix_rate(kind) for kind in kinds} if args.gpu else {}
     for case in args.cases:
-        result["cases"][case] = time_case(case, args.rounds, caffe, flags)
-        add_ratios(case, result["cases"][case])
+        found = result["cases"][case] = time_case(case, args.rounds, caffe, kinds, args.batch or CASES[case][1], flags)
+        add_ratios(case, found, kinds, peaks)
         if args.json:
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps(result, indent=1) + "\n")
