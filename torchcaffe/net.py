@@ -48,7 +48,6 @@ class Net(Graph):
             if phase is None:
                 raise CaffeError("Net: the phase is missing; give TRAIN or TEST")
             text.state.MergeFrom(pb.NetState(phase=phase, level=level, stage=stages or []))
-        heap.keep()
         super().__init__(insert_splits(filter_net(text)))
         self.frugal = False  # free blobs in `forward` when no layer reads them any more, but for outputs and those asked for
         if weights:
@@ -60,6 +59,7 @@ class Net(Graph):
 
         Without `keep_graph` no backward pass can follow; without `keep_blobs` a blob is freed after its last reader.
         """
+        heap.keep()  # not before: what lives as long as the net stays out of the heap
         end = len(self._engine) - 1 if end is None else end
         loss = torch.zeros(())
         for i in range(start, end + 1):
