@@ -68,10 +68,10 @@ def overview(example: Example) -> Figure:
 def _bars(axis: Any, probs: Sequence[float]) -> None:
     """Draw class probabilities as three bars with their names and values."""
     axis.barh(range(len(probs)), probs, color=LINES[:len(probs)], height=0.6)
-    axis.set_xlim(0, 1)
+    axis.set_xlim(0, 1.9)  # room for the values behind the bars
     axis.invert_yaxis()
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines["bottom"].set_visible(False)
     for place, (name, prob) in enumerate(zip(SHORT, probs)):
-        axis.text(min(prob + 0.05, 0.6), place, f"{name} {prob:.2f}", va="center", fontsize=8, color=INK)
+        axis.text(prob + 0.05, place, f"{name} {prob:.2f}", va="center", fontsize=8, color=INK)
