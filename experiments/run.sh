@@ -105,7 +105,7 @@ views() {
     for seed in $SEEDS; do
         predict "$KIND$seed" stage1 clean stage1_val_ten --views ten
         predict "$KIND$seed" stage2 crops stage2_val_ten --views ten
-        predict "$KIND$seed-tight" stage2 crops stage2_val_ten --views ten
+        for name in tight whole; do predict "$KIND$seed-$name" stage2 crops stage2_val_ten --views ten; done
     done
 }
 
