@@ -95,7 +95,8 @@ def check(text, sandbox, runs):
         if runs and words[0] != "caffe" and not any(part in text for part in PARSED):
             assert sandbox.call([ours[0], *ours[1]]) == 0
     else:
-        assert text.startswith(tuple(UNTRIED)), f"neither run nor listed in UNTRIED; output goes into a ```text block: {text}"
+        tried = "neither run nor listed in UNTRIED; output goes into a ```text block"
+        assert " ".join(words).startswith(tuple(UNTRIED)), f"{tried}: {text}"
         for word in words:
             assert (markdown.ROOT / word).exists() or not word.endswith((".py", ".sh")), word
 
