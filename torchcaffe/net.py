@@ -59,7 +59,6 @@ class Net(Graph):
 
         Without `keep_graph` no backward pass can follow; without `keep_blobs` a blob is freed after its last reader.
         """
-        heap.keep()  # not before: what lives as long as the net stays out of the heap
         end = len(self._engine) - 1 if end is None else end
         loss = torch.zeros(())
         for i in range(start, end + 1):
@@ -78,6 +77,7 @@ class Net(Graph):
             elif not keep_blobs:
                 for blob in self._last_read.get(i, []):
                     blob.forget()
+        heap.keep()  # not before: what the first pass leaves for the next ones stays out of the heap
         return loss
 
     @functools.cached_property
