@@ -145,7 +145,7 @@ def _span(start: int, stop: int, side: float, limit: int) -> Tuple[int, int]:
 def to_grey(cam: np.ndarray) -> np.ndarray:
     """Scale a map's range to 0-255 (H x W uint8), the form the released rule reads."""
     low, high = float(cam.min()), float(cam.max())
-    return np.asarray(np.rint((cam - low) * (255 / (high - low))), np.uint8)
+    return np.asarray(np.rint((cam.astype(np.float64) - low) * (255 / (high - low))), np.uint8)  # 255 / 1e-38 is no float32
 
 
 def released_boxes(grey: np.ndarray) -> List[Box]:
