@@ -194,7 +194,7 @@ def significant(shape: Tuple[int, ...]) -> Tuple[int, ...]:
 
 def check_weights(net: Any, shapes: Dict[str, List[Tuple[int, ...]]], where: str) -> None:
     """Raise a CamError unless every parameter of a network is among the shapes of a weights file."""
-    wanted = {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
+    wanted = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
     absent = [name for name in wanted if name not in shapes]
     if absent:
         raise CamError(f"{where}: no weights for the layers {listing(absent)}; they would stay random")

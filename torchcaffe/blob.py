@@ -84,6 +84,11 @@ class Memory:
         if not self.shown and not self.read().is_contiguous(memory_format=layout):
             self._tensor, self._laid = self.read().contiguous(memory_format=layout), True
 
+    def round(self, kind: torch.dtype) -> None:
+        """Store the content in another number type, until a user asks for an array."""
+        if not self.shown and self.read().dtype != kind:
+            self._tensor = self.read().to(kind)
+
     def reshape(self, shape: Shape) -> None:
         """Change the shape; the content survives where the count stays the same."""
         if shape == self.shape:
@@ -153,6 +158,10 @@ class Blob:
     def lay(self, layout: torch.memory_format) -> None:
         """Store the values in a layout that suits the engine, until a user asks for them."""
         self._data.lay(layout)
+
+    def round(self, kind: torch.dtype) -> None:
+        """Store the values in another number type; those who ask for them see float32."""
+        self._data.round(kind)
 
     def forget(self) -> None:
         """Free the values, unless a user has an array of them."""

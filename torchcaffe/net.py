@@ -49,7 +49,10 @@ class Net(Graph):
                 raise CaffeError("Net: the phase is missing; give TRAIN or TEST")
             text.state.MergeFrom(pb.NetState(phase=phase, level=level, stage=stages or []))
         super().__init__(insert_splits(filter_net(text)))
-        self.frugal = False  # free blobs in `forward` when no layer reads them any more, but for outputs and those asked for
+        # True: `forward` frees blobs that no layer reads any more, but for outputs and those asked for; a TEST net holds its
+        # parameters in the precision that it computes in
+        self.frugal = False
+        self._borrows = False  # the parameters are another net's
         if weights:
             self.copy_from(weights)
 
@@ -118,6 +121,9 @@ class Net(Graph):
                             self._blobs[b].forget_grad()
 
     def _forward(self, start: int, end: int) -> float:
+        if self.frugal and self.phase == pb.TEST and not self._borrows:
+            for layer in self._engine:
+                layer.round_params()
         return float(self.run_forward(start, end, keep_blobs=not self.frugal))
 
     def _backward(self, start: int, end: int) -> None:
@@ -246,6 +252,7 @@ class Net(Graph):
 
     def share_with(self, other: "Net") -> None:
         """Use the parameters of another net, layer by layer of the same name, without copying."""
+        self._borrows = True
         layers = dict(zip(self._layer_names, self._engine))
         for source in other._engine:
             mine = layers.get(source.name)

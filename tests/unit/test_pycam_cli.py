@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,16 +117,10 @@ def model(path, shapes, v1=False, legacy=False):
 
 
 class Net:
-    """The parameters of a network, as pycaffe shows them."""
+    """The parameters of a network, as far as their shapes are asked for."""
 
     def __init__(self, shapes):
-        import numpy as np
-
-        class Blob:
-            def __init__(self, shape):
-                self.data = np.zeros(shape)
-
-        self.params = {name: [Blob(shape) for shape in blobs] for name, blobs in shapes.items()}
+        self.params = {name: [SimpleNamespace(shape=shape) for shape in blobs] for name, blobs in shapes.items()}
 
 
 SHAPES = {"conv": [(4, 3, 3, 3), (4,)], "CAM_fc3": [(3, 8), (3,)]}

@@ -75,6 +75,31 @@ def test_a_net_keeps_its_precision(make_net):
     assert net.blobs["b1"].tensor.dtype == torch.bfloat16
 
 
+def test_a_frugal_net_holds_rounded_weights_and_gives_the_same(make_net):
+    plain, frugal = (run(make_net, "bf16") for _ in range(2))
+    for net in (plain, frugal):
+        net.phase = caffe.TEST
+    frugal.frugal = True
+    for _ in range(2):
+        for name, found in frugal.forward().items():
+            np.testing.assert_array_equal(found, plain.forward()[name])
+    assert {name: blobs[0].tensor.dtype for name, blobs in frugal.params.items()} == {
+        "a": torch.bfloat16, "b1": torch.bfloat16, "fc": torch.float32}
+    assert frugal.params["a"][0].data.dtype == np.float32
+    frugal.params["b1"][0].data[...] = plain.params["b1"][0].data[...] = 0.25
+    np.testing.assert_array_equal(frugal.forward()["loss"], plain.forward()["loss"])
+
+
+def test_weights_that_are_trained_or_lent_are_not_rounded(make_net):
+    learning = run(make_net, "bf16")
+    tested = make_net(NET, caffe.TEST)
+    tested.share_with(learning)
+    for net in (learning, tested):
+        net.frugal = True
+        net.forward()
+    assert all(blob.tensor.dtype == torch.float32 for blobs in learning.params.values() for blob in blobs)
+
+
 def test_weights_gather_steps_that_bf16_would_lose(tmp_path):
     """256 steps of 1e-4 on a weight near 1: half a bfloat16 unit there is 4e-3, so each alone would be rounded away."""
     caffe.set_precision("bf16")

@@ -108,6 +108,11 @@ class Layer:
         return axis % len(shape)
 
     # ------------------------------------------------------------ how it runs
+    def round_params(self) -> None:
+        """Store the parameters as `compute` gets them."""
+        for blob in self.blobs if self.numbers == LOW else []:
+            blob.round(self.compute_type)
+
     def reshape(self, bottoms: List[Blob], tops: List[Blob]) -> None:
         """Give the tops the shapes that follow from the bottoms."""
         for top, shape in zip(tops, self.top_shapes([b.shape for b in bottoms])):

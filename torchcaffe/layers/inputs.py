@@ -16,6 +16,12 @@ from ..proto import caffe_pb2 as pb
 from .base import Layer, register
 
 
+def _source() -> Any:
+    """Return the module that reads records and files; late, since OpenCV takes 16 MB, which a deploy net can do without."""
+    from .. import records
+    return records
+
+
 @register
 class Input(Layer):
     """Tops that the user fills."""
@@ -168,22 +174,22 @@ class Data(Batches):
     def open(self) -> None:
         p = self.param.data_param
         self.check(p.backend == p.LMDB, "backend LEVELDB is not supported; use backend: LMDB")
-        self.env = data.open_lmdb(p.source)
+        self.env = _source().open_lmdb(p.source)
 
     def peek(self) -> Any:
-        return data.decode(next(self._records()), self.param.transform_param)
+        return _source().decode(next(self._records()), self.param.transform_param)
 
     @property
     def batch_size(self) -> int:
         return int(self.param.data_param.batch_size)
 
     def _records(self) -> Iterator[Any]:
-        return data.records(self.env, self.param.data_param.source)
+        yield from _source().records(self.env, self.param.data_param.source)
 
     def pictures(self, skipped: int) -> Iterator[Tuple[Any, int]]:
         first, count = self.turns(skipped)
         for datum in itertools.islice(self._records(), first % self.env.stat()["entries"], None, count):
-            yield data.decode(datum, self.param.transform_param), datum.label
+            yield _source().decode(datum, self.param.transform_param), datum.label
 
 
 @register
@@ -216,7 +222,7 @@ class ImageData(Batches):
 
     def _read(self, path: str) -> Any:
         p = self.param.image_data_param
-        return data.read_picture(p.root_folder + path, p.new_height, p.new_width, p.is_color)
+        return _source().read_picture(p.root_folder + path, p.new_height, p.new_width, p.is_color)
 
     def peek(self) -> Any:
         return self._read(self.lines[self.start][0])

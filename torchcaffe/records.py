@@ -1,0 +1,83 @@
+"""Where pictures come from: the records of an LMDB, and picture files."""
+import os
+import weakref
+from typing import Any, Iterator, Tuple
+
+import cv2
+import lmdb
+import numpy as np
+
+from .data import Array
+from .errors import CaffeError
+from .proto import caffe_pb2 as pb
+
+
+def decode(datum: Any, param: Any) -> Array:
+    """Return the picture of a Datum as C x H x W, uint8 or float32."""
+    if not datum.encoded:
+        shape = (datum.channels, datum.height, datum.width)
+        flat = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+        if flat.size != np.prod(shape) or min(shape) < 1:
+            raise CaffeError(f"a Datum of {shape} holds {flat.size} values")
+        return flat.reshape(shape)
+    flag = cv2.IMREAD_COLOR if param.force_color else cv2.IMREAD_GRAYSCALE if param.force_gray else cv2.IMREAD_UNCHANGED
+    picture = _decoded(datum.data, flag)
+    if picture is None or picture.dtype != np.uint8:
+        raise CaffeError("an encoded Datum holds no picture that OpenCV decodes to 8 bits")
+    return np.atleast_3d(picture).transpose(2, 0, 1)
+
+
+def _decoded(data: bytes, flag: int) -> Array:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+    except cv2.error:
+        return None
+
+
+_open: "weakref.WeakValueDictionary[Tuple[int, int], Any]" = weakref.WeakValueDictionary()  # one a file and process
+
+
+def open_lmdb(source: str) -> Any:
+    """Open an LMDB for reading; no lock file, so read-only folders do."""
+    path = os.path.join(source, "data.mdb")
+    if not os.path.isfile(path):
+        raise CaffeError(f"source {source!r}: no LMDB there; expected a folder with data.mdb, relative to {os.getcwd()}")
+    file = os.stat(path)
+    try:
+        env = _open.get((file.st_dev, file.st_ino)) or lmdb.open(source, readonly=True, lock=False, readahead=True)
+        _open[file.st_dev, file.st_ino] = env
+        whole = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        if file.st_size < whole:  # reading a mapped file past its end would kill the process
+            raise CaffeError(f"source {source!r}: not a whole LMDB ({file.st_size} of {whole} bytes); make it again")
+        with env.begin() as txn:
+            if not txn.cursor().first():
+                raise CaffeError(f"source {source!r}: the LMDB is empty")
+    except lmdb.Error as error:
+        raise CaffeError(f"source {source!r}: not a whole LMDB ({error}); make it again") from None
+    return env
+
+
+def records(env: Any, source: str) -> Iterator[Any]:
+    """Yield the Datums of an LMDB in key order, over and over."""
+    datum = pb.Datum()
+    try:
+        with env.begin(buffers=True) as txn:
+            while True:
+                for key, value in txn.cursor():
+                    try:
+                        datum.ParseFromString(bytes(value))
+                    except Exception:
+                        raise CaffeError(f"source {source!r}: record {bytes(key)!r} is no Datum") from None
+                    yield datum
+    except lmdb.Error as error:
+        raise CaffeError(f"source {source!r}: not a whole LMDB ({error}); make it again") from None
+
+
+def read_picture(path: str, height: int, width: int, color: bool) -> Array:
+    """Return a picture file as C x H x W uint8, resized if height and width are given (``ReadImageToCVMat``)."""
+    picture = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise CaffeError(f"could not load {path!r}: " + ("not a picture" if os.path.exists(path) else "no such file"))
+    if height and width:
+        picture = cv2.resize(picture, (width, height))
+    return np.atleast_3d(picture).transpose(2, 0, 1)
