@@ -15,7 +15,7 @@ KIND=${KIND:-seed}  # seed: train on all training pictures, score the validation
 PRECISION=${PRECISION:-bf16}
 PYTHON=${PYTHON:-.venv/bin/python}
 NET=googlenet_gap
-COPIES=ISIC_0012970,ISIC_0012175,ISIC_0012271  # training pictures that are validation or test pictures too (D20)
+COPIES=${COPIES-ISIC_0012970,ISIC_0012175,ISIC_0012271}  # training pictures that are validation or test pictures too (D20)
 # Options of `pycam crops` for the row `tight`: of those tried, the best fit to lesion masks of training pictures (D21).
 TIGHT=${TIGHT:---class scored --ground min --threshold 0.35}
 

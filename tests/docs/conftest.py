@@ -19,6 +19,7 @@ from data_tools.__main__ import main as data_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = "data/weights/vgg16CAM_train_iter_90000.caffemodel"
+GOOGLENET = "data/weights/bvlc_googlenet.caffemodel"
 MAKE = ["PYTHON=python", "ENGINE=torch", "JOBS=1", "AUGMENT=none"]
 SOLVER = {"test_iter": 1, "test_interval": 2, "max_iter": 2, "snapshot": 2, "display": 1, "solver_mode": "CPU"}
 
@@ -36,11 +37,13 @@ class Sandbox:
         self._solvers()
 
     def _nets(self):
-        shutil.copytree(ROOT / "prototxt", self.folder / "prototxt")
-        for name in ("vgg_gap_narrow_train_val", "vgg_gap_train_val", "vgg_gap_scratch_train_val"):
-            text = (ROOT / "prototxt" / "vgg_gap_narrow_train_val.prototxt").read_text()
-            (self.folder / "prototxt" / f"{name}.prototxt").write_text(re.sub(r"batch_size: \d+", "batch_size: 2", text))
-        shutil.copy(ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt", self.folder / "prototxt" / "vgg_gap_deploy.prototxt")
+        there = self.folder / "prototxt"
+        shutil.copytree(ROOT / "prototxt", there)
+        shutil.copy(there / "vgg_gap_narrow_deploy.prototxt", there / "vgg_gap_deploy.prototxt")
+        for name in ("vgg_gap_train_val", "vgg_gap_scratch_train_val"):
+            shutil.copy(there / "vgg_gap_narrow_train_val.prototxt", there / f"{name}.prototxt")
+        for path in there.glob("*_train_val.prototxt"):
+            path.write_text(re.sub(r"batch_size: \d+", "batch_size: 2", path.read_text()))
 
     def _solvers(self):
         (self.folder / "solvers").mkdir()
@@ -82,6 +85,7 @@ def sandbox(tmp_path_factory):
             if words[:2] == ["python", "-m"]:
                 assert box.call(words[2:]) == 0, line
         Path("build/demo").symlink_to(box.folder / "build")
+        Path("build/isic").symlink_to(box.folder / "data" / "isic2017")
         yield box
     torchcaffe.set_precision("fp32")  # for the tests that come after
 
@@ -90,7 +94,7 @@ def _make_data():
     """Make up the data set, weights under the name of the public ones, and somebody's own pictures."""
     words = "synthetic --out data/isic2017 --train 12 --val 10 --height 120 --width 160"
     assert data_tools(words.split()) == 0
-    net = torchcaffe.Net("prototxt/vgg_gap_deploy.prototxt", torchcaffe.TEST)
     Path(WEIGHTS).parent.mkdir()
-    net.save(WEIGHTS)
+    for name, net in ((WEIGHTS, "vgg_gap"), (GOOGLENET, "googlenet_gap")):
+        torchcaffe.Net(f"prototxt/{net}_deploy.prototxt", torchcaffe.TEST).save(name)
     shutil.copytree("data/isic2017", "mine")
