@@ -11,7 +11,7 @@ INIT    ?=#                .caffemodel that stage 1 starts from
 BATCH   ?=#                pictures computed at a time, when memory is short; results stay the same
 SEED    ?=#                of the records' order and of the training, instead of the solver's
 RESUME  ?= yes#            no: train anew instead of going on from the newest snapshot
-AUGMENT ?= paper#          paper: 30 records a picture; none: one
+AUGMENT ?= paper#          paper: 30 records a picture; none: one; random: four, for SOLVERS=googlenet_random_ (D23)
 REGION  ?=#                options of `pycam crops`, such as --threshold 0.5 (D09)
 HAIR    ?=#                hair removal: along (the default), letter (D18), none (D06)
 EXCLUDE ?=#                training pictures to leave out, ISIC_0000001,ISIC_0000002 (D20)

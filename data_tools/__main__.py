@@ -18,7 +18,8 @@ from data_tools.lmdb_io import ENCODINGS
 from data_tools.parallel import default_jobs
 
 USAGE, INTERRUPTED = 2, 130  # exit codes
-AUGMENTS = {"paper": (augment.ROTATIONS, True, "five"), "none": ((0,), False, "centre")}  # D01, D02
+AUGMENTS = {"paper": (augment.ROTATIONS, True, "five"), "none": ((0,), False, "centre"),  # D01, D02
+            "random": ((0, 90, 180, 270), False, "whole")}  # D23
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -123,7 +124,8 @@ def _add_lmdb(commands: Commands) -> None:
     _add_source(command, required=True)
     command.add_argument("--out", type=Path, required=True, metavar="DB", help="folder to make")
     command.add_argument("--augment", choices=sorted(AUGMENTS), default="paper",
-                         help="paper: 30 records a picture; none: the centre patch, for validation")
+                         help="paper: 30 records a picture; none: the centre patch, for validation; "
+                              "random: the whole picture in four turns, for nets that draw patches themselves (D23)")
     command.add_argument("--rotations", type=_numbers, metavar="0,90,180", help="instead of --augment's (D01)")
     command.add_argument("--no-flip", action="store_true", help="no horizontal flip")
     command.add_argument("--patches", choices=sorted(augment.PATCHES), help="instead of --augment's (D02)")

@@ -58,13 +58,15 @@ stages() {
     done
 }
 
-# second NAME SEEDS VARIABLE=VALUE ...: another stage 2 on the stage 1 of each seed
+# second NAME SEEDS VARIABLE=VALUE ...: another stage 2 on the stage 1 of each seed, of the runs with the suffix BASE
+BASE=
 second() {
     name=$1 seeds=$2
     shift 2
     for seed in $seeds; do
-        link "$KIND$seed-$name=$KIND$seed" clean stage1 lmdb/stage1_train lmdb/stage1_val
-        run "$KIND$seed-$name" results/stage2_val.csv SEED="$seed" "$@"
+        base=$KIND$seed$BASE
+        link "$base-$name=$base" clean stage1 lmdb/stage1_train lmdb/stage1_val
+        run "$base-$name" results/stage2_val.csv SEED="$seed" "$@"
     done
 }
 
@@ -80,15 +82,30 @@ released() { second released "$(first)" REGION="--rule released"; }
 stretch() { second stretch "$(first)" REGION="$TIGHT --placement stretch"; }
 pretrained() { second pretrained "$(first)" REGION="$TIGHT" START2="$INIT"; }
 
-# other NAME VARIABLE=VALUE ...: another stage 1
+# other NAME SEEDS TARGET VARIABLE=VALUE ...: another stage 1, and what follows from it
 other() {
-    name=$1 seed=$(first)
-    shift
-    [ "$KIND" = seed ] && link "seed$seed-$name=." clean || link "$KIND$seed-$name=$KIND$seed" clean
-    run "$KIND$seed-$name" results/stage1_val.csv SEED="$seed" INIT="$INIT" "$@"
+    name=$1 seeds=$2 target=$3
+    shift 3
+    for seed in $seeds; do
+        [ "$KIND" = seed ] && link "seed$seed-$name=." clean || link "$KIND$seed-$name=$KIND$seed" clean
+        run "$KIND$seed-$name" "$target" SEED="$seed" INIT="$INIT" "$@"
+    done
 }
 
-oversample() { other oversample BALANCE=oversample; }
+oversample() { other oversample "$(first)" results/stage1_val.csv BALANCE=oversample; }
+# Patches drawn anew each time instead of the paper's five (D23), in both stages; and the control of these.
+patches() {
+    set -- SOLVERS=googlenet_random_ AUGMENT=random
+    other patches "$SEEDS" results/table1.csv "$@"
+    BASE=-patches
+    second whole "$SEEDS" REGION="--control whole" "$@"
+    BASE=
+    for seed in $SEEDS; do
+        predict "$KIND$seed-patches" stage1 clean stage1_val_ten --views ten
+        predict "$KIND$seed-patches" stage2 crops stage2_val_ten --views ten
+        predict "$KIND$seed-patches-whole" stage2 crops stage2_val_ten --views ten
+    done
+}
 # The other curve of the paper's Fig. 3: every layer learns, from random weights.
 scratch() {
     seed=$(first)
@@ -131,7 +148,7 @@ narrow() {
     echo "error: $INIT: no pretrained GoogLeNet there; make weights INIT=$INIT fetches it, pycam weights import makes it of arrays" >&2
     exit 1
 }
-[ $# -gt 0 ] || set -- stages whole tight views scratch narrow pretrained oversample hairy centre random released stretch
+[ $# -gt 0 ] || set -- stages whole tight views patches scratch narrow pretrained oversample hairy centre random released stretch
 case $KIND-$* in
 fold*hairy* | fold*narrow*) echo "error: the rows hairy and narrow are for KIND=seed; leave them out" >&2; exit 1 ;;
 esac

@@ -72,12 +72,13 @@ def fillers(name: str, weights: str, pixels: int = 0) -> List[str]:
     return [f"weight_filler {{ {filler} }}", 'bias_filler { type: "constant" value: 0 }']
 
 
-def data(stage: str, phase: str) -> List[str]:
-    """Return the layer that reads one LMDB of one stage of the paper."""
+def data(stage: str, phase: str, random: bool) -> List[str]:
+    """Return the layer that reads one LMDB of one stage of the paper; D23: `random` patches of it, when it trains."""
     split, batch = ("train", TRAIN_BATCH) if phase == "TRAIN" else ("val", TEST_BATCH)
+    patch = [f"crop_size: {IMAGE_SIZE} mirror: true"] if random and phase == "TRAIN" else []
     return layer("data", "Data", [], ["data", "label"], [
         f'include {{ phase: {phase} stage: "{stage}" }}',
-        *block("transform_param", [f"mean_value: {mean}" for mean in MEAN_BGR]),
+        *block("transform_param", [*patch, *(f"mean_value: {mean}" for mean in MEAN_BGR)]),
         f'data_param {{ source: "build/lmdb/{stage}_{split}" batch_size: {batch} backend: LMDB }}',
     ])
 
@@ -205,14 +206,17 @@ def header(name: str, comment: str) -> List[str]:
     return ["# Written by prototxt/generate.py: change that program, not this file.", "# " + comment, f'name: "{name}"']
 
 
-def train_val(name: str, comment: str, body: List[str]) -> str:
+def train_val(name: str, comment: str, body: List[str], random: bool = False) -> str:
     """Return a net to train: the paper's two stages are the Caffe stages `stage1` and `stage2`."""
+    records = "The records are ready-made 224 x 224 patches (D02, D03): no crop, no mirror; the mean is BGR (D04)."
+    if random:
+        records = "The records are whole 256 x 256 pictures: every patch, and its flip, is drawn anew (D23); the mean is BGR (D04)."
     lines = [
         *header(name, comment),
         "",
         "# Stage 1 sees whole pictures, stage 2 the regions cut out by the maps; a solver's train_state chooses.",
-        "# The records are ready-made 224 x 224 patches (D02, D03): no crop, no mirror; the mean is BGR (D04).",
-        *(line for stage in ("stage1", "stage2") for phase in ("TRAIN", "TEST") for line in data(stage, phase)),
+        "# " + records,
+        *(line for stage in ("stage1", "stage2") for phase in ("TRAIN", "TEST") for line in data(stage, phase, random)),
         "",
         *body,
         "",
@@ -253,6 +257,8 @@ def files() -> Dict[str, str]:
         texts[f"{file}_train_val.prototxt"] = train_val(name, finetune, body(FINETUNE))
         texts[f"{file}_scratch_train_val.prototxt"] = train_val(name, scratch, body(SCRATCH))
         texts[f"{file}_deploy.prototxt"] = deploy(name, both, body(DEPLOY))
+    texts["googlenet_gap_random_train_val.prototxt"] = train_val(
+        "GoogLeNet_GAP", "Fine-tuning (D10) on random patches (D23).", googlenet_gap(FINETUNE), random=True)
     texts["vgg_gap_narrow_train_val.prototxt"] = train_val("VGG_GAP_narrow", twin, vgg_gap(SCRATCH, NARROW_DIVISOR))
     texts["vgg_gap_narrow_deploy.prototxt"] = deploy("VGG_GAP_narrow", twin, vgg_gap(DEPLOY, NARROW_DIVISOR))
     texts["googlenet_deploy.prototxt"] = deploy(
