@@ -91,8 +91,8 @@ def _read_square(path: Path, size: int) -> Union[Tuple[np.ndarray, str], str]:
 
 def _make_chunk(tasks: Sequence[Task], squares: Path, shape: Tuple[int, int, int, int], patch_size: int, encoding: str,
                 quality: int) -> List[Record]:
-    array = np.memmap(squares, np.uint8, "r", shape=shape)
-    images = (apply(np.asarray(array[task.row]), task.variant, patch_size) for task in tasks)
+    array = np.asarray(np.memmap(squares, np.uint8, "r", shape=shape))  # plain: parts of a memmap take longer to make
+    images = (apply(array[task.row], task.variant, patch_size) for task in tasks)
     return [(task.key.encode(), encode_datum(image, task.label, encoding, quality)) for task, image in zip(tasks, images)]
 
 

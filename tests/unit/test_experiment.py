@@ -20,9 +20,9 @@ def recorded(tmp_path):
     fake = tmp_path / "bin" / "make"
     fake.write_text('#!/bin/sh\necho "make $*" >> "$LOG"\nfor last; do :; done\n'
                     'mkdir -p "$(dirname "$last")" && touch "$last"\n'
-                    'for part in clean stage1 lmdb/stage1_train lmdb/stage1_val; do\n'
-                    'mkdir -p "$EXP/seed1/$part" "$EXP/seed2/$part" "$EXP/fold2/$part"; done\n')
-    (tmp_path / "bin" / "py").write_text('#!/bin/sh\necho "py $*" >> "$LOG"\n')
+                    'for word; do case $word in RUN=*) folder=${word#RUN=};; esac; done\n'
+                    'for part in clean stage1 lmdb/stage1_train lmdb/stage1_val; do mkdir -p "$folder/$part"; done\n')
+    (tmp_path / "bin" / "py").write_text('#!/bin/sh\necho "py $*" >> "$LOG"\n[ "$2" = pycam ] || mkdir -p "$EXP/fold2/clean"\n')
     for program in (fake, tmp_path / "bin" / "py"):
         program.chmod(0o755)
 
@@ -61,6 +61,15 @@ def test_a_second_stage_shares_the_first_of_its_seed(recorded):
     assert calls[-1].endswith("SEED=2 REGION=--control whole E/seed2-whole/results/stage2_val.csv")
 
 
+def test_random_patches_have_solvers_records_and_a_control_of_their_own(recorded):
+    calls = [call for call in recorded("patches", seeds="2") if call.startswith("make")][2:]
+    assert [call.split()[-1] for call in calls] == ["E/seed2-patches/results/table1.csv", "E/seed2-patches-whole/results/stage2_val.csv"]
+    assert all("SOLVERS=googlenet_random_ AUGMENT=random" in call for call in calls)
+    for name in ("stage1", "lmdb/stage1_train"):
+        link = recorded.folder / "exp" / "seed2-patches-whole" / name
+        assert link.resolve() == recorded.folder / "exp" / "seed2-patches" / name
+
+
 def test_folds_are_runs_on_a_part_of_the_training_pictures(recorded):
     calls = recorded("stages", "oversample", seeds="2", kind="fold")[2:]  # first, all pictures are cleaned
     assert calls[0] == "py -m data_tools folds --images E/clean/train --out E/folds"
@@ -85,5 +94,5 @@ def test_the_rows_of_the_tables_can_be_read():
         specs = read_specs(path)
         assert specs[0].against == ""
         files = [name for spec in specs for name in spec.files]
-        form = r"(seed|fold|narrow)\{seed\}(-\w+)?/results/(stage[12]|scratch)_val(_ten)?\.csv$"
+        form = r"(seed|fold|narrow)\{seed\}(-[\w-]+)?/results/(stage[12]|scratch)_val(_ten)?\.csv$"
         assert all(re.match(form, name) for name in files)

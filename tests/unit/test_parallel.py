@@ -26,6 +26,13 @@ def test_items_are_taken_only_as_fast_as_results_are_used():
         assert len(taken) == 2 * parallel.LOOKAHEAD
 
 
+def test_items_travel_together_but_few_are_spread_over_the_processes():
+    assert [len(group) for group in parallel._groups(range(100), 2)] == [8] * 12 + [4]
+    assert [len(group) for group in parallel._groups(range(40), 2)] == [5] * 8
+    assert list(parallel._groups(range(3), 2)) == list(parallel._groups(iter(range(3)), 2)) == [[0], [1], [2]]
+    assert list(ordered_map(operator.neg, range(100), 2)) == [-number for number in range(100)]
+
+
 def test_an_error_in_a_process_is_raised_here():
     with pytest.raises(TypeError, match="bad operand type"):
         list(ordered_map(operator.neg, [1, "a", 2], 2))

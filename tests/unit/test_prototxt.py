@@ -19,9 +19,10 @@ NETS = [
     "vgg_gap_narrow_train_val",
     "vgg_gap_narrow_deploy",
 ]
-GOOGLENETS = ["googlenet_gap_train_val", "googlenet_gap_scratch_train_val", "googlenet_gap_deploy", "googlenet_deploy"]
+GOOGLENETS = ["googlenet_gap_train_val", "googlenet_gap_random_train_val", "googlenet_gap_scratch_train_val",
+              "googlenet_gap_deploy", "googlenet_deploy"]
 SOLVERS = ["stage1", "stage2", "stage1_scratch", "narrow_stage1", "narrow_stage2",
-           "googlenet_stage1", "googlenet_stage2", "googlenet_stage1_scratch"]
+           "googlenet_stage1", "googlenet_stage2", "googlenet_stage1_scratch", "googlenet_random_stage1", "googlenet_random_stage2"]
 TRAINED = [name for name in NETS if "train_val" in name]
 ALL_TRAINED = TRAINED + [name for name in GOOGLENETS if "train_val" in name]
 VALIDATION_PICTURES = 150
@@ -203,10 +204,25 @@ class TestTraining:
         }
 
     @pytest.mark.parametrize("name", ALL_TRAINED)
-    def test_mean_is_subtracted_and_nothing_else_is_done_to_the_records(self, name):
+    def test_mean_is_subtracted_and_only_random_patches_are_drawn(self, name):
         for layer in layers_of(read_net(name), "Data"):
             assert list(layer.transform_param.mean_value) == pytest.approx([103.939, 116.779, 123.68])
-            assert [field.name for field, _ in layer.transform_param.ListFields()] == ["mean_value"]
+            drawn = ["mirror", "crop_size"] if "random" in name and layer.include[0].phase == caffe_pb2.TRAIN else []
+            assert [field.name for field, _ in layer.transform_param.ListFields()] == [*drawn, "mean_value"]
+
+    def test_random_patches_are_all_that_their_net_and_solvers_change(self):
+        drawn = read_net("googlenet_gap_random_train_val")
+        for layer in layers_of(drawn, "Data"):
+            if layer.include[0].phase == caffe_pb2.TRAIN:
+                assert (layer.transform_param.crop_size, layer.transform_param.mirror) == (224, True)
+                layer.transform_param.ClearField("crop_size")
+                layer.transform_param.ClearField("mirror")
+        assert drawn == read_net("googlenet_gap_train_val")
+        for stage in ("stage1", "stage2"):
+            changed = read_solver(f"googlenet_random_{stage}")
+            assert changed.net == "prototxt/googlenet_gap_random_train_val.prototxt"
+            changed.net = "prototxt/googlenet_gap_train_val.prototxt"
+            assert changed == read_solver(f"googlenet_{stage}")
 
     @pytest.mark.parametrize("name", ALL_TRAINED)
     def test_accuracy_is_for_tests_only(self, name):
@@ -256,6 +272,7 @@ class TestSolvers:
         assert ("narrow" in solver.net) == ("narrow" in name)
         assert ("scratch" in solver.net) == ("scratch" in name)
         assert ("googlenet" in solver.net) == ("googlenet" in name)
+        assert ("random" in solver.net) == ("random" in name)
 
     @pytest.mark.parametrize("name", SOLVERS)
     def test_one_test_is_the_validation_set_exactly(self, name):
@@ -273,7 +290,7 @@ class TestSolvers:
 
     @pytest.mark.parametrize("name", SOLVERS)
     def test_snapshots_lie_in_the_folder_of_their_run(self, name):
-        folder = "build/" + name.replace("narrow_", "").replace("googlenet_", "")
+        folder = "build/" + name.replace("narrow_", "").replace("googlenet_", "").replace("random_", "")
         net = "googlenet_gap" if "googlenet" in name else "vgg_gap"
         wanted = f"{folder}/{net}" + ("_narrow" if "narrow" in name else "")
         assert read_solver(name).snapshot_prefix == wanted
@@ -302,7 +319,7 @@ class TestSolvers:
                 solver.ClearField(field)
         assert first == second
 
-    @pytest.mark.parametrize("kind", ["", "narrow_", "googlenet_"])
+    @pytest.mark.parametrize("kind", ["", "narrow_", "googlenet_", "googlenet_random_"])
     def test_stage_2_names_the_last_snapshot_of_stage_1(self, kind):
         first = read_solver(kind + "stage1")
         text = (ROOT / "solvers" / f"{kind}stage2.prototxt").read_text()
