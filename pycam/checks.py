@@ -143,9 +143,9 @@ def check_data(job: Job) -> str:
         if made.channel_order != "BGR":
             raise CamError(f"{source}: channels {made.channel_order}, the predictor's are BGR; make the LMDB again")
         said.append(f"{Path(source).name} {made.records}")
-        if made.shape != [PATCH_SIZE, PATCH_SIZE]:
-            notes.append(f"note: records of {source} are {made.shape[0]} x {made.shape[1]}, predictions are made from "
-                         f"{PATCH_SIZE} x {PATCH_SIZE}")
+        height, width = _input_size(layer)
+        if (height, width) != (PATCH_SIZE, PATCH_SIZE):
+            notes.append(f"note: records of {source} are {height} x {width}, predictions are made from {PATCH_SIZE} x {PATCH_SIZE}")
         if not training and job.solver.test_iter and job.solver.test_iter[0] * batch != made.records:
             notes.append(f"note: test_iter {job.solver.test_iter[0]} x batch_size {batch} is not the {made.records} records of "
                          f"{source}: each test sees other ones, or some twice")

@@ -27,6 +27,8 @@ def test_data_is_checked_and_notes_are_told(run):
         "note: test_iter 15 x batch_size 10"]
     job = run.job(lambda text: text.replace("iter: 15", "iter: 1").replace("batch_size: 10", "batch_size: 3"))
     assert "test_iter" not in checks.check_data(job)
+    cut = run.job(lambda text: text.replace("transform_param {", "transform_param { crop_size: 224 "))
+    assert "predictions are made" not in checks.check_data(cut)  # they are of the predictor's size once the patch is cut
 
 
 def test_sources_are_there_or_can_be_made(run):
