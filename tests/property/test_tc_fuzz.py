@@ -18,7 +18,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = int(os.environ.get("FUZZ") or 400)
 SECONDS = 10          # for one case
-MEMORY = 6 * 2**30    # address space
+MEMORY = 6 * 2**30    # address space, torch's libraries included
+RESIDENT = 2 * 2**30  # memory in use, at most
 SMALL = 2_000_000     # values of a net that is also run
 
 NET = """name: "small"
@@ -158,7 +159,7 @@ def attempt(caffe, action, path):
 
 
 def main(count, seed):
-    """Run cases and print those that went wrong as JSON."""
+    """Run cases; print those that went wrong and the most memory in use, as JSON."""
     import torch
 
     import torchcaffe as caffe
@@ -180,7 +181,7 @@ def main(count, seed):
         fault = attempt(caffe, action, str(path))
         if fault:
             wrong.append({"case": number, "kind": kind, "fault": fault, "content": repr(content)[:3000]})
-    print(json.dumps(wrong))
+    print(json.dumps([wrong, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
 
 
 def test_damaged_files(tmp_path):
@@ -190,8 +191,9 @@ def test_damaged_files(tmp_path):
     if run.returncode:
         last = (tmp_path / "last").read_text()
         pytest.fail(f"the process ended with {run.returncode} on {last}\n{run.stderr[-2000:]}")
-    wrong = json.loads(run.stdout.splitlines()[-1])
+    wrong, resident = json.loads(run.stdout.splitlines()[-1])
     assert not wrong, f"{len(wrong)} of {COUNT}: {json.dumps(wrong[:3], indent=1)}"
+    assert resident < RESIDENT
 
 
 if __name__ == "__main__":
