@@ -31,8 +31,8 @@ class Sandbox:
         self.folder = folder
         for name in ("Makefile", "pyproject.toml", "constraints.txt"):
             shutil.copy(ROOT / name, folder)
-        for name in ("examples", "experiments", "benchmarks", "tools", "docs"):
-            (folder / name).symlink_to(ROOT / name)
+        for name in ("examples", "experiments", "benchmarks", "tools", "docs"):  # copies: commands write into docs/results
+            shutil.copytree(ROOT / name, folder / name)
         self._nets()
         self._solvers()
 
