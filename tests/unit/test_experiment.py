@@ -63,7 +63,8 @@ def test_a_second_stage_shares_the_first_of_its_seed(recorded):
 
 def test_random_patches_have_solvers_records_and_a_control_of_their_own(recorded):
     calls = [call for call in recorded("patches", seeds="2") if call.startswith("make")][2:]
-    assert [call.split()[-1] for call in calls] == ["E/seed2-patches/results/table1.csv", "E/seed2-patches-whole/results/stage2_val.csv"]
+    assert [call.split()[-1] for call in calls] == ["E/seed2-patches/results/table1.csv",
+                                                   "E/seed2-patches-whole/results/stage2_val.csv"]
     assert all("SOLVERS=googlenet_random_ AUGMENT=random" in call for call in calls)
     for name in ("stage1", "lmdb/stage1_train"):
         link = recorded.folder / "exp" / "seed2-patches-whole" / name

@@ -22,7 +22,8 @@ NETS = [
 GOOGLENETS = ["googlenet_gap_train_val", "googlenet_gap_random_train_val", "googlenet_gap_scratch_train_val",
               "googlenet_gap_deploy", "googlenet_deploy"]
 SOLVERS = ["stage1", "stage2", "stage1_scratch", "narrow_stage1", "narrow_stage2",
-           "googlenet_stage1", "googlenet_stage2", "googlenet_stage1_scratch", "googlenet_random_stage1", "googlenet_random_stage2"]
+           "googlenet_stage1", "googlenet_stage2", "googlenet_stage1_scratch",
+           "googlenet_random_stage1", "googlenet_random_stage2"]
 TRAINED = [name for name in NETS if "train_val" in name]
 ALL_TRAINED = TRAINED + [name for name in GOOGLENETS if "train_val" in name]
 VALIDATION_PICTURES = 150

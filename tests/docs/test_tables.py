@@ -1,0 +1,36 @@
+"""The published tables are those of the published predictions, and the pages quote them."""
+
+import re
+
+from pycam.__main__ import main
+from tests.docs.test_commands import RESULTS
+
+ROOT = RESULTS.parents[1]
+PREDICTIONS = RESULTS / "predictions"
+CELL = re.compile(r"[-+]?\d\.\d{3} \([^)]*\d\.\d{3}\)")  # a figure with its interval
+
+
+def check_table(name, rows, truth, tmp_path, *options):
+    words = ["summary", "--rows", ROOT / "experiments" / rows, "--root", PREDICTIONS, "--truth", PREDICTIONS / truth]
+    assert main([*map(str, words), "--out", str(tmp_path / name), *options]) == 0
+    for suffix in (".md", ".csv"):
+        assert (tmp_path / f"{name}{suffix}").read_text() == (RESULTS / f"{name}{suffix}").read_text(), \
+            f"docs/results/{name}{suffix} is not what docs/results/predictions give"
+
+
+def test_table_of_the_validation_pictures(tmp_path):
+    check_table("table1", "rows.csv", "groundtruth.csv", tmp_path)
+
+
+def test_table_of_the_fold(tmp_path):
+    check_table("folds", "folds.csv", "fold{seed}/groundtruth.csv", tmp_path, "--seeds", "1")
+
+
+def test_pages_quote_the_tables():
+    tables = "".join((RESULTS / f"{name}.md").read_text() for name in ("table1", "folds"))
+    known = {cell.split(", p")[0] for cell in re.findall(r"[-+]?\d\.\d{3} \([^)]*", tables)}
+    for page in (ROOT / "README.md", RESULTS / "README.md"):
+        lines = [line for line in page.read_text().split("`make demo`: made-up")[0].splitlines() if line.startswith("| ")]
+        quoted = [cell for line in lines for cell in CELL.findall(line)]
+        assert len(quoted) > 5
+        assert [cell for cell in quoted if cell[:-1] not in known] == []
