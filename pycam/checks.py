@@ -145,7 +145,8 @@ def check_data(job: Job) -> str:
         said.append(f"{Path(source).name} {made.records}")
         height, width = _input_size(layer)
         if (height, width) != (PATCH_SIZE, PATCH_SIZE):
-            notes.append(f"note: records of {source} are {height} x {width}, predictions are made from {PATCH_SIZE} x {PATCH_SIZE}")
+            notes.append(f"note: records of {source} are {height} x {width}, predictions are made from "
+                         f"{PATCH_SIZE} x {PATCH_SIZE}")
         if not training and job.solver.test_iter and job.solver.test_iter[0] * batch != made.records:
             notes.append(f"note: test_iter {job.solver.test_iter[0]} x batch_size {batch} is not the {made.records} records of "
                          f"{source}: each test sees other ones, or some twice")
