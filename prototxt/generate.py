@@ -210,7 +210,7 @@ def train_val(name: str, comment: str, body: List[str], random: bool = False) ->
     """Return a net to train: the paper's two stages are the Caffe stages `stage1` and `stage2`."""
     records = "The records are ready-made 224 x 224 patches (D02, D03): no crop, no mirror; the mean is BGR (D04)."
     if random:
-        records = "The records are whole 256 x 256 pictures: a patch and its flip are drawn each time (D23); the mean is BGR (D04)."
+        records = "Records are whole 256 x 256 pictures: a patch and its flip are drawn each time (D23); the mean is BGR (D04)."
     lines = [
         *header(name, comment),
         "",
