@@ -1,5 +1,6 @@
 """The published tables are those of the published predictions, and the pages quote them."""
 
+import csv
 import re
 
 from pycam.__main__ import main
@@ -13,9 +14,14 @@ CELL = re.compile(r"[-+]?\d\.\d{3} \([^)]*\d\.\d{3}\)")  # a figure with its int
 def check_table(name, rows, truth, tmp_path, *options):
     words = ["summary", "--rows", ROOT / "experiments" / rows, "--root", PREDICTIONS, "--truth", PREDICTIONS / truth]
     assert main([*map(str, words), "--out", str(tmp_path / name), *options]) == 0
-    for suffix in (".md", ".csv"):
-        assert (tmp_path / f"{name}{suffix}").read_text() == (RESULTS / f"{name}{suffix}").read_text(), \
-            f"docs/results/{name}{suffix} is not what docs/results/predictions give"
+    assert (tmp_path / f"{name}.md").read_text() == (RESULTS / f"{name}.md").read_text()
+    made, published = (list(csv.reader((folder / f"{name}.csv").read_text().splitlines())) for folder in (tmp_path, RESULTS))
+    assert [[rounded(cell) for cell in row] for row in made] == [[rounded(cell) for cell in row] for row in published]
+
+
+def rounded(cell):
+    """Return a figure as far as every version of NumPy sums it alike."""
+    return f"{float(cell):.9f}" if re.fullmatch(r"-?\d\.\d+(e-\d+)?", cell) else cell
 
 
 def test_table_of_the_validation_pictures(tmp_path):
