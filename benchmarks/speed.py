@@ -122,9 +122,10 @@ def matrix_rate(kind: str) -> float:
 def about() -> Dict[str, str]:
     """Return versions, machine and commit."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    known = dict(re.findall(r"(?m)^(model name|cpu family|model)\s*: (.*)$", Path("/proc/cpuinfo").read_text()))
+    cpu = ", ".join(f"{name} {value}" for name, value in known.items())
     return {"commit": commit, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
-            "cpu": cpu.group(1) if cpu else platform.processor(), "cores": str(os.cpu_count()),
+            "cpu": cpu or platform.processor(), "cores": str(os.cpu_count()),
             "load before": "{:.1f} {:.1f} {:.1f}".format(*os.getloadavg())}
 
 
