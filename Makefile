@@ -163,9 +163,10 @@ docker-run:
 
 # ------------------------------------------------------------ tests, checks
 # A machine without apt, or without its network, runs the tests that need no Caffe and says so.
+# Not reordered: by itself xdist keeps files of few tests for the end, and the longest has one.
 test: $(SETUP)
 	@$(MAKE) --no-print-directory caffe || echo "note: no real Caffe here; its tests are skipped" >&2
-	$(PY) -m pytest -n $(JOBS) --dist loadfile
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 	@if [ -e $(CAFFE)/complete ]; then echo "the same engine tests inside real Caffe's Python:"; \
 	  $(CAFFE)/bin/python3 -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider tests/contract/test_engine_predict.py tests/unit/test_lmdb_io.py; fi
 
