@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 from tqdm import tqdm
@@ -56,11 +57,13 @@ def build(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], *, 
         store_squares(samples, folder, size, jobs)
         work = functools.partial(_make_chunk, squares=folder / SQUARES, shape=shape, patch_size=patch_size,
                                  encoding=encoding, quality=quality)
-        with contextlib.closing(ordered_map(work, plan.chunks(CHUNK), jobs, threads=True)) as chunks:
+        order = hashlib.sha256()
+        tasks = _hashed(plan.chunks(CHUNK), order)
+        with contextlib.closing(ordered_map(work, tasks, jobs, threads=True)) as chunks:
             records = (record for chunk in chunks for record in chunk)
             write_records(folder, tqdm(records, "lmdb", len(plan), unit="record", disable=None), map_size)
         (folder / SQUARES).unlink()
-        made = _describe(plan, folder, seed, parameters)
+        made = _describe(plan, order.hexdigest(), folder, seed, parameters)
         manifest.write(folder, made)
     return made
 
@@ -89,6 +92,13 @@ def _read_square(path: Path, size: int) -> Union[Tuple[np.ndarray, str], str]:
         return str(error)
 
 
+def _hashed(chunks: Iterable[List[Task]], order: hashlib._Hash) -> Iterator[List[Task]]:
+    """Add the records to the hash of their order when their turn comes; to go through all of them twice takes longer."""
+    for tasks in chunks:
+        manifest.add_lines(order, (manifest.order_line(task.key.encode(), task.label) for task in tasks))
+        yield tasks
+
+
 def _make_chunk(tasks: Sequence[Task], squares: Path, shape: Tuple[int, int, int, int], patch_size: int, encoding: str,
                 quality: int) -> List[Record]:
     array = np.asarray(np.memmap(squares, np.uint8, "r", shape=shape))  # plain: parts of a memmap take longer to make
@@ -96,7 +106,7 @@ def _make_chunk(tasks: Sequence[Task], squares: Path, shape: Tuple[int, int, int
     return [(task.key.encode(), encode_datum(image, task.label, encoding, quality)) for task, image in zip(tasks, images)]
 
 
-def _describe(plan: Plan, folder: Path, seed: int, parameters: Dict[str, Any]) -> manifest.Manifest:
+def _describe(plan: Plan, order_sha256: str, folder: Path, seed: int, parameters: Dict[str, Any]) -> manifest.Manifest:
     data = folder / DATA_FILE
     side = parameters["size"] if plan.variants[0].patch == "whole" else parameters["patch_size"]
     return manifest.Manifest(
@@ -104,6 +114,6 @@ def _describe(plan: Plan, folder: Path, seed: int, parameters: Dict[str, Any]) -
         pictures=len(plan.samples), pictures_per_class=count_classes(sample.label for sample in plan.samples),
         shape=[side, side], channel_order="BGR", seed=seed, parameters=parameters, decisions=DECISIONS,
         source_ids_sha256=manifest.sha256_lines(sorted(sample.image_id for sample in plan.samples)),
-        order_sha256=manifest.sha256_lines(manifest.order_line(task.key.encode(), task.label) for task in plan),
+        order_sha256=order_sha256,
         data_bytes=data.stat().st_size, data_sha256=sha256_file(data),
         pictures_sha256=sha256_file(folder / manifest.PICTURES))

@@ -75,9 +75,14 @@ def read(folder: Path) -> Manifest:
 def sha256_lines(lines: Iterable[str]) -> str:
     """Return the hexadecimal SHA-256 of lines, each ended by a newline."""
     digest = hashlib.sha256()
+    add_lines(digest, lines)
+    return digest.hexdigest()
+
+
+def add_lines(digest: hashlib._Hash, lines: Iterable[str]) -> None:
+    """Add lines to a hash, each ended by a newline."""
     for line in lines:
         digest.update(f"{line}\n".encode())
-    return digest.hexdigest()
 
 
 def order_line(key: bytes, label: int) -> str:

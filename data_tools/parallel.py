@@ -20,6 +20,7 @@ from data_tools.cluster import LOOKAHEAD, cluster_map
 from data_tools.errors import DataError
 from torchcaffe import heap
 
+WAITING = 3   # items that each other job has: one in the making, the others so that it never waits for the next
 TOGETHER = 8  # items that go to a process at a time, at most; each journey takes a quarter of a millisecond
 Jobs = Union[int, str]  # a number of processes here, or the address of a Dask scheduler
 Item = TypeVar("Item")
@@ -69,13 +70,20 @@ def _each(function: Callable[[Item], Result], group: List[Item]) -> List[Result]
 
 def _map_ahead(function: Callable[[Item], Result], items: Iterable[Item], jobs: int,
                make_pool: Callable[[int], Executor]) -> Generator[Result, None, None]:
+    """Give the other jobs items as long as they have few waiting; take one oneself when they have enough.
+
+    So this process computes while the others start, and what it computes need not travel.
+    """
     pending: Deque[Future[Result]] = deque()
-    with _one_processor(), make_pool(jobs) as pool:
+    with _one_processor(), make_pool(jobs - 1) as pool:
         try:
             for item in items:
-                with _no_interrupts():
-                    pending.append(pool.submit(function, item))
-                if len(pending) >= jobs * LOOKAHEAD:
+                if sum(not future.done() for future in pending) < (jobs - 1) * WAITING:
+                    with _no_interrupts():
+                        pending.append(pool.submit(function, item))
+                else:
+                    pending.append(_compute(function, item))
+                while pending and (pending[0].done() or len(pending) >= jobs * LOOKAHEAD):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -84,6 +92,16 @@ def _map_ahead(function: Callable[[Item], Result], items: Iterable[Item], jobs: 
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _compute(function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """Compute an item here; an error is raised when its turn comes, as one of another process is."""
+    done: Future[Result] = Future()
+    try:
+        done.set_result(function(item))
+    except Exception as error:
+        done.set_exception(error)
+    return done
 
 
 @contextlib.contextmanager

@@ -35,9 +35,6 @@ class Plan:
     def __len__(self) -> int:
         return len(self.order)
 
-    def __iter__(self) -> Iterator[Task]:
-        return (self.task(number) for number in range(len(self)))
-
     def task(self, number: int) -> Task:
         """Describe a record; keys count up, so that Caffe reads them in this order."""
         place, which = divmod(int(self.order[number]), len(self.variants))

@@ -45,9 +45,24 @@ def test_a_killed_process_is_one_line():
 
 def test_processes_do_not_see_control_c_and_this_one_still_does():
     blocked = functools.partial(_signal.pthread_sigmask, _signal.SIG_BLOCK)  # signal's cannot be pickled in Python 3.9
-    for signals in ordered_map(blocked, [[]] * 4, 2):
+    for signals in list(ordered_map(blocked, [[]] * 4, 2))[:parallel.WAITING]:
         assert signal.SIGINT in signals
     assert signal.SIGINT not in blocked([])
+
+
+def test_this_process_computes_while_the_others_have_enough():
+    """Only the others block Ctrl-C, which shows who computed an item; while they start they have the first ones waiting."""
+    blocked = functools.partial(_signal.pthread_sigmask, _signal.SIG_BLOCK)
+    here = [signal.SIGINT not in signals for signals in ordered_map(blocked, iter([[]] * (parallel.WAITING + 1)), 2)]
+    assert here == [False] * parallel.WAITING + [True]
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_an_error_here_waits_for_the_items_before_it(threads):
+    results = ordered_map(operator.neg, iter([0, 1, 2, 3, "a"]), 2, threads=threads)
+    assert [next(results) for _ in range(4)] == [0, -1, -2, -3]
+    with pytest.raises(TypeError, match="bad operand type"):
+        next(results)
 
 
 def test_control_c_while_a_process_is_started_comes_at_the_end_even_by_another_thread():
