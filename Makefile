@@ -150,15 +150,14 @@ BUILD = docker build --target $(TARGET) $(if $(DIGEST),--build-arg $(shell echo 
 PICTURES = $(if $(wildcard $(ISIC)),-v "$(abspath $(ISIC)):$(abspath $(if $(filter /%,$(ISIC)),,/project/)$(ISIC)):ro")
 RUNNING = docker run --rm $(if $(filter cpu,$(TARGET)),,--gpus all) --shm-size 1g --user "$$(id -u):$$(id -g)" \
   -v "$(CURDIR):/project" $(PICTURES) --entrypoint tini $(IMAGE) -- $(CMD)
-ENGINE_ANSWERS = docker info >/dev/null 2>&1 || { echo "error: no Docker engine answers here (docker info): install and start Docker; without it: make caffe" >&2; exit 1; }
+# Both are said by make itself, so that there is no line of make's own after the error.
+DOCKER_ANSWERS = $(if $(shell docker info >/dev/null 2>&1 && echo yes),,$(error no Docker engine answers here (docker info): install and start Docker; without it: make caffe))
 
 docker:
-	@echo '$(strip $(BUILD))'
-	@$(ENGINE_ANSWERS)
+	$(info $(strip $(BUILD)))$(DOCKER_ANSWERS)
 	@$(BUILD)
 docker-run:
-	@echo '$(strip $(RUNNING))'
-	@$(ENGINE_ANSWERS)
+	$(info $(strip $(RUNNING)))$(DOCKER_ANSWERS)
 	@$(RUNNING)
 
 # ------------------------------------------------------------ tests, checks
