@@ -96,7 +96,8 @@ def main() -> None:
     text = table(found["caffe"], found["torchcaffe"], found["other"])
     print(text)
     if args.out:
-        args.out.write_text(f"Case `{args.case}`, batch {args.batch}:\n\n{text}")
+        before = f", after {args.warm_up} iterations from scratch" if args.case == "finetune" else ""
+        args.out.write_text(f"Case `{args.case}`, batch {args.batch}{before}:\n\n{text}")
 
 
 if __name__ == "__main__":
