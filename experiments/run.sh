@@ -134,14 +134,16 @@ predict() {
         --images "$folder/$pictures/val" --precision "$PRECISION" --out "$out" "$@"
 }
 
-# The paper's own network, every width divided by 8, from random weights.
+# The paper's own network, every width divided by 8, from random weights; and the control. INIT may be in make's environment.
 narrow() {
-    NET=vgg_gap_narrow
+    init=$INIT
+    NET=vgg_gap_narrow KIND=narrow INIT=
     for seed in $SEEDS; do
         link "narrow$seed=." clean
         run "narrow$seed" results/table1.csv SEED="$seed"
     done
-    NET=googlenet_gap
+    whole
+    NET=googlenet_gap KIND=seed INIT=$init
 }
 
 [ -e "$INIT" ] || {
