@@ -134,16 +134,15 @@ predict() {
         --images "$folder/$pictures/val" --precision "$PRECISION" --out "$out" "$@"
 }
 
-# The paper's own network, every width divided by 8, from random weights; and the control. INIT may be in make's environment.
+# The paper's own network, every width divided by 8, from random weights; and the control. Make may know INIT by itself.
 narrow() {
-    init=$INIT
-    NET=vgg_gap_narrow KIND=narrow INIT=
+    NET=vgg_gap_narrow KIND=narrow
     for seed in $SEEDS; do
         link "narrow$seed=." clean
-        run "narrow$seed" results/table1.csv SEED="$seed"
+        run "narrow$seed" results/table1.csv SEED="$seed" INIT=
     done
-    whole
-    NET=googlenet_gap KIND=seed INIT=$init
+    second whole "$SEEDS" REGION="--control whole" INIT=
+    NET=googlenet_gap KIND=seed
 }
 
 [ -e "$INIT" ] || {
