@@ -79,9 +79,9 @@ without it 23.
 
 Runs of other nets, so that nothing is tuned to the recorded ones: 589 short trainings of random nets by random solvers
 (`LIVE_RANDOM=600 LIVE_SEED=7 python -m pytest tests/parity/test_tc_random.py`), all within the bounds. And 24 training runs,
-recorded with real Caffe four times anew with other pictures, weights, widths and rates: 24, 23, 23 and 23 stay within their bounds;
-three times the net of 13 small convolutions does not. Traced once, it parts at a near tie in the first iteration, where Caffe's
-kernels agree.
+recorded with real Caffe four times anew with other pictures, weights, widths and rates: 24, 23, 23 and 23 stay within their
+bounds; three times the net of 13 small convolutions does not. Traced once, it parts at a near tie in the first iteration, where
+Caffe's kernels agree.
 
 | 589 random trainings, six steps each | median | 99 %% | largest | beyond 1e-4 (losses) or 1e-3 (parameters) |
 | --- | --- | --- | --- | --- |
