@@ -150,7 +150,7 @@ BUILD = docker build --target $(TARGET) $(if $(DIGEST),--build-arg $(shell echo 
 PICTURES = $(if $(wildcard $(ISIC)),-v "$(abspath $(ISIC)):$(abspath $(if $(filter /%,$(ISIC)),,/project/)$(ISIC)):ro")
 RUNNING = docker run --rm $(if $(filter cpu,$(TARGET)),,--gpus all) --shm-size 1g --user "$$(id -u):$$(id -g)" \
   -v "$(CURDIR):/project" $(PICTURES) --entrypoint tini $(IMAGE) -- $(CMD)
-# Both are said by make itself, so that there is no line of make's own after the error.
+# Make itself says the command and the error, so that it adds no line of its own.
 DOCKER_ANSWERS = $(if $(shell docker info >/dev/null 2>&1 && echo yes),,$(error no Docker engine answers here (docker info): install and start Docker; without it: make caffe))
 
 docker:
