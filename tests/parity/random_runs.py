@@ -37,11 +37,13 @@ def _filter(r: Random, name: str, bottom: str, size: int, bias: bool = True, out
     return _layer(name, "Convolution", [bottom], _multipliers(r, 1 + bias) + f"convolution_param {{ {fields} }}")
 
 
-def _activation(r: Random, name: str, bottom: str) -> str:
+def _activation(r: Random, name: str, bottom: str) -> Tuple[str, str]:
+    """Return a layer, in place where Caffe allows it, and the name of its top."""
     kinds = {"ReLU": _maybe(r, "relu_param { negative_slope: 0.1 }"), "TanH": "", "Sigmoid": "", "ELU": "", "PReLU": "",
              "AbsVal": "", "BNLL": "", "Power": "power_param { power: 2 scale: 0.5 shift: 1.5 }"}
     kind = str(r.choice(sorted(kinds)))
-    return _layer(name, kind, [bottom], kinds[kind], bottom if kind in ("ReLU", "TanH", "ELU") else "")
+    top = bottom if kind in ("ReLU", "TanH", "ELU") else name
+    return _layer(name, kind, [bottom], kinds[kind], top), top
 
 
 def _normalization(name: str, bottom: str) -> str:
@@ -68,8 +70,7 @@ def _block(r: Random, name: str, bottom: str) -> Tuple[str, str]:
     if what == 1:
         text += _normalization(name + "_scaled", name)
         name += "_scaled"
-    acts = _activation(r, name + "_act", name)
-    top = name + "_act" if f'top: "{name}_act"' in acts else name
+    acts, top = _activation(r, name + "_act", name)
     if what == 2:
         lrn = f"lrn_param {{ local_size: 3 alpha: 0.5 {_maybe(r, 'norm_region: WITHIN_CHANNEL')} }}"
         return text + acts + _layer(name + "_lrn", "LRN", [top], lrn), name + "_lrn"
