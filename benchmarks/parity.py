@@ -41,57 +41,45 @@ Written by `python benchmarks/parity.py`; do not edit. Every number is measured 
 %s: %d cases, largest error relative to its bound %.2g, %d beyond their bound.
 """
 NOTES = """\
-## Near ties
+## To the last bit
 
-Two correct engines round differently, and a training run can make that visible: where two values of a max-pooling window, or
-a ReLU's input and zero, are equal up to rounding, the gradient takes one way in one engine and the other way in the other.
-From there on losses drift apart, by far more than the rounding that caused it. Real Caffe does the same to itself when its
-BLAS picks another kernel: in recorded runs of 40 iterations up to 3e-5 in the loss, while most runs agree to 1e-7.
+Two correct engines add in different orders, and a training run can make that visible: where two values of a max-pooling window,
+or a ReLU's input and zero, are equal up to rounding, the gradient takes one way in one engine and the other way in the other.
+From there on losses drift apart, by far more than the rounding that caused it. Real Caffe does that to itself when its BLAS
+picks another kernel.
 
-To keep such flips rare, torchcaffe rounds as Caffe does where that costs nothing. Small layers go through im2col + BLAS,
-larger ones through oneDNN: `is_small` in `torchcaffe/layers/spatial.py` draws the line at %d million multiply-adds of a
-forward pass. Measured once on three small layers (batch 8, 3 x 3 kernels), gradients of weights differ from Caffe's by:
+So torchcaffe adds as Caffe does, value by value, in convolutions and inner products of up to %d million multiply-adds a forward
+pass (`SMALL` in `torchcaffe/layers/small.py`): im2col, then products and sums in the order of OpenBLAS 0.3.13, which Debian's
+Caffe has. That order depends on the processor; followed are the kernels for AVX2 and FMA (`OPENBLAS_CORETYPE=HASWELL`, which
+`ZEN` shares), in one thread (`OPENBLAS_NUM_THREADS=1`), with which Caffe runs here. `torchcaffe/blas.py` says what it is:
 
-| layer | im2col + BLAS | oneDNN |
+- 320 factors are added up at a time, one after the other with fused multiply-adds, into a register that starts at zero;
+  then the register is added to the result.
+- In tiles of four rows and eight columns, even and odd factors go to two registers; so they do in one half of the first and
+  of the last eight columns of tiles of twelve rows.
+- Sums go to eight, four or 32 lanes, according to the routine, each with its own rule for what is left over.
+
+PyTorch's BLAS adds one factor after the other too, so its products need only be cut up accordingly. exp, log and powers are those
+of glibc (`torchcaffe/libm.py`), whose last digit is not always the nearest.
+
+Equal to Caffe to the last bit are then: Convolution of pictures, InnerProduct, ReLU, Pooling, Concat, Slice, Split, Eltwise of
+maxima, SoftmaxWithLoss, and updates, clipping and rates of all six solvers; so also whole trainings of nets of these, as the
+rows of zeros above show. Not equal, but to about 1e-7: the layers above whose error is not 0, larger layers, other precisions,
+GPUs. A torch whose BLAS adds otherwise (on ARM, say) agrees to 1e-7 too: nothing else depends on the order.
+
+| training runs recorded with real Caffe, 20 to 40 iterations | within bounds | change of the weights 0 |
 | --- | --- | --- |
-| 3 to 16 channels at 64 x 64 | 6.4e-7 | 4.1e-6 |
-| 32 to 32 channels at 16 x 16 | 3.4e-7 | 3.0e-7 |
-| 16 to 16 channels at 32 x 32 | 4.8e-7 | 5.9e-7 |
+| torchcaffe, the 24 runs that it was built with | 24 | 22 |
+| torchcaffe, 4 x 24 runs with other pictures, weights, rates, and in three of them other widths | 96 | 87 |
+| Caffe itself, the 24, kernel HASWELL | 24 | 22 |
+| Caffe itself, the 24, `OPENBLAS_CORETYPE=SKYLAKEX` | 24 | |
+| Caffe itself, the 24, the kernel that it picks on a processor it does not know (PRESCOTT) | 21 | |
 
-On large layers im2col would cost speed. The cases `conv_large` and `conv_large_group` measure the second way.
+The two runs of 24 that differ (by 3e-6) are one training and its continuation, and Caffe replays them with the same difference.
+Before torchcaffe added in this order, 23 of the 24 and 93 of the 96 were within bounds.
 
-One recorded training run is beyond reach for this reason: tiny net, batch 4, `iter_size: 4`, 30 iterations from fixed weights
-(bound of the weights' change: 2e-3). At iteration 4, in the third of its four batches, one input of a ReLU (conv5_3) is +1.4e-7
-in exact arithmetic; the recording, and Caffe with other kernels, round it to different sides of zero:
-
-| run against the recording | change of the weights | losses, 30 iterations |
-| --- | --- | --- |
-| Caffe, kernel of the recording (ZEN), or HASWELL | 0 | 0 |
-| Caffe, `OPENBLAS_CORETYPE=SKYLAKEX` | 3.7e-6 | 6.2e-8 |
-| Caffe, `OPENBLAS_CORETYPE=NEHALEM`, SANDYBRIDGE or PRESCOTT | 2.3e-3 | 3.2e-5 |
-| torchcaffe | 2.3e-3 | 3.2e-5 |
-
-So real Caffe misses that bound on some processors too, by the same amount. No order of addition would mend it in general: with
-the very kernels of OpenBLAS in place of MKL (convolutions then equal Caffe's to the last bit, forward and in the gradient of
-the bottom) this run still took the other side, since the softmax and the means differ in the last bit. Nor do more digits: with
-convolutions, inner products and means of small layers in double precision, 21 of the 24 recorded runs stay within their bounds,
-without it 23.
-
-Runs of other nets, so that nothing is tuned to the recorded ones: 589 short trainings of random nets by random solvers
-(`LIVE_RANDOM=600 LIVE_SEED=7 python -m pytest tests/parity/test_tc_random.py`), all within the bounds. And 24 training runs,
-recorded with real Caffe four times anew with other pictures, weights, widths and rates: 24, 23, 23 and 23 stay within their
-bounds; three times the net of 13 small convolutions does not. Traced once, it parts at a near tie in the first iteration, where
-Caffe's kernels agree. The order of addition is a likely cause: in its first layer (27 products a value) PyTorch adds one after
-another, Caffe's OpenBLAS the even and the odd ones of the first 24 apart, and the last three to the even sum. Computed so with
-numpy, both come out bit for bit, and with forward passes of small layers so computed two of the three runs stay within their
-bounds. torchcaffe does not add so yet: with eight and more outputs Caffe's order is another one, not found yet.
-
-| 589 random trainings, six steps each | median | 99 %% | largest | beyond 1e-4 (losses) or 1e-3 (parameters) |
-| --- | --- | --- | --- | --- |
-| torchcaffe against Caffe: losses | 1.8e-7 | 5.6e-6 | 9.5e-5 | 0 |
-| Caffe with another kernel against Caffe: losses | 1.3e-7 | 4.2e-6 | 7.6e-5 | 0 |
-| torchcaffe against Caffe: change of the parameters | 5.9e-7 | 7.7e-5 | 2.4e-4 | 0 |
-| Caffe with another kernel against Caffe: change of the parameters | 5.2e-7 | 1.1e-4 | 1.1e-3 | 1 |
+%s
+Small nets pay for it: see `docs/performance.md`.
 
 ## In place
 
@@ -177,7 +165,7 @@ def document(found: List[Row]) -> str:
     """Return the text of docs/parity.md."""
     import torch
 
-    from torchcaffe.layers.spatial import SMALL
+    from torchcaffe.layers.small import SMALL
     beyond = [row for row in found if row[2] > row[3]]
     share = max(row[2] / row[3] for row in found if row[3])
     lines = [HEAD % (KERNEL, f"PyTorch {torch.__version__}, numpy {np.__version__}", len(found), share, len(beyond))]

@@ -14,7 +14,7 @@ from .log import log, number
 from .net import Net
 from .netparam import read_net, read_solver
 from .proto import caffe_pb2 as pb
-from .updates import RULES, add_scaled
+from .updates import RULES, add_scaled, l2_norm
 
 NONE, STOP, SNAPSHOT = "none", "stop", "snapshot"
 
@@ -240,11 +240,11 @@ class Solver:
         limit = self.param.clip_gradients
         if limit < 0:
             return
-        norm = float(torch.stack(torch._foreach_norm(grads)).norm())
+        norm = l2_norm(grads)
         if norm > limit:
             log("sgd_solver.cpp:95", f"Gradient clipping: scaling down gradients (L2 norm {number(norm)} > {number(limit)}) "
                                      f"by scale factor {number(limit / norm)}")
-            torch._foreach_mul_(grads, limit / norm)
+            torch._foreach_mul_(grads, float(torch.tensor(limit) / norm))
 
     def _regularize(self, weights: List[Tensor], grads: List[Tensor], decays: List[float]) -> None:
         if any(decays):

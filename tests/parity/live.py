@@ -27,6 +27,15 @@ def error(found: Any, wanted: Any) -> float:
     return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12)) if wanted.size else 0.0
 
 
+def environment(**more: str) -> Dict[str, str]:
+    """Return the environment for real Caffe: one thread and, where the processor can, the BLAS kernel that torchcaffe follows."""
+    with open("/proc/cpuinfo") as file:
+        flags = set(file.read().split())
+    kernel = {"OPENBLAS_CORETYPE": "HASWELL"} if {"avx2", "fma"} <= flags else {}
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    return {**inherited, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1", **kernel, **more}
+
+
 # ------------------------------------------------------------ files that both engines read
 def _write(path: str, text: str) -> str:
     """Write a text file and return its path."""
@@ -253,12 +262,9 @@ def second(caffe: Any, engine: str, folder: str) -> Arrays:
 def run_caffe(python: str, folder: str, kernel: Optional[str] = None, parts: str = "first,second") -> Arrays:
     """Run parts in real Caffe's Python, optionally with another kernel of its BLAS; return the results."""
     out = os.path.join(folder, "caffe.npz")
-    environment = {**os.environ, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1"}
-    environment.pop("PYTHONPATH", None)
-    if kernel:
-        environment["OPENBLAS_CORETYPE"] = kernel
     command = [python, "-m", "tests.parity.live", "caffe", folder, parts, out]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True)
+    more = {"OPENBLAS_CORETYPE": kernel} if kernel else {}
+    done = subprocess.run(command, cwd=ROOT, env=environment(**more), capture_output=True)
     if done.returncode:
         raise RuntimeError(f"real Caffe ended with {done.returncode}:\n{done.stderr.decode(errors='replace')[-3000:]}")
     with np.load(out) as arrays:

@@ -53,9 +53,9 @@ def test_pycaffe_without_nets(results, live_cases, name):
 
 def check_training(rows):
     for key, found, wanted in rows:
-        if key == "loss":
-            assert np.ptp(wanted) > 0.02, "the run does not learn anything"
-            np.testing.assert_allclose(found, wanted, rtol=TRAIN_BOUND)
+        assert key != "loss" or np.ptp(wanted) > 0.02, "the run does not learn anything"
+        if "OPENBLAS_CORETYPE" in live.environment():  # Caffe adds in the order that torchcaffe follows
+            np.testing.assert_array_equal(found, wanted, key)
         else:
             assert live.error(found, wanted) <= TRAIN_BOUND, key
 

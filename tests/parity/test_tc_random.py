@@ -24,9 +24,7 @@ def in_caffe(real_caffe, tmp_path):
     def run(module, numbers, **more):
         out = str(tmp_path / "caffe.npz")
         command = [real_caffe, "-m", module.__name__, "caffe", str(SEED), ",".join(map(str, numbers)), out]
-        environment = {**os.environ, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1", **more}
-        environment.pop("PYTHONPATH", None)
-        done = subprocess.run(command, cwd=live.ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=live.ROOT, env=live.environment(**more), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         with np.load(out) as found:
             return dict(found)

@@ -15,6 +15,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
+from .live import environment
+
 Arrays = Dict[str, np.ndarray]
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BATCH, ITERATIONS = 2, 5
@@ -169,9 +171,8 @@ def run(caffe: Any, job: str) -> Arrays:
 def run_caffe(python: str, job: str, **more: str) -> Arrays:
     """Run a job in real Caffe's Python."""
     out = os.path.join(job, "caffe.npz")
-    environment = {**os.environ, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1", **more}
-    environment.pop("PYTHONPATH", None)
-    done = subprocess.run([python, "-m", "tests.parity.zoo", "caffe", job, out], cwd=ROOT, env=environment, capture_output=True)
+    command = [python, "-m", "tests.parity.zoo", "caffe", job, out]
+    done = subprocess.run(command, cwd=ROOT, env=environment(**more), capture_output=True)
     if done.returncode:
         raise RuntimeError(f"real Caffe ended with {done.returncode}:\n{done.stderr.decode(errors='replace')[-3000:]}")
     with np.load(out) as arrays:

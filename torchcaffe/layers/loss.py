@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import blas, libm
 from ..blob import Shape
 from .base import Layer, Tensors, register
+from .dense import softmax
 
 _FLT_MIN = 1.17549435e-38  # the smallest probability whose logarithm Caffe takes
 
@@ -49,6 +51,11 @@ def _labels(layer: Layer, labels: Tensor, classes: int, ignored: Optional[int]) 
     return index, valid
 
 
+def _sum(x: Tensor) -> Tensor:
+    """Return the sum of all values, on a CPU one after the other."""
+    return x.sum() if x.is_cuda else blas.add_up(x.flatten())
+
+
 @register
 class SoftmaxWithLoss(_Loss):
     """Mean of -log softmax(x)[label]; an optional second top is the softmax (softmax_loss_layer.cpp).
@@ -70,11 +77,13 @@ class SoftmaxWithLoss(_Loss):
         scores, labels = tensors
         index, valid = _labels(self, labels.reshape(self.outer, self.inner), self.classes,
                                _ignored(self.param.loss_param))
-        logs = F.log_softmax(scores.reshape(self.outer, self.classes, self.inner), 1)
-        each = -logs.gather(1, index[:, None])[:, 0]
-        each = each + (each.clamp(max=-math.log(_FLT_MIN)) - each).detach()
-        loss = (each * valid).sum() / self.normalizer(self.outer, self.inner, valid)
-        return (loss, logs.detach().exp().reshape(scores.shape))[:max(1, len(self.param.top))]
+        flat = scores.reshape(self.outer, self.classes, self.inner)
+        shares = softmax(flat.detach(), 1)
+        each = -libm.log(shares.gather(1, index[:, None])[:, 0].clamp(min=_FLT_MIN)) * valid
+        slope = (shares - F.one_hot(index, self.classes).movedim(-1, 1)) * valid[:, None]
+        normalizer = self.normalizer(self.outer, self.inner, valid)
+        pull = ((flat - flat.detach()) * slope).sum() / normalizer  # is 0 and has the gradient
+        return (_sum(each) / normalizer + pull, shares.reshape(scores.shape))[:max(1, len(self.param.top))]
 
 
 @register

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from ..blob import Blob, Shape
 from .base import ANY, LOW, Layer, Tensors, register
-
-SMALL = 100_000_000  # multiply-adds of a layer's forward pass, at most
+from .small import Convolve, is_small
 
 
 def _sizes(layer: Layer, param: Any, name: str, axes: int, default: Optional[int]) -> List[int]:
@@ -70,12 +69,13 @@ class Convolution(Layer):
     def compute(self, *tensors: Tensor) -> Tensors:
         count = len(tensors) - len(self.blobs)
         weight, bias = tensors[count], tensors[count + 1] if len(self.blobs) > 1 else None
-        return [self.convolve(x, weight, bias) for x in tensors[:count]]
+        tops = [self.convolve(x, weight, bias) for x in tensors[count - 1::-1]]
+        return tops[::-1]  # the last to be made is the first to add its gradient, as in Caffe
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
         """Return the top of one bottom."""
         if self.is_small(x):
-            return self._as_caffe(x, weight, bias)
+            return Convolve.apply(x.contiguous(), weight.contiguous(), bias, self)  # type: ignore[no-any-return,no-untyped-call]
         if len(self.kernel) == 2:  # oneDNN and cuDNN are faster with channels last, and their tops stay so;
             # but in pictures of width 1 torch's dilated convolution then reads outside its memory and crashes
             layout = self._layout(x)
@@ -93,21 +93,10 @@ class Convolution(Layer):
         super().forward(bottoms, tops, keep_graph)
 
     def is_small(self, x: Tensor) -> bool:
-        """Return whether to compute by im2col and BLAS as Caffe does.
-
-        That costs little on small layers and rounds more like Caffe: gradients of weights are closer than oneDNN's or as close,
-        and fewer near ties of a ReLU or a pooling fall the other way (docs/parity.md).
-        """
-        work = x.numel() * math.prod(self.kernel) * self.param.convolution_param.num_output // self.group
-        return x.device.type == "cpu" and self.compute_type == torch.float32 and len(self.kernel) == 2 \
-            and self.dilation == [1, 1] and work <= SMALL
-
-    def _as_caffe(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-        pairs = zip(x.chunk(self.group, 1), weight.chunk(self.group, 0))
-        convolve: Any = torch._C._nn.thnn_conv2d  # type: ignore[attr-defined]
-        parts = [convolve(a.contiguous(), w.contiguous(), self.kernel, None, self.stride, self.pad) for a, w in pairs]
-        y = parts[0] if self.group == 1 else torch.cat(parts, 1)
-        return y if bias is None else y + bias.view(-1, 1, 1)
+        """Return whether to compute in Caffe's own steps."""
+        top = self.top_shapes([tuple(x.shape)])[0]
+        columns = x.shape[1] * math.prod(self.kernel) * math.prod(top[2:])
+        return len(self.kernel) == 2 and is_small(x, columns, columns * top[0] * top[1] // self.group, self.compute_type)
 
 
 @register
@@ -184,7 +173,7 @@ class Pooling(Layer):
         x, = tensors
         h, w = x.shape[2:]
         if self.param.pooling_param.global_pooling and not self.max:
-            return x.mean((2, 3), keepdim=True, dtype=torch.float32)  # scores need their digits
+            return F.avg_pool2d(x.float(), self.kernel)  # scores need their digits; value by value as Caffe, unlike mean
         torch_out = [self._torch_length(*a) for a in zip((h, w), self.kernel, self.stride, self.pad)]
         if tuple(torch_out) == self.out and all(2 * a <= k for a, k in zip(self.pad, self.kernel)):
             return self._pool(x, self.pad)
