@@ -10,6 +10,8 @@ from ..blob import Blob, Shape
 from .base import ANY, LOW, Layer, Tensors, register
 from .small import Convolve, is_small
 
+GROUPS = 8  # at most, that are computed one by one as Caffe does
+
 
 def _sizes(layer: Layer, param: Any, name: str, axes: int, default: Optional[int]) -> List[int]:
     """Return a repeated spatial field (``pad``), or its _h and _w twins, as one number an axis."""
@@ -96,7 +98,8 @@ class Convolution(Layer):
         """Return whether to compute in Caffe's own steps."""
         top = self.top_shapes([tuple(x.shape)])[0]
         columns = x.shape[1] * math.prod(self.kernel) * math.prod(top[2:])
-        return len(self.kernel) == 2 and is_small(x, columns, columns * top[0] * top[1] // self.group, self.compute_type)
+        return len(self.kernel) == 2 and self.group <= GROUPS \
+            and is_small(x, columns, columns * top[0] * top[1] // self.group, self.compute_type)
 
 
 @register
