@@ -59,13 +59,15 @@ Caffe has. That order depends on the processor; followed are the kernels for AVX
   of the last eight columns of tiles of twelve rows.
 - Sums go to eight, four or 32 lanes, according to the routine, each with its own rule for what is left over.
 
-PyTorch's BLAS adds one factor after the other too, so its products need only be cut up accordingly. exp, log and powers are those
-of glibc (`torchcaffe/libm.py`), whose last digit is not always the nearest.
+On processors with AVX-512, PyTorch's BLAS adds one factor after the other too, so its products need only be cut up accordingly. On
+processors with AVX2 only, the products are numpy's, whose OpenBLAS has the same kernels. Which of the two adds rightly is found
+by trying eight products, once a process. exp, log and powers are those of glibc (`torchcaffe/libm.py`), whose last digit is not
+always the nearest.
 
 Equal to Caffe to the last bit are then: Convolution of pictures, InnerProduct, ReLU, Pooling, Concat, Slice, Split, Eltwise of
 maxima, SoftmaxWithLoss, and updates, clipping and rates of all six solvers; so also whole trainings of nets of these, as the
 rows of zeros above show. Not equal, but to about 1e-7: the layers above whose error is not 0, larger layers, other precisions,
-GPUs. A torch whose BLAS adds otherwise (on ARM, say) agrees to 1e-7 too: nothing else depends on the order.
+GPUs. Where neither PyTorch nor numpy adds so (`torchcaffe.blas.is_exact()` says it), on ARM for instance, all agrees to 1e-7 too.
 
 | training runs recorded with real Caffe, 20 to 40 iterations | within bounds | equal to the last bit |
 | --- | --- | --- |

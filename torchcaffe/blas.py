@@ -2,13 +2,14 @@
 
 Caffe's numbers depend in their last digits on the order in which OpenBLAS adds, and where a ReLU or a maximum meets a near
 tie, the last digit decides. The order here is that of OpenBLAS 0.3.13 with its kernels for AVX2 and FMA (`HASWELL`; `ZEN`
-shares them) in one thread. torch's own products add one factor after the other with fused multiply-adds, in any shape
-but those that `_torch` goes around; the rest is a matter of cutting them into BLAS's pieces.
+shares them) in one thread. On processors with AVX-512, torch's own products add one factor after the other with fused
+multiply-adds, in any shape but those that `_product` goes around, and the rest is a matter of cutting them into BLAS's pieces.
+On those with AVX2 only, numpy's are OpenBLAS's with the same kernels. `_choose` finds out which of the two is right here.
 
 BLAS counts column by column: what it calls the rows of a product are the columns of torch's.
 """
 from functools import lru_cache, reduce
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor
 _WIDTH = _DEPTH = 320  # columns that are computed, and factors that are added up, at a time (SGEMM_DEFAULT_P and _Q)
 _TILE = 8              # columns of a tile
 _BATCH_LEAST = 400     # multiply-adds, at least, of each product in a batch that torch hands to its own BLAS
+_PROBES = ((1, 20, 100, 340), (2, 9, 320, 30), (2, 4, 27, 5), (2, 8, 27, 1000), (2, 16, 288, 196), (1, 72, 8, 640), (1, 3, 64, 8),
+           (1, 64, 320, 24))  # batch, n, k and m of products that are tried
 _SUM_BLOCK = 4096      # rows or columns that a sum takes at a time (NBMAX of sgemv_t_4.c and sgemv_n_4.c)
 
 
@@ -67,20 +70,21 @@ def _even_and_odd(depth: int) -> Tensor:
 
 def _in_blocks(a: Tensor, b: Tensor) -> Tensor:
     """Return the products of the blocks of factors that BLAS adds up at a time: ... x blocks x n x m."""
-    if b.stride(-1) != 1 and b.shape[-1] > 1:  # torch adds in another order where the second factor lies transposed
+    transposed = b.stride(-1) != 1 and b.shape[-1] > 1
+    if transposed and (_chosen or _choose())[0] is _by_torch:  # it adds in another order where the second factor lies so
         return _in_blocks(b.mT, a.mT.contiguous()).mT
     cuts = list(_cut(a.shape[-1], _DEPTH))
     if a.dim() == b.dim() == 3 and len(cuts) > 3 * len(a):  # fewer calls of torch
         return torch.stack([_blocks_at_once(one, other, cuts) for one, other in zip(a, b)])
-    products = [_torch(a[..., start:stop], b[..., start:stop, :]) for start, stop in cuts]
+    products = [_product(a[..., start:stop], b[..., start:stop, :]) for start, stop in cuts]
     return products[0].unsqueeze(-3) if len(products) == 1 else torch.stack(products, -3)
 
 
 def _blocks_at_once(a: Tensor, b: Tensor, cuts: List[Tuple[int, int]]) -> Tensor:
     count = sum(stop - start == _DEPTH for start, stop in cuts)
     end = count * _DEPTH
-    whole = _torch(a[:, :end].view(len(a), count, _DEPTH).transpose(0, 1), b[:end].view(count, _DEPTH, -1))
-    return torch.cat((whole, *(_torch(a[:, start:stop], b[start:stop])[None] for start, stop in cuts[count:])))
+    whole = _product(a[:, :end].view(len(a), count, _DEPTH).transpose(0, 1), b[:end].view(count, _DEPTH, -1))
+    return torch.cat((whole, *(_product(a[:, start:stop], b[start:stop])[None] for start, stop in cuts[count:])))
 
 
 def _cut(length: int, most: int) -> Iterator[Tuple[int, int]]:
@@ -117,17 +121,71 @@ def _apart(n: int, m: int) -> List[Tuple[slice, Any, Optional[Tensor]]]:
     return regions
 
 
-def _torch(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply by torch, which adds one factor after the other, but for vectors and for small products in a batch."""
-    (n, k), m = a.shape[-2:], b.shape[-1]
-    rows = max(n, 2)
-    columns = max(m, 2, -(-_BATCH_LEAST // (rows * k)))
-    a = F.pad(a, (0, 0, 0, rows - n)) if rows > n else a
-    b = F.pad(b, (0, columns - m)) if columns > m else b
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply in a shape for which one factor is added after the other: not as vectors."""
+    n, m = a.shape[-2], b.shape[-1]
+    a = F.pad(a, (0, 0, 0, 1)) if n == 1 else a
+    b = F.pad(b, (0, 1)) if m == 1 else b
+    return (_chosen or _choose())[0](a, b)[..., :n, :m]
+
+
+def _by_torch(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply by torch, whose small products in a batch are not those of its BLAS: they are made larger."""
     if a.dim() == b.dim() == 2:
-        return (a @ b)[:n, :m]
+        return a @ b
+    (n, k), m = a.shape[-2:], b.shape[-1]
+    more = -(-_BATCH_LEAST // (n * k)) - m
+    b = F.pad(b, (0, more)) if more > 0 else b
     count = len(a) if a.dim() == 3 else len(b)
-    return torch.bmm(a.expand(count, rows, k), b.expand(count, k, columns))[:, :n, :m]
+    return torch.bmm(a.expand(count, -1, -1), b.expand(count, -1, -1))[..., :m]
+
+
+def _by_numpy(a: Tensor, b: Tensor) -> Tensor:
+    return torch.from_numpy(np.matmul(a.numpy(), b.numpy()))
+
+
+_chosen: List[Callable[[Tensor, Tensor], Tensor]] = []
+
+
+def is_exact() -> bool:
+    """Return whether products add in the order of Caffe's BLAS here, as far as can be told from trying some."""
+    pairs, wanted = _probes()
+    return all(torch.equal(multiply(a, b), right) for (a, b), right in zip(pairs, wanted))
+
+
+def _choose() -> List[Callable[[Tensor, Tensor], Tensor]]:
+    """Find which products add as Caffe's BLAS does most often; on other processors than x86-64's neither may."""
+    pairs, wanted = _probes()
+
+    def score(product: Callable[[Tensor, Tensor], Tensor]) -> int:
+        _chosen[:] = [product]
+        return sum(torch.equal(multiply(a, b), right) for (a, b), right in zip(pairs, wanted))
+    _chosen[:] = [max((_by_torch, _by_numpy), key=score)]
+    return _chosen
+
+
+@lru_cache(maxsize=1)
+def _probes() -> Tuple[List[Tuple[Tensor, Tensor]], List[Tensor]]:
+    """Return pairs of factors and their products in BLAS's order."""
+    numbers = np.random.RandomState(1)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.from_numpy(numbers.randn(*shape).astype(np.float32))
+    pairs = [(draw(batch, n, k), draw(batch, k, m)) for batch, n, k, m in _PROBES]
+    return pairs, [_one_by_one(a, b) for a, b in pairs]
+
+
+def _one_by_one(a: Tensor, b: Tensor) -> Tensor:
+    """Return the product of one block of factors, rounded after each multiply-add, in BLAS's order."""
+    (n, depth), m = a.shape[-2:], b.shape[-1]
+    factors = torch.cat((torch.ones(1, 1, depth), _even_and_odd(depth)))[:, None] * a
+    sums = torch.zeros(3, len(a), n, m)
+    for i in range(depth):
+        sums = (factors[..., i, None].double() * b[:, i, None].double() + sums).float()
+    for rows, columns, where in _apart(n, m):
+        pairs, whole = (sums[1] + sums[2])[:, rows][..., columns], sums[0][:, rows][..., columns]
+        sums[0][:, rows, columns] = pairs if where is None else torch.where(where, pairs, whole)
+    return sums[0]
 
 
 def row_sum_parts(x: Tensor) -> Tensor:
@@ -176,7 +234,7 @@ def sum_squares(x: Tensor) -> Tensor:
         return rest.float()
     total, one = torch.zeros(32, 1, 1), torch.ones(32, 1, 1)
     for block in values[:whole].view(-1, 32).t()[:, None].chunk(-(-whole // 32 // (_DEPTH - 1)), 2):
-        total = _torch(torch.cat((total, block), 2), torch.cat((one, block), 2).mT)
+        total = _product(torch.cat((total, block), 2), torch.cat((one, block), 2).mT)
     halves = total.view(4, 8)[:, :4] + total.view(4, 8)[:, 4:]
     four = (halves[0] + halves[1]) + (halves[2] + halves[3])
     return (rest + ((four[0] + four[1]) + (four[2] + four[3]))).float()
