@@ -59,8 +59,8 @@ Caffe has. That order depends on the processor; followed are the kernels for AVX
   of the last eight columns of tiles of twelve rows.
 - Sums go to eight, four or 32 lanes, according to the routine, each with its own rule for what is left over.
 
-On processors with AVX-512, PyTorch's BLAS adds one factor after the other too, so its products need only be cut up accordingly. On
-processors with AVX2 only, the products are numpy's, whose OpenBLAS has the same kernels. Which of the two adds rightly is found
+On processors with AVX-512, PyTorch's BLAS adds one factor after the other too, so its products need only be cut up accordingly.
+On those with AVX2 only, the products are numpy's, whose OpenBLAS has the same kernels. Which of the two adds rightly is found
 by trying eight products, once a process. exp, log and powers are those of glibc (`torchcaffe/libm.py`), whose last digit is not
 always the nearest.
 
