@@ -19,8 +19,8 @@ from torch import Tensor
 _WIDTH = _DEPTH = 320  # columns that are computed, and factors that are added up, at a time (SGEMM_DEFAULT_P and _Q)
 _TILE = 8              # columns of a tile
 _BATCH_LEAST = 400     # multiply-adds, at least, of each product in a batch that torch hands to its own BLAS
-_PROBES = ((1, 20, 100, 340), (2, 9, 320, 30), (2, 4, 27, 5), (2, 8, 27, 1000), (2, 16, 288, 196), (1, 72, 8, 640), (1, 3, 64, 8),
-           (1, 64, 320, 24))  # batch, n, k and m of products that are tried
+_PROBES = ((20, 100, 340), (9, 320, 30), (4, 27, 5), (8, 27, 1000), (16, 288, 196), (72, 8, 640), (3, 64, 8), (64, 320, 24),
+           (12, 320, 500))  # n, k and m of products that are tried
 _SUM_BLOCK = 4096      # rows or columns that a sum takes at a time (NBMAX of sgemv_t_4.c and sgemv_n_4.c)
 
 
@@ -149,43 +149,42 @@ _chosen: List[Callable[[Tensor, Tensor], Tensor]] = []
 
 def is_exact() -> bool:
     """Return whether products add in the order of Caffe's BLAS here, as far as can be told from trying some."""
-    pairs, wanted = _probes()
-    return all(torch.equal(multiply(a, b), right) for (a, b), right in zip(pairs, wanted))
+    return _count_right((_chosen or _choose())[0]) == len(_PROBES)
 
 
 def _choose() -> List[Callable[[Tensor, Tensor], Tensor]]:
     """Find which products add as Caffe's BLAS does most often; on other processors than x86-64's neither may."""
-    pairs, wanted = _probes()
-
-    def score(product: Callable[[Tensor, Tensor], Tensor]) -> int:
-        _chosen[:] = [product]
-        return sum(torch.equal(multiply(a, b), right) for (a, b), right in zip(pairs, wanted))
-    _chosen[:] = [max((_by_torch, _by_numpy), key=score)]
+    _chosen[:] = [max((_by_numpy, _by_torch), key=_count_right)]
     return _chosen
 
 
+def _count_right(product: Callable[[Tensor, Tensor], Tensor]) -> int:
+    """Return how many products are right, alone, in a batch, and with the second factor transposed."""
+    _chosen[:] = [product]
+    return sum(torch.equal(multiply(a, b), right) and torch.equal(multiply(a, b.t().contiguous().t()), right)
+               and torch.equal(multiply(torch.stack((a, a)), torch.stack((b, b)))[1], right) for a, b, right in _probes())
+
+
 @lru_cache(maxsize=1)
-def _probes() -> Tuple[List[Tuple[Tensor, Tensor]], List[Tensor]]:
+def _probes() -> List[Tuple[Tensor, Tensor, Tensor]]:
     """Return pairs of factors and their products in BLAS's order."""
     numbers = np.random.RandomState(1)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.from_numpy(numbers.randn(*shape).astype(np.float32))
-    pairs = [(draw(batch, n, k), draw(batch, k, m)) for batch, n, k, m in _PROBES]
-    return pairs, [_one_by_one(a, b) for a, b in pairs]
+    pairs = [[torch.from_numpy(numbers.randn(*shape).astype(np.float32)) for shape in ((n, k), (k, m))] for n, k, m in _PROBES]
+    return [(a, b, _one_by_one(a, b)) for a, b in pairs]
 
 
 def _one_by_one(a: Tensor, b: Tensor) -> Tensor:
     """Return the product of one block of factors, rounded after each multiply-add, in BLAS's order."""
-    (n, depth), m = a.shape[-2:], b.shape[-1]
-    factors = torch.cat((torch.ones(1, 1, depth), _even_and_odd(depth)))[:, None] * a
-    sums = torch.zeros(3, len(a), n, m)
+    (n, depth), m = a.shape, b.shape[1]
+    factors = torch.cat((torch.ones(1, 1, depth), _even_and_odd(depth))) * a
+    sums = torch.zeros(3, n, m)
     for i in range(depth):
-        sums = (factors[..., i, None].double() * b[:, i, None].double() + sums).float()
+        sums = (factors[..., i, None].double() * b[i].double() + sums).float()
+    whole, pairs = sums[0], sums[1] + sums[2]
     for rows, columns, where in _apart(n, m):
-        pairs, whole = (sums[1] + sums[2])[:, rows][..., columns], sums[0][:, rows][..., columns]
-        sums[0][:, rows, columns] = pairs if where is None else torch.where(where, pairs, whole)
-    return sums[0]
+        apart = pairs[rows, columns]
+        whole[rows, columns] = apart if where is None else torch.where(where, apart, whole[rows, columns])
+    return whole
 
 
 def row_sum_parts(x: Tensor) -> Tensor:
