@@ -46,7 +46,7 @@ def product_parts(a: Tensor, b: Tensor) -> Tensor:
 def _parts(a: Tensor, b: Tensor) -> Tensor:
     """Return products of blocks of factors; where BLAS's tile has registers for both, even and odd factors are added apart.
 
-    A factor that is put to zero changes no sum, so the same product of torch gives the sums of the even and the odd ones.
+    A factor that is put to zero changes no sum of finite numbers, so the same product gives the sums of even and of odd ones.
     """
     (n, depth), m = a.shape[-2:], b.shape[-1]
     regions = _apart(n, m) if depth >= 8 else []

@@ -24,7 +24,7 @@ _START = 0x3f330000  # bits of the float32 where the range begins
 
 def exp(x: Tensor) -> Tensor:
     """Return e to the power of each value."""
-    return x.exp() if x.is_cuda else _power_of_two(x.double() * (1 / math.log(2)))
+    return x.exp() if x.is_cuda else torch.where(x.isfinite(), _power_of_two(x.double() * (1 / math.log(2))), x.exp())
 
 
 def _power_of_two(x: Tensor) -> Tensor:
@@ -36,13 +36,14 @@ def _power_of_two(x: Tensor) -> Tensor:
 
 
 def log(x: Tensor) -> Tensor:
-    """Return the natural logarithm of each value; all must be normal and positive."""
+    """Return the natural logarithm of each value; those that are numbers must be normal and positive."""
     if x.is_cuda:
         return x.log()
     rest, at, exponent = _reduce(x)
     square = rest * rest
     near = _LOGS[at] + exponent * math.log(2) + rest
-    return (((_LOG[1] * rest + _LOG[2]) + _LOG[0] * square) * square + near).float()
+    found = ((_LOG[1] * rest + _LOG[2]) + _LOG[0] * square) * square + near
+    return torch.where(x.isfinite(), found.float(), x.log())
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
@@ -54,7 +55,7 @@ def power(x: Tensor, exponent: float) -> Tensor:
     square = rest * rest
     near = _LOG2[4] * rest + (_LOGS2[at] + shift)
     log2 = (_LOG2[0] * rest + _LOG2[1]) * (square * square) + ((_LOG2[2] * rest + _LOG2[3]) * square + near)
-    return torch.where(x < smallest, x.pow(exponent), _power_of_two(exponent * log2))
+    return torch.where((x >= smallest) & x.isfinite(), _power_of_two(exponent * log2), x.pow(exponent))
 
 
 def _reduce(x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:

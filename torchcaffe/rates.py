@@ -1,29 +1,28 @@
 """Learning-rate policies (``SGDSolver::GetLearningRate``), in float32 as Caffe computes them."""
-import math
 from typing import Any, Callable, Dict
 
 import numpy as np
 
 from .errors import CaffeError
 
-_f = np.float32
+_f, _d = np.float32, np.float64
 _NEEDS_GAMMA = ("step", "exp", "inv", "multistep", "sigmoid")
 
 
 def _power(p: Any, step: int) -> Any:
-    return p.base_lr * p.gamma ** step  # a power with an integer is a double there
+    return p.base_lr * _d(p.gamma) ** step  # a power with an integer is a double there
 
 
 def _inv(p: Any, it: int, step: int) -> Any:
-    return _f(p.base_lr) * _f(float(_f(1) + _f(p.gamma) * _f(it)) ** -p.power)
+    return _f(p.base_lr) * _f(_d(_f(1) + _f(p.gamma) * _f(it)) ** -p.power)
 
 
 def _poly(p: Any, it: int, step: int) -> Any:
-    return _f(p.base_lr) * _f(float(_f(1) - _f(it) / _f(p.max_iter)) ** p.power)
+    return _f(p.base_lr) * _f(_d(_f(1) - _f(it) / _f(p.max_iter)) ** p.power)
 
 
 def _sigmoid(p: Any, it: int, step: int) -> Any:
-    return _f(p.base_lr) * (_f(1) / (_f(1) + _f(math.exp(-_f(p.gamma) * (_f(it) - _f(p.stepsize))))))
+    return _f(p.base_lr) * (_f(1) / (_f(1) + _f(np.exp(_d(-_f(p.gamma) * (_f(it) - _f(p.stepsize)))))))
 
 
 _POLICIES: Dict[str, Callable[[Any, int, int], Any]] = {
@@ -54,5 +53,6 @@ def next_step(p: Any, iteration: int, step: int) -> int:
 
 
 def rate(p: Any, iteration: int, step: int) -> float:
-    """Return the learning rate of an iteration."""
-    return float(_f(_POLICIES[p.lr_policy](p, iteration, step)))
+    """Return the learning rate of an iteration: infinite or not a number where Caffe's is."""
+    with np.errstate(all="ignore"):
+        return float(_f(_POLICIES[p.lr_policy](p, iteration, step)))

@@ -89,6 +89,8 @@ LOSSES = [  # scores, labels, fields, loss, gradient of the first score
     ([[1000, 0]], [1], "", -math.log(1.17549435e-38), 1),  # the loss is clamped at FLT_MIN, the gradient is not
     ([[1000, 0]], [0], "", 0, 0),
     ([[-1e30, 1e30]], [1], "", 0, 0),
+    ([[0, -math.inf]], [0], "", 0, 0),
+    ([[-math.inf, 0]], [0], "", -math.log(1.17549435e-38), -1),
     ([[0, 0], [0, 0]], [0, 1], "ignore_label: 1", math.log(2), -0.5),
     ([[0, 0]], [1], "ignore_label: 1", 0, 0),  # nothing counts: no division by zero
     ([[0, 0], [0, 0]], [0, 0], "normalization: NONE", 2 * math.log(2), -0.5),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torchcaffe as caffe
-from torchcaffe import rates
+from torchcaffe import libm, rates
 from torchcaffe.fillers import fill
 from torchcaffe.proto import caffe_pb2 as pb
 
@@ -30,6 +30,25 @@ def test_learning_rates(policy):
     for it in range(12):
         step = rates.next_step(param, it, step)
         assert rates.rate(param, it, step) == pytest.approx(closed(it), rel=1e-6)
+
+
+@pytest.mark.parametrize(("fields", "expected"), [
+    ({"lr_policy": "sigmoid", "gamma": 1, "stepsize": 1000}, 0),
+    ({"lr_policy": "step", "gamma": 10, "stepsize": 1}, math.inf),
+    ({"lr_policy": "poly", "power": -1, "max_iter": 400}, math.inf),
+    ({"lr_policy": "poly", "power": 0.5, "max_iter": 100}, math.nan),  # beyond max_iter
+])
+def test_learning_rates_out_of_range(fields, expected):
+    param = pb.SolverParameter(base_lr=1, **fields)
+    assert rates.rate(param, 400 if expected else 0, 400) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("values", [[0, math.inf, math.nan], [1e-40, math.inf, math.nan]])
+def test_functions_of_no_ordinary_numbers(values):
+    x = torch.tensor([*values, -math.inf])
+    np.testing.assert_array_equal(libm.exp(x), x.exp())
+    np.testing.assert_array_equal(libm.log(x[1:3]), x[1:3].log())
+    np.testing.assert_array_equal(libm.power(x[:3], 0.5), x[:3].sqrt())
 
 
 def test_multistep_advances_by_one_an_iteration():

@@ -56,6 +56,21 @@ def _sum(x: Tensor) -> Tensor:
     return x.sum() if x.is_cuda else blas.add_up(x.flatten())
 
 
+class _Sloped(torch.autograd.Function):
+    """A value whose gradient with respect to the scores is given."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        """Return the value."""
+        ctx.save_for_backward(slope)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tuple[Optional[Tensor], ...]:
+        """Return the gradient of the scores."""
+        return grads[0] * ctx.saved_tensors[0], None, None
+
+
 @register
 class SoftmaxWithLoss(_Loss):
     """Mean of -log softmax(x)[label]; an optional second top is the softmax (softmax_loss_layer.cpp).
@@ -81,9 +96,8 @@ class SoftmaxWithLoss(_Loss):
         shares = softmax(flat.detach(), 1)
         each = -libm.log(shares.gather(1, index[:, None])[:, 0].clamp(min=_FLT_MIN)) * valid
         slope = (shares - F.one_hot(index, self.classes).movedim(-1, 1)) * valid[:, None]
-        normalizer = self.normalizer(self.outer, self.inner, valid)
-        pull = ((flat - flat.detach()) * slope).sum() / normalizer  # is 0 and has the gradient
-        return (_sum(each) / normalizer + pull, shares.reshape(scores.shape))[:max(1, len(self.param.top))]
+        loss = _Sloped.apply(flat, _sum(each), slope) / self.normalizer(self.outer, self.inner, valid)  # type: ignore[no-untyped-call]
+        return (loss, shares.reshape(scores.shape))[:max(1, len(self.param.top))]
 
 
 @register

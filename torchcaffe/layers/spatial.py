@@ -176,7 +176,9 @@ class Pooling(Layer):
         x, = tensors
         h, w = x.shape[2:]
         if self.param.pooling_param.global_pooling and not self.max:
-            return F.avg_pool2d(x.float(), self.kernel)  # scores need their digits; value by value as Caffe, unlike mean
+            if x.is_cuda or x.dtype != torch.float32:
+                return x.mean((2, 3), keepdim=True, dtype=torch.float32)  # scores need their digits
+            return F.avg_pool2d(x, self.kernel)  # adds one value after the other as Caffe does
         torch_out = [self._torch_length(*a) for a in zip((h, w), self.kernel, self.stride, self.pad)]
         if tuple(torch_out) == self.out and all(2 * a <= k for a, k in zip(self.pad, self.kernel)):
             return self._pool(x, self.pad)
