@@ -207,21 +207,25 @@ class Solver:
         if self._is_due(self.param.display):
             log("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {number(rate)}")
         moving = self._moving()
-        params = [self.net.learnable[i] for i in moving]
-        with torch.no_grad():
-            grads = [q.blob.grad for q in params]
-            self._clip(grads)
-            count, sides = len(self.net.learnable), range(self._depth)
-            weights = [q.blob.tensor for q in params]
-            histories = [[self._history(s * count + i, w) for i, w in zip(moving, weights)] for s in sides]
-            if self.param.iter_size > 1:
-                torch._foreach_mul_(grads, 1 / self.param.iter_size)
-            self._regularize(weights, grads, [self.param.weight_decay * q.decay_mult for q in params])
-            RULES[self.type][0](self.param, self.iter, [rate * q.lr_mult for q in params], grads, histories[0], histories[-1])
-            torch._foreach_sub_(weights, grads)
-            if self.net.debug_info:
-                self._debug_update()
+        if moving:  # torch's functions of lists take no empty one
+            self._update(rate, moving)
         self.iter += 1
+
+    @torch.no_grad()
+    def _update(self, rate: float, moving: List[int]) -> None:
+        """Take the step of the parameters with these numbers."""
+        params = [self.net.learnable[i] for i in moving]
+        grads, weights = [q.blob.grad for q in params], [q.blob.tensor for q in params]
+        self._clip(grads)
+        count, sides = len(self.net.learnable), range(self._depth)
+        histories = [[self._history(s * count + i, w) for i, w in zip(moving, weights)] for s in sides]
+        if self.param.iter_size > 1:
+            torch._foreach_mul_(grads, 1 / self.param.iter_size)
+        self._regularize(weights, grads, [self.param.weight_decay * q.decay_mult for q in params])
+        RULES[self.type][0](self.param, self.iter, [rate * q.lr_mult for q in params], grads, histories[0], histories[-1])
+        torch._foreach_sub_(weights, grads)
+        if self.net.debug_info:
+            self._debug_update()
 
     def _history(self, i: int, weight: Tensor) -> Tensor:
         """Return a history that lies in memory like its parameter, so that both can be cut alike."""

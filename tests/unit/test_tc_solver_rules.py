@@ -51,6 +51,22 @@ def test_functions_of_no_ordinary_numbers(values):
     np.testing.assert_array_equal(libm.power(x[:3], 0.5), x[:3].sqrt())
 
 
+@pytest.mark.parametrize("clip", [-1, 1])
+def test_a_net_that_is_all_frozen_stays(tmp_path, clip):
+    (tmp_path / "solver.prototxt").write_text(f"""
+      base_lr: 0.1 lr_policy: "fixed" clip_gradients: {clip} snapshot_after_train: false net_param {{
+      layer {{ name: "d" type: "DummyData" top: "x" top: "label"
+        dummy_data_param {{ shape {{ dim: 2 dim: 3 }} shape {{ dim: 2 }} }} }}
+      layer {{ name: "ip" type: "InnerProduct" bottom: "x" top: "y" param {{ lr_mult: 0 }} param {{ lr_mult: 0 }}
+        inner_product_param {{ num_output: 3 weight_filler {{ type: "xavier" }} }} }}
+      layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "y" bottom: "label" }} }}""")
+    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    before = solver.net.params["ip"][0].data.copy()
+    solver.step(2)
+    assert solver.iter == 2
+    np.testing.assert_array_equal(solver.net.params["ip"][0].data, before)
+
+
 def test_multistep_advances_by_one_an_iteration():
     """After a jump (a resumed run without its step), Caffe catches up step by step."""
     param = pb.SolverParameter(lr_policy="multistep", base_lr=1, gamma=0.5, stepvalue=[1, 2, 3])
