@@ -61,7 +61,7 @@ Caffe has. That order depends on the processor; followed are the kernels for AVX
 
 On processors with AVX-512, PyTorch's BLAS adds one factor after the other too, so its products need only be cut up accordingly.
 On those with AVX2 only, the products are numpy's, whose OpenBLAS has the same kernels. Which of the two adds rightly is found
-by trying eight products, once a process. exp, log and powers are those of glibc (`torchcaffe/libm.py`), whose last digit is not
+by trying some products, once a process. exp, log and powers are those of glibc (`torchcaffe/libm.py`), whose last digit is not
 always the nearest.
 
 Equal to Caffe to the last bit are then: Convolution of pictures, InnerProduct, ReLU, Pooling, Concat, Slice, Split, Eltwise of
