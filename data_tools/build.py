@@ -4,8 +4,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple, Union
+from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -14,15 +16,22 @@ from data_tools import manifest
 from data_tools.augment import PATCH_SIZE, SIZE, Variant, apply, resize_square
 from data_tools.errors import DataError
 from data_tools.estimate import check_disk, estimate_sizes
-from data_tools.files import JPEG_QUALITY, partial_folder, read_image, sha256_file
+from data_tools.files import JPEG_QUALITY, at_a_time, flush, partial_folder, read_image, sha256_file
 from data_tools.isic import Sample, count_classes, refuse_unreadable
 from data_tools.lmdb_io import DATA_FILE, Record, encode_datum, write_records
-from data_tools.parallel import Jobs, ordered_map
+from data_tools.parallel import PARCEL, Jobs, Workers, workers
 from data_tools.plan import Plan, Task, make_plan
 
 DECISIONS = ["D01", "D02", "D03", "D15"]
-CHUNK = 64                                  # records that are made at a time
+CHUNK_BYTES = 3 << 20                       # of records that are made at a time
 SQUARES = "squares.uint8"                   # the resized pictures, one array in a file, while the LMDB is made
+
+
+class Stored(NamedTuple):
+    """What became of one picture: the hash of its file, or the reason why it cannot be read."""
+
+    sha256: str
+    problem: str
 
 
 def build(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], *, size: int = SIZE,
@@ -44,7 +53,7 @@ def build(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], *, 
     encoding, quality : str, int
         See `lmdb_io.encode_datum`.
     jobs : int or str
-        Where the work is done; see `parallel.ordered_map`.
+        Where the work is done; see `parallel.workers`.
     """
     if patch_size > size:
         raise DataError(f"patch size {patch_size} is larger than the resized picture, {size} x {size}")
@@ -52,62 +61,79 @@ def build(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], *, 
     shape = (len(samples), size, size, 3)
     parameters = {"variants": [variant.name for variant in variants], "size": size, "patch_size": patch_size,
                   "encoding": encoding, "quality": quality, "balance": balance}
-    with partial_folder(out, manifest.NAME) as folder:
-        map_size = check_disk(plan, estimate_sizes(plan, size, patch_size, quality), encoding, int(np.prod(shape)), folder)
-        store_squares(samples, folder, size, jobs)
-        work = functools.partial(_make_chunk, squares=folder / SQUARES, shape=shape, patch_size=patch_size,
-                                 encoding=encoding, quality=quality)
-        order = hashlib.sha256()
-        tasks = _hashed(plan.chunks(CHUNK), order)
-        with contextlib.closing(ordered_map(work, tasks, jobs, threads=True)) as chunks:
-            records = (record for chunk in chunks for record in chunk)
-            write_records(folder, tqdm(records, "lmdb", len(plan), unit="record", disable=None), map_size)
-        (folder / SQUARES).unlink()
-        made = _describe(plan, order.hexdigest(), folder, seed, parameters)
+    with partial_folder(out, manifest.NAME) as folder, ThreadPoolExecutor(1) as disk:
+        with workers(jobs, folder) as pool:
+            sizes = estimate_sizes(plan, size, patch_size, quality)
+            map_size = check_disk(plan, sizes, encoding, int(np.prod(shape)), folder)
+            store_squares(samples, folder, size, pool)
+            work = functools.partial(_make_chunk, squares=folder / SQUARES, shape=shape, patch_size=patch_size,
+                                     encoding=encoding, quality=quality)
+            order, together = hashlib.sha256(), CHUNK_BYTES * len(plan) // sizes[encoding]
+            with contextlib.closing(pool.map(work, _hashed(plan, order), len(plan), together)) as records:
+                write_records(folder, tqdm(records, "lmdb", len(plan), unit="record", disable=None), map_size)
+            flushed = disk.submit(_finish, folder)  # the disk writes while the hash is computed
+            data_sha256 = manifest.sha256_data(folder, pool)
+        flushed.result()
+        made = _describe(plan, order.hexdigest(), data_sha256, folder, seed, parameters)
         manifest.write(folder, made)
     return made
 
 
-def store_squares(samples: Sequence[Sample], folder: Path, size: int, jobs: Jobs) -> None:
+def store_squares(samples: Sequence[Sample], folder: Path, size: int, pool: Workers) -> None:
     """Read and resize all pictures into one array in a file, N x size x size x 3, and list their hashes."""
     problems: Dict[str, str] = {}
-    work, paths = functools.partial(_read_square, size=size), [sample.path for sample in samples]
-    with contextlib.closing(ordered_map(work, paths, jobs, threads=True)) as results, \
-            open(folder / SQUARES, "wb") as squares, open(folder / manifest.PICTURES, "w", encoding="utf-8") as table:
-        for sample, result in zip(samples, tqdm(results, "read", len(samples), unit="picture", disable=None)):
-            if isinstance(result, str):
-                problems[sample.image_id] = result
+    (folder / SQUARES).touch()
+    work, paths = functools.partial(_store, squares=folder / SQUARES, size=size), [sample.path for sample in samples]
+    with contextlib.closing(pool.map(work, enumerate(paths), len(paths), at_a_time(paths))) as results, \
+            open(folder / manifest.PICTURES, "w", encoding="utf-8") as table:
+        for sample, one in zip(samples, tqdm(results, "read", len(samples), unit="picture", disable=None)):
+            if one.problem:
+                problems[sample.image_id] = one.problem
             else:
-                square, digest = result
-                squares.write(square.tobytes())
-                table.write(f"{manifest.picture_line(sample.image_id, sample.label, digest)}\n")
+                table.write(f"{manifest.picture_line(sample.image_id, sample.label, one.sha256)}\n")
     refuse_unreadable(problems, len(samples))
 
 
-def _read_square(path: Path, size: int) -> Union[Tuple[np.ndarray, str], str]:
-    """Return a picture's square and the hash of its file, or the reason why it cannot be read."""
+def _store(pictures: List[Tuple[int, Path]], squares: Path, size: int) -> List[Stored]:
+    """Write pictures into their rows."""
+    with open(squares, "r+b") as file:
+        return [_store_one(row, path, file, size) for row, path in pictures]
+
+
+def _store_one(row: int, path: Path, squares: BinaryIO, size: int) -> Stored:
     try:
-        return resize_square(read_image(path), size), sha256_file(path)
+        square = resize_square(read_image(path), size)
+        squares.seek(row * square.nbytes)
+        squares.write(square.data)
+        return Stored(sha256_file(path), "")
     except DataError as error:
-        return str(error)
+        return Stored("", str(error))
 
 
-def _hashed(chunks: Iterable[List[Task]], order: hashlib._Hash) -> Iterator[List[Task]]:
+def _hashed(plan: Plan, order: hashlib._Hash) -> Iterator[Task]:
     """Add the records to the hash of their order when their turn comes; to go through all of them twice takes longer."""
-    for tasks in chunks:
-        manifest.add_lines(order, (manifest.order_line(task.key.encode(), task.label) for task in tasks))
-        yield tasks
+    for task in map(plan.task, range(len(plan))):
+        manifest.add_lines(order, [manifest.order_line(task.key.encode(), task.label)])
+        yield task
 
 
 def _make_chunk(tasks: Sequence[Task], squares: Path, shape: Tuple[int, int, int, int], patch_size: int, encoding: str,
                 quality: int) -> List[Record]:
     array = np.asarray(np.memmap(squares, np.uint8, "r", shape=shape))  # plain: parts of a memmap take longer to make
     images = (apply(array[task.row], task.variant, patch_size) for task in tasks)
-    return [(task.key.encode(), encode_datum(image, task.label, encoding, quality)) for task, image in zip(tasks, images)]
+    return [(task.key.encode(), pickle.PickleBuffer(encode_datum(image, task.label, encoding, quality)))
+            for task, image in zip(tasks, images)]
 
 
-def _describe(plan: Plan, order_sha256: str, folder: Path, seed: int, parameters: Dict[str, Any]) -> manifest.Manifest:
-    data = folder / DATA_FILE
+def _finish(folder: Path) -> None:
+    """Delete what was only needed on the way, and see the rest to the disk."""
+    for path in (folder / SQUARES, *folder.glob(f"{PARCEL}*")):
+        path.unlink()
+    flush(folder)
+
+
+def _describe(plan: Plan, order_sha256: str, data_sha256: str, folder: Path, seed: int,
+              parameters: Dict[str, Any]) -> manifest.Manifest:
     side = parameters["size"] if plan.variants[0].patch == "whole" else parameters["patch_size"]
     return manifest.Manifest(
         version=manifest.VERSION, records=len(plan), per_class=plan.per_class(),
@@ -115,5 +141,5 @@ def _describe(plan: Plan, order_sha256: str, folder: Path, seed: int, parameters
         shape=[side, side], channel_order="BGR", seed=seed, parameters=parameters, decisions=DECISIONS,
         source_ids_sha256=manifest.sha256_lines(sorted(sample.image_id for sample in plan.samples)),
         order_sha256=order_sha256,
-        data_bytes=data.stat().st_size, data_sha256=sha256_file(data),
+        data_bytes=(folder / DATA_FILE).stat().st_size, data_sha256=data_sha256,
         pictures_sha256=sha256_file(folder / manifest.PICTURES))

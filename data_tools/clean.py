@@ -5,6 +5,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -12,12 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools.errors import DataError
-from data_tools.files import JPEG_QUALITY, PARTIAL, locked, read_image, write_atomic, write_image
+from data_tools.files import JPEG_QUALITY, PARTIAL, at_a_time, encode_image, locked, read_image, write_atomic, write_together
 from data_tools.hair import remove_hair
 from data_tools.isic import GROUNDTRUTH, Sample, find_pictures, refuse_unreadable, write_groundtruth
-from data_tools.parallel import Jobs, ordered_map
+from data_tools.parallel import Jobs, workers
 
 STATE = ".clean.json"
+LOSS = 0.25  # seconds of work that a killed process loses, with the picture that it is at
 HAIR = ("along", "letter", "none")  # D18
 
 
@@ -49,7 +51,7 @@ def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optio
     suffix : str
         ``.jpg`` (quality 95) or ``.png`` (lossless) for changed pictures.
     jobs : int or str
-        Where the work is done, see `parallel.ordered_map`; the files are the same wherever it is.
+        Where the work is done, see `parallel.workers`; the files are the same wherever it is.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optio
     parameters = {"hair": hair, "suffix": suffix, "quality": JPEG_QUALITY, "masks": str(masks and masks.absolute()),
                   "code": _hair_code()}
     _check_folder(samples, out)
-    work = functools.partial(_clean_one, out=out, hair=hair, masks=masks, suffix=suffix)
+    work = functools.partial(_clean_some, out=out, hair=hair, masks=masks, suffix=suffix)
     with contextlib.ExitStack() as locks:
         for folder in filter(None, (out, masks)):
             locks.enter_context(locked(folder))
@@ -70,26 +72,42 @@ def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optio
     return made
 
 
-def _run(work: Callable[[Sample], Made], todo: List[Sample], jobs: Jobs) -> List[float]:
-    with contextlib.closing(ordered_map(work, todo, jobs)) as results:
+def _run(work: Callable[[List[Sample]], List[Made]], todo: List[Sample], jobs: Jobs) -> List[float]:
+    together = at_a_time([sample.path for sample in todo])
+    with workers(jobs) as pool, contextlib.closing(pool.map(work, todo, len(todo), together)) as results:
         made = list(tqdm(results, "clean", len(todo), unit="picture", disable=None))
     refuse_unreadable({sample.image_id: one.problem for sample, one in zip(todo, made) if one.problem}, len(todo))
     return [one.hair for one in made]
 
 
-def _clean_one(sample: Sample, out: Path, hair: str, masks: Optional[Path], suffix: str) -> Made:
+def _clean_some(samples: List[Sample], out: Path, hair: str, masks: Optional[Path], suffix: str) -> List[Made]:
+    """Make some copies; quick ones are written together."""
+    made: List[Made] = []
+    files: Dict[Path, bytes] = {}
+    begun = time.monotonic()
+    for sample in samples:
+        one, new = _clean_one(sample, out, hair, masks, suffix)
+        made.append(one)
+        files.update(new)
+        if time.monotonic() - begun > LOSS or sample is samples[-1]:
+            write_together(files)
+            files, begun = {}, time.monotonic()
+    return made
+
+
+def _clean_one(sample: Sample, out: Path, hair: str, masks: Optional[Path], suffix: str) -> Tuple[Made, Dict[Path, bytes]]:
+    """Return what became of a picture, and the files to write: its copy last, which says that all are there."""
     try:
         image = read_image(sample.path)
     except DataError as error:
-        return Made(0.0, str(error))
+        return Made(0.0, str(error)), {}
     cleaned, mask = _remove(image, hair)
-    if masks:
-        write_image(masks / f"{sample.image_id}_hair.png", mask.astype(np.uint8) * 255)
+    files = {masks / f"{sample.image_id}_hair.png": encode_image(mask.astype(np.uint8) * 255, ".png")} if masks else {}
     if mask.any():
-        write_image(out / f"{sample.image_id}{suffix}", cleaned)
+        files[out / f"{sample.image_id}{suffix}"] = encode_image(cleaned, suffix)
     else:
-        write_atomic(out / f"{sample.image_id}{sample.path.suffix.lower()}", sample.path.read_bytes())
-    return Made(float(mask.mean()), "")
+        files[out / f"{sample.image_id}{sample.path.suffix.lower()}"] = sample.path.read_bytes()
+    return Made(float(mask.mean()), ""), files
 
 
 def _remove(image: np.ndarray, hair: str) -> Tuple[np.ndarray, np.ndarray]:

@@ -64,11 +64,11 @@ def _connect(scheduler: str) -> Any:
     return client
 
 
-def _call(work: bytes) -> Any:
+def _call(work: bytes) -> bytes:
     """Do one item's work in a worker; pickled, because Dask looks for its own things in whatever else it is given."""
     cv2.setNumThreads(1)
     function, item = pickle.loads(work)
-    return function(item)
+    return pickle.dumps(function(item), 5)
 
 
 def _result(client: Any, future: Any) -> Any:
@@ -76,7 +76,7 @@ def _result(client: Any, future: Any) -> Any:
     try:
         while True:
             try:
-                return future.result(timeout=PATIENCE)
+                return pickle.loads(future.result(timeout=PATIENCE))
             except distributed.TimeoutError:
                 if not client.nthreads():
                     raise DataError("the Dask cluster has lost all its workers; start some, then this command again") from None

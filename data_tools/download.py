@@ -16,9 +16,9 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
 from tqdm import tqdm
 
 from data_tools.errors import DataError
-from data_tools.files import listing, read_image, sha256_file, write_atomic
+from data_tools.files import at_a_time, listing, read_image, sha256_file, write_atomic
 from data_tools.isic import CLASSES, OFFICIAL_NAMES, count_classes, find_pictures, read_groundtruth
-from data_tools.parallel import ordered_map
+from data_tools.parallel import workers
 from data_tools.transfer import fetch
 
 BASE = "https://isic-challenge-data.s3.amazonaws.com/2017/"
@@ -206,7 +206,7 @@ def _check_files(root: Path, files: List[Path], sums: Dict[str, str], split: str
     names = [str(path.relative_to(root)) for path in files]
     work = [(path, sums.get(name, "")) for path, name in zip(files, names)]
     problems, found = {}, {}
-    with contextlib.closing(ordered_map(_look, work, jobs)) as results:
+    with workers(jobs) as pool, contextlib.closing(pool.map(_look, work, len(work), at_a_time(files))) as results:
         for name, (digest, problem) in zip(names, tqdm(results, f"check {split}", len(work), unit="file", disable=None)):
             found[name] = digest
             if problem:
@@ -217,9 +217,12 @@ def _check_files(root: Path, files: List[Path], sums: Dict[str, str], split: str
     return found
 
 
-def _look(task: Tuple[Path, str]) -> Tuple[str, str]:
+def _look(tasks: List[Tuple[Path, str]]) -> List[Tuple[str, str]]:
+    return [_look_at(path, known) for path, known in tasks]
+
+
+def _look_at(path: Path, known: str) -> Tuple[str, str]:
     """Return a file's sum and what is wrong with it; an empty text when nothing is."""
-    path, known = task
     digest = sha256_file(path)
     if known and known != digest:
         return digest, (f"{path}: not the file that was first downloaded: SHA-256 {digest[:12]}..., {SUMS} has "

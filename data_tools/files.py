@@ -9,8 +9,9 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from pathlib import Path
-from typing import Iterator, Sequence, Tuple
+from typing import BinaryIO, Dict, Iterator, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -22,11 +23,18 @@ MAX_PIXELS = 40_000_000  # the largest picture of ISIC-2017 has 30 million; hair
 PARTIAL = ".partial"     # end of temporary names
 NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP)
 LISTED = 10  # ids named in a message
+TOGETHER, GROUP_BYTES = 64, 512 << 10  # files that a process gets at a time, at most, and their bytes
 CHUNK = 1 << 20  # bytes hashed at a time
 _JPEG_START, _PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _JPEG_END = 0xD9
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame's header
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # what can end a JPEG's entropy-coded data
+
+
+def at_a_time(paths: Sequence[Path]) -> int:
+    """Return how many of some files a process gets at a time: large ones alone, small ones together."""
+    total = sum(path.stat().st_size for path in paths if path.exists())  # an absent one is reported when its turn comes
+    return min(TOGETHER, max(1, GROUP_BYTES * len(paths) // max(1, total)))
 
 
 def listing(names: Sequence[str]) -> str:
@@ -91,32 +99,55 @@ def write_image(path: Path, image: np.ndarray, quality: int = JPEG_QUALITY) -> N
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside its target, flush it to the disk, and rename it.
+    """Write a file so that it is there whole or not at all; see `write_together`."""
+    write_together({Path(path): content})
 
-    A killed process leaves the temporary file; `locked` deletes those of a folder.
+
+def write_together(contents: Dict[Path, bytes]) -> None:
+    """Write files under temporary names beside their targets, flush them to the disk, and rename them, in their order.
+
+    To flush some together takes half the time. A killed process leaves temporary files; `locked` deletes those of a folder.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}") for path in contents}
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            with _named(path), open(temporary[path], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # begins to bring it to the disk
+        for path in contents:
+            with _named(path):
+                _sync(temporary[path])
+        for path in contents:
+            with _named(path):
+                os.replace(temporary[path], path)
+    finally:
+        for left in temporary.values():
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def sha256_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(CHUNK), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_part(file, 0, sys.maxsize).hex()
+
+
+def sha256_part(file: BinaryIO, start: int, length: int) -> bytes:
+    """Return the SHA-256 of `length` bytes of a file at most."""
+    digest, end = hashlib.sha256(), start + length
+    file.seek(start)
+    for chunk in iter(lambda: file.read(min(CHUNK, end - file.tell())), b""):
+        digest.update(chunk)
+    return digest.digest()
 
 
 @contextlib.contextmanager
@@ -143,7 +174,7 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
         try:
             _empty(partial)
             yield partial
-            _sync(partial)
+            flush(partial)
             _replace(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -190,13 +221,18 @@ def _empty(folder: Path) -> None:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def _sync(folder: Path) -> None:
+def flush(folder: Path) -> None:
+    """See a folder and all that is in it to the disk."""
     for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _replace(partial: Path, target: Path) -> None:

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from pathlib import Path
-from typing import Iterable, Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Tuple, Union
 
 import lmdb
 import numpy as np
@@ -17,7 +18,7 @@ ENCODINGS = ("jpg", "png", "raw")
 BATCH = 128            # records a transaction
 PAGE = 4096            # bytes; LMDB gives a record's value whole pages
 DATA_FILE = "data.mdb"
-Record = Tuple[bytes, bytes]  # key, serialized Datum
+Record = Tuple[bytes, Union[bytes, pickle.PickleBuffer]]  # key, serialized Datum
 
 
 def encode_datum(image: np.ndarray, label: int, encoding: str = "raw", quality: int = JPEG_QUALITY) -> bytes:
@@ -71,7 +72,7 @@ def stored_size(value: bytes) -> int:
 
 
 def write_records(folder: Path, records: Iterable[Record], map_size: int) -> int:
-    """Write an LMDB into a folder and flush it to the disk.
+    """Write an LMDB into a folder; it is on the disk after `files.flush`.
 
     Parameters
     ----------
@@ -93,7 +94,6 @@ def write_records(folder: Path, records: Iterable[Record], map_size: int) -> int
             for batch in iter(lambda: list(itertools.islice(remaining, BATCH)), []):
                 _put(database, batch)
                 count += len(batch)
-            database.sync(True)
     except lmdb.Error as error:
         raise DataError(f"{folder}: LMDB cannot write record {count} or one soon after it ({error})") from error
     return count
@@ -111,7 +111,7 @@ def _put(database: lmdb.Environment, batch: List[Record]) -> None:
             database.set_mapsize(2 * database.info()["map_size"])
 
 
-def read_records(folder: Path) -> Iterator[Record]:
+def read_records(folder: Path) -> Iterator[Tuple[bytes, bytes]]:
     """Yield the records of an LMDB in the order of their keys."""
     with _open(folder) as database, database.begin() as transaction:
         yield from transaction.cursor()

@@ -1,6 +1,8 @@
 """``manifest.json`` beside an LMDB's data: what is in it, how it was made, and how to see that it is still whole."""
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -10,13 +12,15 @@ from typing import Any, Dict, Iterable, List, Tuple
 from tqdm import tqdm
 
 from data_tools.errors import DataError
-from data_tools.files import sha256_file, write_atomic
+from data_tools.files import sha256_file, sha256_part, write_atomic
 from data_tools.isic import CLASSES, count_classes
 from data_tools.lmdb_io import DATA_FILE, decode_datum, read_records
+from data_tools.parallel import Workers, workers
 
 NAME = "manifest.json"
 PICTURES = "pictures.csv"  # what the records were made of: a line "image_id,label,SHA-256 of the file" a picture
-VERSION = 1
+VERSION = 2
+PIECE, TOGETHER = 16 << 20, 4  # bytes of the data file that have a hash of their own, hashes that are made at a time
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class Manifest:
     """What an LMDB holds.
 
     `shape` is (height, width) of the records, `channel_order` that of the stored bytes. `source_ids_sha256` is of the
-    sorted image ids, `order_sha256` of the records' keys and labels in their order, `data_sha256` of ``data.mdb``,
-    `pictures_sha256` of the list of the pictures with the hash of each (empty in LMDBs that have no such list).
+    sorted image ids, `order_sha256` of the records' keys and labels in their order, `data_sha256` of ``data.mdb``
+    (see `sha256_data`), `pictures_sha256` of the list of the pictures with the hash of each.
     """
 
     version: int
@@ -42,7 +46,7 @@ class Manifest:
     order_sha256: str
     data_bytes: int
     data_sha256: str
-    pictures_sha256: str = ""
+    pictures_sha256: str
 
 
 def write(folder: Path, manifest: Manifest) -> None:
@@ -70,6 +74,19 @@ def read(folder: Path) -> Manifest:
     if size != manifest.data_bytes:
         raise DataError(f"{data}: {size} bytes, expected {manifest.data_bytes}; cut off or replaced, make it again")
     return manifest
+
+
+def sha256_data(folder: Path, pool: Workers) -> str:
+    """Return the hexadecimal SHA-256 of the SHA-256s of a data file's pieces of `PIECE` bytes, which processes can share."""
+    path = Path(folder) / DATA_FILE
+    count = -(-path.stat().st_size // PIECE)
+    with contextlib.closing(pool.map(functools.partial(_sha256_pieces, path=path), range(count), count, TOGETHER)) as pieces:
+        return hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+def _sha256_pieces(numbers: List[int], path: Path) -> List[bytes]:
+    with open(path, "rb") as file:
+        return [sha256_part(file, number * PIECE, PIECE) for number in numbers]
 
 
 def sha256_lines(lines: Iterable[str]) -> str:
@@ -107,8 +124,10 @@ def verify(folder: Path) -> Manifest:
     The file's hash comes first, because LMDB can crash on a damaged file.
     """
     manifest = read(folder)
+    with workers(1) as pool:
+        sums = {DATA_FILE: sha256_data(folder, pool), PICTURES: sha256_file(Path(folder) / PICTURES)}
     for name, expected in ((DATA_FILE, manifest.data_sha256), (PICTURES, manifest.pictures_sha256)):
-        if expected and sha256_file(Path(folder) / name) != expected:
+        if sums[name] != expected:
             raise DataError(f"{folder}: {name} is not the file that the manifest describes; make the LMDB again")
     lines, labels = _check_records(folder, manifest)
     found = (len(lines), sha256_lines(lines), count_classes(labels))

@@ -1,112 +1,169 @@
-"""Map a function over many items in several processes or threads, in order, with bounded memory."""
+"""Map a function over many items in several processes, in order, with bounded memory."""
 from __future__ import annotations
 
 import contextlib
 import functools
 import itertools
 import multiprocessing
-import operator
 import os
+import pickle
 import signal
 import threading
 from collections import deque
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Callable, Deque, Generator, Iterable, Iterator, List, TypeVar, Union
+from pathlib import Path
+from typing import Any, Callable, Deque, Generator, Iterable, Iterator, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
 import cv2
 
-from data_tools.cluster import LOOKAHEAD, cluster_map
+from data_tools.cluster import cluster_map
 from data_tools.errors import DataError
 from torchcaffe import heap
 
-WAITING = 3   # items that each other job has: one in the making, the others so that it never waits for the next
-TOGETHER = 8  # items that go to a process at a time, at most; each journey takes a quarter of a millisecond
+WAITING = 3   # groups that each other process has: one in the making, the others so that it never waits for the next
+AHEAD = 8     # groups for each process that are made, at most, before the turn of their results comes
+SHARES = 4    # groups for each process into which what is left is divided
+MANY = 64     # processes that a cluster may have
+PARCEL = "parcel_"  # how the names of the files begin through which results travel
 Jobs = Union[int, str]  # a number of processes here, or the address of a Dask scheduler
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Work = Callable[[List[Any]], Any]  # makes results of a group of items
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs: Jobs, *,
-                threads: bool = False) -> Generator[Result, None, None]:
-    """Yield ``function(item)`` in the order of `items`, computed where `jobs` says, some items ahead.
+class Workers(NamedTuple):
+    """Processes that wait for work: `each` yields what a function makes of groups of items, in their order."""
 
-    Results are the same wherever they are computed, so that the order and the bytes of what is written are too.
-    With `threads` several jobs are threads instead of processes: for a function that spends its time in OpenCV, whose
-    results would take as long to hand over as to make.
+    each: Callable[[Work, Iterable[List[Any]]], Generator[Any, None, None]]
+    number: int = 1
+
+    def map(self, function: Callable[[List[Item]], List[Result]], items: Iterable[Item], total: int,
+            together: int) -> Generator[Result, None, None]:
+        """Yield the results of `total` items in their order, some groups of them computed ahead.
+
+        They are the same wherever they are computed, so that the order and the bytes of what is written are too.
+        `function` takes `together` items at most and returns their results.
+        """
+        with contextlib.closing(self.each(function, _groups(items, total, together, self.number))) as results:
+            for group in results:
+                yield from group
+
+
+@contextlib.contextmanager
+def workers(jobs: Jobs, scratch: Optional[Path] = None) -> Iterator[Workers]:
+    """Start the processes that `jobs` says; they end with the block.
+
+    Parameters
+    ----------
+    jobs : int or str
+        Number of processes, this one among them, or the address of a Dask scheduler.
+    scratch : Path, optional
+        Folder of files through which processes hand over the buffers in their results (`pickle.PickleBuffer`). Through a
+        pipe that took an eighth of the time in which records are made: its reader gets 64 KB at a time.
     """
     if isinstance(jobs, str):
-        return cluster_map(function, items, jobs)
-    if jobs == 1:
-        return _map_here(function, items)
-    if threads:
-        return _map_ahead(function, items, jobs, ThreadPoolExecutor)
-    return _map_together(function, items, jobs)
-
-
-def _map_here(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+        yield Workers(functools.partial(cluster_map, scheduler=jobs), MANY)
+        return
     with _one_processor():
-        yield from map(function, items)
+        if jobs == 1:
+            yield Workers(_here)
+            return
+        with ProcessPoolExecutor(jobs - 1, multiprocessing.get_context("spawn"), _start_process) as pool:
+            with _no_interrupts(), _environment(OPENBLAS_NUM_THREADS="1"):
+                for _ in range(jobs - 1):
+                    pool.submit(int)
+            yield Workers(functools.partial(_ahead, pool=pool, jobs=jobs, scratch=scratch), jobs)
 
 
-def _map_together(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Generator[Result, None, None]:
-    """Hand items to processes some at a time."""
-    work = functools.partial(_each, function)
-    with contextlib.closing(_map_ahead(work, _groups(items, jobs), jobs, _processes)) as results:
-        for group in results:
-            yield from group
+def _groups(items: Iterable[Item], total: int, together: int, number: int) -> Iterator[List[Item]]:
+    """Divide items into groups, smaller ones towards the end, so that all processes end together."""
+    remaining, left = iter(items), total
+    while left > 0:
+        size = max(1, min(together, left // (SHARES * number)))
+        yield list(itertools.islice(remaining, size))
+        left -= size
 
 
-def _groups(items: Iterable[Item], jobs: int) -> Iterator[List[Item]]:
-    """Divide items into groups, smaller ones where there are few, so that every process gets some; alone if none can tell."""
-    size = max(1, min(TOGETHER, operator.length_hint(items) // (jobs * LOOKAHEAD)))
-    remaining = iter(items)
-    return iter(lambda: list(itertools.islice(remaining, size)), [])
+def _here(function: Work, groups: Iterable[List[Any]]) -> Generator[Any, None, None]:
+    yield from map(function, groups)
 
 
-def _each(function: Callable[[Item], Result], group: List[Item]) -> List[Result]:
-    return [function(item) for item in group]
-
-
-def _map_ahead(function: Callable[[Item], Result], items: Iterable[Item], jobs: int,
-               make_pool: Callable[[int], Executor]) -> Generator[Result, None, None]:
-    """Give the other jobs items as long as they have few waiting; take one oneself when they have enough.
+def _ahead(function: Work, groups: Iterable[List[Any]], pool: ProcessPoolExecutor, jobs: int,
+           scratch: Optional[Path]) -> Generator[Any, None, None]:
+    """Give the other processes groups as long as they have few waiting; take one oneself when they have enough.
 
     So this process computes while the others start, and what it computes need not travel.
     """
-    pending: Deque[Future[Result]] = deque()
-    with _one_processor(), make_pool(jobs - 1) as pool:
-        try:
-            for item in items:
-                if sum(not future.done() for future in pending) < (jobs - 1) * WAITING:
-                    with _no_interrupts():
-                        pending.append(pool.submit(function, item))
-                else:
-                    pending.append(_compute(function, item))
-                while pending and (pending[0].done() or len(pending) >= jobs * LOOKAHEAD):
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise DataError("a worker process was killed, perhaps for memory; try again with fewer --jobs") from error
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _compute(function: Callable[[Item], Result], item: Item) -> Future[Result]:
-    """Compute an item here; an error is raised when its turn comes, as one of another process is."""
-    done: Future[Result] = Future()
+    parcels = (scratch and scratch / f"{PARCEL}{number}" for number in itertools.count())
+    pending: Deque[Tuple[Future[Any], Optional[Path]]] = deque()
+    free: List[Optional[Path]] = []
     try:
-        done.set_result(function(item))
+        for group in groups:
+            if sum(not future.done() for future, _ in pending) < WAITING * (jobs - 1):
+                parcel = free.pop() if free else next(parcels)
+                with _no_interrupts():  # may start a process, where there are many
+                    pending.append((pool.submit(_hand_over, function, group, parcel), parcel))
+            else:
+                pending.append((_compute(function, group), None))
+            while pending and (pending[0][0].done() or len(pending) >= AHEAD * jobs):
+                future, parcel = pending.popleft()
+                yield _taken(future.result())
+                free += [parcel] if parcel else []
+        while pending:
+            yield _taken(pending.popleft()[0].result())
+    except BrokenProcessPool as error:
+        raise DataError("a worker process was killed, perhaps for memory; try again with fewer --jobs") from error
+    finally:
+        for future, _ in pending:
+            future.cancel()
+
+
+def _compute(function: Work, group: List[Any]) -> Future[Any]:
+    """Compute a group here; an error is raised when its turn comes, as one of another process is."""
+    done: Future[Any] = Future()
+    try:
+        done.set_result(function(group))
     except Exception as error:
         done.set_exception(error)
     return done
 
 
+class _Parcel(NamedTuple):
+    """A pickled result whose buffers, of so many bytes each, are in a file."""
+
+    pickled: bytes
+    sizes: List[int]
+    path: Path
+
+
+def _hand_over(function: Work, group: List[Any], path: Optional[Path]) -> Any:
+    """Return a function's result; if it holds buffers (`pickle.PickleBuffer`) and there is a file for them, as a parcel.
+
+    The file is not emptied, since memory that the system has at hand takes a fifth of the time of new memory.
+    """
+    result, buffers = function(group), []  # type: Any, List[pickle.PickleBuffer]
+    pickled = pickle.dumps(result, 5, buffer_callback=buffers.append)
+    if not buffers or not path:
+        return result
+    views = [buffer.raw() for buffer in buffers]
+    with open(path, "r+b" if path.exists() else "wb") as file:
+        file.write(b"".join(views))
+    return _Parcel(pickled, [view.nbytes for view in views], path)
+
+
+def _taken(result: Any) -> Any:
+    if not isinstance(result, _Parcel):
+        return result
+    with open(result.path, "rb") as file:
+        content = memoryview(file.read(sum(result.sizes)))
+    ends = itertools.accumulate(result.sizes)
+    return pickle.loads(result.pickled, buffers=[content[end - size:end] for size, end in zip(result.sizes, ends)])
+
+
 @contextlib.contextmanager
 def _one_processor() -> Iterator[None]:
-    """Let OpenCV compute on one processor in each thread; by itself it would take all of them.
+    """Let OpenCV compute on one processor; by itself it would take all of them.
 
     Pictures of a set have one size mostly, so the memory of one is kept for the next.
     """
@@ -119,13 +176,23 @@ def _one_processor() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _processes(jobs: int) -> Executor:
-    """Return processes that are spawned, not forked: OpenCV's threads do not survive a fork."""
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_process)
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Set variables that processes started in the block inherit."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _start_process() -> None:
-    """Make a process compute on one processor, and end when its parent is killed, which nobody else would tell it."""
+    """Make a process compute on one processor, and end when its parent is killed, which nobody else would tell it.
+
+    Processes are spawned, not forked: OpenCV's threads do not survive a fork.
+    """
     heap.keep()
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

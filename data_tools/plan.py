@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, NamedTuple, Sequence
+from typing import Dict, NamedTuple, Sequence
 
 import numpy as np
 
@@ -41,11 +41,6 @@ class Plan:
         row, variant = int(self.rows[place]), self.variants[which]
         sample = self.samples[row]
         return Task(f"{number:08d}_{sample.image_id}_{variant.name}", row, variant, sample.label)
-
-    def chunks(self, size: int) -> Iterator[List[Task]]:
-        """Yield the records in their order, some at a time."""
-        for start in range(0, len(self), size):
-            yield [self.task(number) for number in range(start, min(start + size, len(self)))]
 
     def per_class(self) -> Dict[str, int]:
         """Count the records by class name."""

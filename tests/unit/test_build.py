@@ -150,7 +150,7 @@ def test_three_million_records_are_planned_in_little_memory(tmp_path):
     samples = [Sample(f"P_{number}", number % 3, tmp_path) for number in range(1000)] * 100
     tracemalloc.start()
     made = plan.make_plan(samples, PAPER, 1, "none")
-    first = next(made.chunks(32))
+    first = [made.task(number) for number in range(32)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (len(made), len(first)) == (3_000_000, 32)

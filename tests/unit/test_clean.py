@@ -93,6 +93,18 @@ def test_a_stopped_run_goes_on_where_it_was(samples, tmp_path, monkeypatch):
     assert content(tmp_path / "out") == content(tmp_path / "straight")
 
 
+@pytest.mark.parametrize(("loss", "times"), [(0, 3), (60, 1)])
+def test_quick_pictures_are_written_together_slow_ones_at_once(samples, tmp_path, monkeypatch, loss, times):
+    """Whatever is written together, a picture comes after its mask: where the picture is, it is not made again."""
+    written = []
+    monkeypatch.setattr(clean, "LOSS", loss)
+    monkeypatch.setattr(clean, "write_together", lambda contents: written.append([path.name for path in contents]))
+    clean._clean_some(samples, tmp_path, "along", tmp_path, ".jpg")
+    assert len(written) == times
+    names = ["bare_hair.png", "bare.jpg", "hair1_hair.png", "hair1.jpg", "hair2_hair.png", "hair2.jpg"]
+    assert [name for together in written for name in together] == names
+
+
 def test_a_second_run_that_is_stopped_is_not_taken_as_complete(samples, tmp_path, monkeypatch):
     clean.clean(samples, tmp_path / "out")
     monkeypatch.setattr(clean, "remove_hair", lambda image, method: 1 / 0)

@@ -124,15 +124,20 @@ def test_an_error_in_a_worker_is_one_line(folder, data, scheduler, workers):
     assert problem.startswith("error: 40 of 40 pictures cannot be read: ")
 
 
+def use(address):
+    with parallel.workers(address) as pool:
+        list(pool.map(sorted, [1], 1, 1))
+
+
 @pytest.mark.parametrize(("address", "words"), [("tcp://127.0.0.1:9", "no Dask scheduler answers there"),
                                                ("nonsense://x", "no Dask scheduler answers there")])
 def test_no_scheduler_is_one_line(monkeypatch, address, words):
     monkeypatch.setattr(cluster, "CONNECT", 0.5)
     with pytest.raises(DataError, match=words):
-        list(parallel.ordered_map(abs, [1], address))
+        use(address)
 
 
 def test_dask_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(DataError, match=r"needs the package distributed: pip install"):
-        list(parallel.ordered_map(abs, [1], "tcp://127.0.0.1:9"))
+        use("tcp://127.0.0.1:9")

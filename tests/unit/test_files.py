@@ -112,6 +112,27 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"f": b"old"}
 
 
+def test_files_written_together_are_renamed_in_their_order_once_all_are_on_the_disk(tmp_path, monkeypatch):
+    seen = []
+    sync, replace = files._sync, os.replace
+    monkeypatch.setattr(files, "_sync", lambda path: (seen.append("sync"), sync(path)))
+    monkeypatch.setattr(files.os, "replace", lambda old, new: (seen.append(new.name), replace(old, new)))
+    files.write_together({tmp_path / "b": b"1", tmp_path / "a": b"2"})
+    assert seen == ["sync", "sync", "b", "a"]
+    assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"2", b"1"]
+    with pytest.raises(DataError, match=r"no/c: cannot be written \(No such file"):
+        files.write_together({tmp_path / "a": b"new", tmp_path / "no" / "c": b"3"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"2", "b": b"1"}
+
+
+def test_small_files_go_to_a_process_together_large_ones_alone(tmp_path):
+    sizes = {"large": files.GROUP_BYTES + 1, "middle": files.GROUP_BYTES // 5, "small": 10}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    assert [files.at_a_time([tmp_path / name] * 10) for name in sizes] == [1, 5, files.TOGETHER]
+    assert files.at_a_time([]) == 1 == files.at_a_time([tmp_path / "large", tmp_path / "absent"])
+
+
 def test_a_locked_folder_loses_what_a_killed_process_left_and_nothing_else(tmp_path):
     for name in (".a.jpg.0123abcd.partial", "b.partial", ".state"):
         (tmp_path / name).write_bytes(b"x")

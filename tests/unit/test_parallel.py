@@ -1,68 +1,102 @@
-import _signal
-import functools
-import operator
+import multiprocessing
 import os
+import pickle
 import signal
 import threading
+import time
 from contextlib import closing
 
 import pytest
 
 from data_tools import parallel
 from data_tools.errors import DataError
-from data_tools.parallel import ordered_map
+from data_tools.parallel import workers
+
+
+def negate(numbers):
+    return [-number for number in numbers]
+
+
+def who(items):
+    """Tell for each item whether another process has it, what signals that blocks, and its number of BLAS threads."""
+    there, blocked = multiprocessing.parent_process() is not None, signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    return [(there, signal.SIGINT in blocked, os.environ.get("OPENBLAS_NUM_THREADS"))] * len(items)
+
+
+def end_elsewhere(items):
+    if multiprocessing.parent_process() is not None:
+        os._exit(1)
+    return items
+
+
+def buffers(numbers):
+    """Make large results, and let another process have some to make."""
+    time.sleep(0.002)
+    return [(number, pickle.PickleBuffer(bytes([number % 251]) * (9000 - number))) for number in numbers]
+
+
+def results_of(function, items, jobs=2, together=1):
+    with workers(jobs) as pool:
+        return list(pool.map(function, items, len(items), together))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_come_in_order(jobs):
-    assert list(ordered_map(operator.neg, range(30), jobs)) == [-number for number in range(30)]
-    assert list(ordered_map(operator.neg, [], jobs)) == []
+    assert results_of(negate, range(300), jobs, together=8) == [-number for number in range(300)]
+    assert results_of(negate, [], jobs) == []
+
+
+def test_one_pool_serves_several_maps():
+    with workers(2) as pool:
+        assert [list(pool.map(negate, range(n), n, 4)) for n in (40, 3)] == [negate(range(40)), [0, -1, -2]]
 
 
 def test_items_are_taken_only_as_fast_as_results_are_used():
     taken = []
-    with closing(ordered_map(operator.neg, (taken.append(number) or number for number in range(1000)), 2)) as results:
+    items = (taken.append(number) or number for number in range(1000))
+    with workers(2) as pool, closing(pool.map(negate, items, 1000, 1)) as results:
         assert next(results) == 0
-        assert len(taken) == 2 * parallel.LOOKAHEAD
+        assert parallel.WAITING <= len(taken) <= 2 * parallel.AHEAD
 
 
-def test_items_travel_together_but_few_are_spread_over_the_processes():
-    assert [len(group) for group in parallel._groups(range(100), 2)] == [8] * 12 + [4]
-    assert [len(group) for group in parallel._groups(range(40), 2)] == [5] * 8
-    assert list(parallel._groups(range(3), 2)) == list(parallel._groups(iter(range(3)), 2)) == [[0], [1], [2]]
-    assert list(ordered_map(operator.neg, range(100), 2)) == [-number for number in range(100)]
+def test_groups_are_smaller_towards_the_end():
+    groups = list(parallel._groups(iter(range(100)), 100, 8, 2))
+    sizes = [len(group) for group in groups]
+    assert [item for group in groups for item in group] == list(range(100))
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[:5], sizes[-8:]) == ([8] * 5, [1] * 8)
+    assert list(parallel._groups(iter(range(3)), 3, 8, 2)) == [[0], [1], [2]]
 
 
 def test_an_error_in_a_process_is_raised_here():
     with pytest.raises(TypeError, match="bad operand type"):
-        list(ordered_map(operator.neg, [1, "a", 2], 2))
+        results_of(negate, [1, "a", 2])
 
 
 def test_a_killed_process_is_one_line():
     with pytest.raises(DataError, match="a worker process was killed"):
-        list(ordered_map(os._exit, [1], 2))
-
-
-def test_processes_do_not_see_control_c_and_this_one_still_does():
-    blocked = functools.partial(_signal.pthread_sigmask, _signal.SIG_BLOCK)  # signal's cannot be pickled in Python 3.9
-    for signals in list(ordered_map(blocked, [[]] * 4, 2))[:parallel.WAITING]:
-        assert signal.SIGINT in signals
-    assert signal.SIGINT not in blocked([])
+        results_of(end_elsewhere, range(1))
 
 
 def test_this_process_computes_while_the_others_have_enough():
-    """Only the others block Ctrl-C, which shows who computed an item; while they start they have the first ones waiting."""
-    blocked = functools.partial(_signal.pthread_sigmask, _signal.SIG_BLOCK)
-    here = [signal.SIGINT not in signals for signals in ordered_map(blocked, iter([[]] * (parallel.WAITING + 1)), 2)]
-    assert here == [False] * parallel.WAITING + [True]
+    """The others do not see Ctrl-C and compute on one processor each; while they start they have the first ones waiting."""
+    seen = results_of(who, range(parallel.WAITING + 1))
+    assert seen == [(True, True, "1")] * parallel.WAITING + [(False, False, os.environ.get("OPENBLAS_NUM_THREADS"))]
 
 
-@pytest.mark.parametrize("threads", [False, True])
-def test_an_error_here_waits_for_the_items_before_it(threads):
-    results = ordered_map(operator.neg, iter([0, 1, 2, 3, "a"]), 2, threads=threads)
-    assert [next(results) for _ in range(4)] == [0, -1, -2, -3]
-    with pytest.raises(TypeError, match="bad operand type"):
-        next(results)
+def test_an_error_here_waits_for_the_items_before_it():
+    items = [*range(parallel.WAITING), "a"]
+    with workers(2) as pool, closing(pool.map(negate, items, len(items), 1)) as results:
+        assert [next(results) for _ in range(parallel.WAITING)] == negate(range(parallel.WAITING))
+        with pytest.raises(TypeError, match="bad operand type"):
+            next(results)
+
+
+def test_large_results_come_through_few_files(tmp_path):
+    with workers(2, tmp_path) as pool:
+        found = [(number, bytes(content)) for number, content in list(pool.map(buffers, range(600), 600, 4))]
+    assert found == [(number, bytes([number % 251]) * (9000 - number)) for number in range(600)]
+    assert 0 < len(list(tmp_path.iterdir())) <= 2 * parallel.AHEAD
 
 
 def test_control_c_while_a_process_is_started_comes_at_the_end_even_by_another_thread():
