@@ -1,8 +1,8 @@
 """Kill clean, lmdb and crops with SIGKILL at random moments, start each again plainly, and hold the files against a quiet run.
 
 After each kill what readers go by is read: it must be refused, or be whole, of this run or of the earlier one that half of the
-trials start from. Every trial's process is forked from this one, so that kills fall on the work and not on the imports; one in
-ten works with two processes. Prints the counts, and with --json stores them.
+trials start from. Every trial's process is forked from this one, so that kills fall on the work and not on the imports; three
+in ten work with two processes. Prints the counts, and with --json stores them.
 
 example: python benchmarks/kills.py --kills 200 --json docs/results/kills.json
 """
@@ -34,7 +34,7 @@ from pycam import __main__ as pycam
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
 READ = ("*.jpg", "*.png", "groundtruth.csv", "boxes.csv", "data.mdb", "manifest.json", "pictures.csv")  # by a next step
-SPAWN = 3.0    # seconds that starting two processes may take
+SPAWN = 0.6    # seconds that starting two processes takes
 PATIENCE = 60  # seconds until a killed process's own processes must have ended
 
 
@@ -144,7 +144,7 @@ def trial(name: str, command: Command, folder: Path, chance: random.Random, coun
     The program ends when the files differ from those of a quiet run.
     """
     work, log = folder / "work", folder / "log"
-    two = command.main is data_tools.main and chance.random() < 0.1
+    two = command.main is data_tools.main and chance.random() < 0.3
     words = [*command.words, *(["--jobs", "2"] if two else [])]
     before = chance.choice(["nothing", "earlier"])
     shutil.rmtree(work, ignore_errors=True)
