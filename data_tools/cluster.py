@@ -14,7 +14,7 @@ import cv2
 
 from data_tools.errors import DataError
 
-LOOKAHEAD = 4      # items in the making for each thread of the cluster
+LOOKAHEAD = 4      # items, or groups of them, in the making for each thread of the cluster
 CONNECT = 20       # seconds to wait for the scheduler, and for its first worker
 PATIENCE = 30      # seconds after which a result that does not come makes us look whether any worker is left
 Item = TypeVar("Item")
