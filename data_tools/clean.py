@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools.errors import DataError
-from data_tools.files import JPEG_QUALITY, PARTIAL, at_a_time, encode_image, locked, read_image, write_atomic, write_together
+from data_tools.files import JPEG_QUALITY, PARTIAL, at_a_time, encode_image, locked, read_image, sweep, write_atomic, write_together
 from data_tools.hair import remove_hair
 from data_tools.isic import GROUNDTRUTH, Sample, find_pictures, refuse_unreadable, write_groundtruth
 from data_tools.parallel import Jobs, workers
@@ -66,6 +66,8 @@ def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optio
     with contextlib.ExitStack() as locks:
         for folder in filter(None, (out, masks)):
             locks.enter_context(locked(folder))
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
         todo = _prepare(samples, out, parameters)
         made = _run(work, todo, jobs)
         write_groundtruth(out / GROUNDTRUTH, {sample.image_id: sample.label for sample in samples})

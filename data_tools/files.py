@@ -25,6 +25,7 @@ NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP)
 LISTED = 10  # ids named in a message
 TOGETHER, GROUP_BYTES = 64, 512 << 10  # files that a process gets at a time, at most, and their bytes
 CHUNK = 1 << 20  # bytes hashed at a time
+PIECE = 16 << 20  # bytes of a file that have a hash of their own
 _JPEG_START, _PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _JPEG_END = 0xD9
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame's header
@@ -150,6 +151,13 @@ def sha256_part(file: BinaryIO, start: int, length: int) -> bytes:
     return digest.digest()
 
 
+def sha256_pieces(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of the SHA-256s of a file's pieces of `PIECE` bytes, which processes can share."""
+    with open(path, "rb") as file:
+        count = -(-os.fstat(file.fileno()).st_size // PIECE)
+        return hashlib.sha256(b"".join(sha256_part(file, number * PIECE, PIECE) for number in range(count))).hexdigest()
+
+
 @contextlib.contextmanager
 def partial_folder(target: Path, marker: str) -> Iterator[Path]:
     """Give a folder beside `target` that takes its name when the block ends well, and is deleted otherwise.
@@ -168,11 +176,11 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
     """
     target = Path(target).absolute()
     _check_replaceable(target, marker)
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}{PARTIAL}")
     with locked(partial):
         try:
-            _empty(partial)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
             yield partial
             flush(partial)
             _replace(partial, target)
@@ -188,37 +196,46 @@ def _check_replaceable(target: Path, marker: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Make a folder that no other process of this kind can take; temporary files of a killed one are deleted.
+def locked(path: Path) -> Iterator[None]:
+    """Let no other process that asks for the same lock make `path` meanwhile; its folder is made.
 
-    Where a file system knows no locks there is none.
+    The lock is on a file beside it, ``.NAME.lock``, which whoever holds the lock deletes. Where a file system knows no locks
+    there is none.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    lock = path.absolute().with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = _take(lock, path)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"{folder}: another process is writing there; wait for it or stop it") from error
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-        _sweep(folder)
         yield
-        _sweep(folder)  # what a worker left that was killed meanwhile
     finally:
+        lock.unlink(missing_ok=True)
         os.close(handle)
 
 
-def _sweep(folder: Path) -> None:
+def _take(lock: Path, path: Path) -> int:
+    """Open and lock a lock file; one that its last holder deleted meanwhile is opened anew."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise DataError(f"{path}: another process is writing there; wait for it or stop it") from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(handle)
+                raise
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                return handle
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files that a killed process left in a folder that is locked now."""
     for left in folder.glob(f".*{PARTIAL}"):
         if left.is_file():
             left.unlink()
-
-
-def _empty(folder: Path) -> None:
-    for left in list(folder.iterdir()):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def flush(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from data_tools.files import locked, read_image, write_atomic, write_image
+from data_tools.files import locked, read_image, sweep, write_atomic, write_image
 from data_tools.isic import GROUNDTRUTH, Sample, load_samples
 from data_tools.parallel import default_jobs
 
@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> None:
         raise CamError(f"--out {args.out} is the source folder itself; name another folder")
     samples = load_samples(args.images)
     with locked(args.out):
+        args.out.mkdir(parents=True, exist_ok=True)
+        sweep(args.out)
         make_crops(samples, args)
 
 

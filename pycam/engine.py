@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
@@ -30,6 +30,23 @@ _MISSING = {
 _TRY_NET = "import sys, caffe; caffe.Net(sys.argv[1], caffe.TEST)"
 _TRY_GPU = "import sys, caffe; caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))"
 _announced: List[str] = []
+
+
+class Backend(NamedTuple):
+    """Which engine computes, on which device, in which arithmetic; see `load`."""
+
+    engine: str = "auto"
+    gpu: Optional[int] = None
+    precision: str = "fp32"
+
+    def parameters(self) -> Dict[str, str]:
+        """Return what results depend on, for the record of a step: the engine that `auto` finds, the kind of device."""
+        return {"engine": choose(*self), "device": "CPU" if self.gpu is None else "GPU", "precision": self.precision}
+
+
+def backend(args: argparse.Namespace) -> Backend:
+    """Return what the arguments of `add_arguments` say."""
+    return Backend(args.engine, args.gpu, args.precision)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

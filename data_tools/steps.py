@@ -1,0 +1,225 @@
+"""Steps that do nothing while nothing has changed that their output depends on.
+
+A step's *record*, a JSON file with its output, holds the parameters and a hash of every input and output. Content decides. What
+the system says of a file (inode, size, times) only saves reading it: while all of these are as recorded, so are its bytes,
+because every write sets the change time, and no program can set it back.
+"""
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+
+from data_tools.errors import DataError
+from data_tools.files import listing, locked, sha256_pieces, write_atomic
+
+RECORDS = (".clean.json", ".lmdb.json", "crops.json", "origin.json")  # of clean, lmdb, crops, train; lie in the output's folder
+VERSION = 1
+TICK = 0.02  # seconds in which two writes of a file may get the same change time
+
+Stamp = List[int]  # inode, size, times of modification and of change in nanoseconds
+Mark = Tuple[str, Stamp]  # hash of a file's content, and its stamp when that was read
+
+
+@dataclass
+class Record:
+    """What a step's output was made of: parameters, marks of inputs and outputs by name, and facts that decide nothing."""
+
+    parameters: Dict[str, Any]
+    inputs: Dict[str, Mark]
+    outputs: Dict[str, Mark] = field(default_factory=dict)
+    finished: bool = False
+    facts: Dict[str, Any] = field(default_factory=dict)
+    version: int = VERSION
+
+
+def _anything(old: Optional[Record]) -> None:
+    """Prepare nothing."""
+
+
+class Step(NamedTuple):
+    """One arrow of the pipeline.
+
+    Attributes
+    ----------
+    name : str
+        As it is told, such as ``clean/train``.
+    out, record : Path
+        The file or folder that is made, and the file of its record.
+    parameters : dict
+        JSON values that the output depends on.
+    inputs : dict
+        Files that it depends on, by names that tell nothing of where they lie.
+    work : callable
+        Makes the output and returns its files.
+    prepare : callable
+        Called before the work with the record of what is there, or None: refuses or removes what must not be mixed.
+    resumes : bool
+        An interrupted work goes on: its record is written, unfinished, when it begins.
+    facts : dict
+        Told in the record; they decide nothing.
+    """
+
+    name: str
+    out: Path
+    record: Path
+    parameters: Dict[str, Any]
+    inputs: Dict[str, Path]
+    work: Callable[[], Iterable[Path]]
+    prepare: Callable[[Optional[Record]], None] = _anything
+    resumes: bool = False
+    facts: Mapping[str, Any] = {}
+
+
+def beside(path: Path) -> Path:
+    """Return the record of an output that is a single file."""
+    return path.with_name(f".{path.name}.json")
+
+
+def code(*modules: str) -> str:
+    """Return a hash of the source of modules, so that what other code made is made anew."""
+    specs = [importlib.util.find_spec(name) for name in modules]
+    return hashlib.sha256(b"".join(Path(str(spec and spec.origin)).read_bytes() for spec in specs)).hexdigest()
+
+
+# ---------------------------------------------------------------- records
+def read_record(path: Path) -> Optional[Record]:
+    """Read a record; None where there is none, or one that is damaged: the output is then made anew."""
+    try:
+        record = Record(**json.loads(path.read_bytes()))
+        marks = [*record.inputs.values(), *record.outputs.values()]
+        sound = record.version == VERSION and all(isinstance(part, dict) for part in (record.parameters, record.facts)) and all(
+            isinstance(digest, str) and len(stamp) == 4 for digest, stamp in marks)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    return record if sound else None
+
+
+def find_record(folder: Path) -> Optional[Record]:
+    """Return the record that lies in a folder which a step made, or None."""
+    return next((record for record in (read_record(folder / name) for name in RECORDS) if record), None)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record, and the folder that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(asdict(record)) + "\n").encode())
+
+
+def _stamp(path: Path) -> Stamp:
+    """Return a file's stamp once a later write must give it another one."""
+    status = os.stat(path)
+    if 0 <= time.time() - status.st_ctime_ns / 1e9 < TICK:
+        time.sleep(TICK)
+        status = os.stat(path)
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+class _Reader:
+    """Hashes files, but for those whose stamps are in a record: an earlier one of the step, or that of an input's folder."""
+
+    def __init__(self, step: Step, old: Optional[Record]) -> None:
+        folders = {path.parent for path in step.inputs.values()}
+        records = filter(None, (old, *map(find_record, folders)))
+        self.known = {tuple(stamp): digest for record in records
+                      for digest, stamp in (*record.inputs.values(), *record.outputs.values())}
+
+    def mark(self, path: Path) -> Mark:
+        """Return the mark of a file."""
+        try:
+            stamp = _stamp(path)
+            return self.known.get(tuple(stamp)) or sha256_pieces(path), stamp
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+    def marks(self, paths: Mapping[str, Path]) -> Dict[str, Mark]:
+        """Return the marks of files by their names."""
+        return {name: self.mark(path) for name, path in paths.items()}
+
+
+# ---------------------------------------------------------------- steps
+def run(step: Step) -> bool:
+    """Do a step's work unless its output is current; return whether it was done.
+
+    Of two processes that run it at once, one does the work and the other ends with an error that says so.
+    """
+    if is_current(step):
+        print(f"{step.name}: up to date", flush=True)
+        return False
+    with locked(step.out):
+        old = read_record(step.record)
+        if old and old.finished:
+            print(f"{step.name}: made anew, {listing(changes(step, old)) or 'a file'} changed", file=sys.stderr)
+        reader = _Reader(step, old)
+        began, inputs = time.time(), reader.marks(step.inputs)
+        step.prepare(old)
+        begun = Record(_plain(step.parameters), inputs)
+        if step.resumes:
+            write_record(step.record, begun)
+        outputs = {os.path.relpath(path, step.record.parent): path for path in step.work()}
+        begun.outputs, begun.finished = reader.marks(outputs), True
+        begun.facts = {**step.facts, "date": time.strftime("%Y-%m-%d %H:%M"), "seconds": round(time.time() - began, 1),
+                       "python": platform.python_version()}
+        write_record(step.record, begun)
+    return True
+
+
+def is_current(step: Step) -> bool:
+    """Tell whether a step's output is there and would be made the same again."""
+    old = read_record(step.record)
+    if old is None or not old.finished or changes(step, old):
+        return False
+    reader = _Reader(step, old)
+    outputs = {name: step.record.parent / name for name in old.outputs}
+    if not all(path.is_file() for path in outputs.values()):
+        return False
+    now = Record(old.parameters, reader.marks(step.inputs), reader.marks(outputs), True, old.facts)
+    if _hashes(now.inputs) != _hashes(old.inputs) or _hashes(now.outputs) != _hashes(old.outputs):
+        return False
+    if _plain(asdict(now)) != asdict(old):  # other stamps, same content: not to be read again
+        write_record(step.record, now)
+    return True
+
+
+def changes(step: Step, old: Record) -> List[str]:
+    """Return what differs from a record, apart from the content of files: names of parameters and inputs."""
+    now = _plain(step.parameters)
+    found = [name for name in {**old.parameters, **now} if old.parameters.get(name) != now.get(name)]
+    absent, new = ([name for name in one if name not in other]
+                   for one, other in ((old.inputs, step.inputs), (step.inputs, old.inputs)))
+    moved = not absent + new and list(old.inputs) != list(step.inputs)
+    return found + absent + new + ["the order of the inputs"] * moved
+
+
+def kept(step: Step, old: Optional[Record], *but: str) -> List[str]:
+    """Return the inputs that have not changed since a record whose parameters, all `but` some, are those of the step."""
+    def rest(parameters: Dict[str, Any]) -> Dict[str, Any]:
+        return {name: value for name, value in _plain(parameters).items() if name not in but}
+    if old is None or rest(old.parameters) != rest(step.parameters):
+        return []
+    reader = _Reader(step, old)
+    return [name for name, path in step.inputs.items() if name in old.inputs and reader.mark(path)[0] == old.inputs[name][0]]
+
+
+def refuse_foreign(out: Path, old: Optional[Record], ours: Iterable[str] = ()) -> None:
+    """Raise a DataError when a folder to write holds anything, but no record and nothing but files of the names `ours`."""
+    foreign = sorted({path.name for path in out.iterdir() if not path.name.startswith(".")} - set(ours)) if out.is_dir() else []
+    if foreign and old is None:
+        raise DataError(f"{out}: holds files that were not made here ({listing(foreign)}); choose an empty or new folder")
+
+
+def _hashes(marks: Mapping[str, Mark]) -> Dict[str, str]:
+    return {name: digest for name, (digest, _) in marks.items()}
+
+
+def _plain(parameters: Dict[str, Any]) -> Dict[str, Any]:
+    """Return parameters as a record holds them."""
+    plain: Dict[str, Any] = json.loads(json.dumps(parameters))
+    return plain
