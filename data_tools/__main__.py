@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import itertools
 import sys
 from pathlib import Path
@@ -10,63 +9,54 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import numpy as np
 
-from data_tools import augment, build, clean, copies, download, folds, hair, hair_preview, manifest, plan, synthetic
+from data_tools import (
+    __version__,
+    augment,
+    build,
+    clean,
+    copies,
+    download,
+    folds,
+    hair,
+    hair_preview,
+    manifest,
+    plan,
+    steps,
+    synthetic,
+)
+from data_tools import commands as common
+from data_tools.commands import Parser, add, add_step
 from data_tools.errors import DataError
 from data_tools.files import JPEG_QUALITY, read_image, write_image
 from data_tools.isic import SPLITS, Sample, find_pictures, find_split, load_samples
 from data_tools.lmdb_io import ENCODINGS
 from data_tools.parallel import default_jobs
 
-USAGE, INTERRUPTED = 2, 130  # exit codes
 AUGMENTS = {"paper": (augment.ROTATIONS, True, "five"), "none": ((0,), False, "centre"),  # D01, D02
             "random": ((0, 90, 180, 270), False, "whole")}  # D23
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from data_tools.commands import Commands
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; return the process's exit code."""
-    options = make_parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (DataError, OSError) as error:
-        if options.debug:
-            raise
-        print(f"error: {_sentence(error, options)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: nothing half-written was left; run the same command to go on", file=sys.stderr)
-        return INTERRUPTED
-    return 0
-
-
-def _sentence(error: Exception, options: argparse.Namespace) -> str:
-    """Say an error in one line; Python leaves out the file's name when a write fails."""
-    nameless = isinstance(error, OSError) and not error.filename and hasattr(options, "out")
-    text = f"{options.out}: {error}" if nameless else str(error)
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    return " ".join(f"{text}{'; make room, then run the same command again' if full else ''}".split())
+    return common.main(make_parser(), arguments, (DataError, OSError))
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe the commands."""
-    parser = argparse.ArgumentParser("python -m data_tools", description="From dermoscopy pictures to Caffe's LMDBs.")
+    parser = Parser("python -m data_tools", description="From dermoscopy pictures to Caffe's LMDBs.")
+    parser.add_argument("--version", action="version", version=f"skin-lesion-cam {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_download(commands)
-    _add_clean(commands)
-    _add_hair_preview(commands)
-    _add_folds(commands)
-    _add_lmdb(commands)
-    _add_verify(commands)
-    _add_synthetic(commands)
+    for add_command in (_add_download, _add_clean, _add_hair_preview, _add_folds, _add_lmdb, _add_verify, _add_synthetic):
+        add_command(commands)
     return parser
 
 
 def _add(commands: Commands, name: str, text: str, example: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text, epilog=f"example: python -m data_tools {example}",
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command = add(commands, name, text, f"python -m data_tools {example}")
+    command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     return command
 
 
@@ -95,7 +85,7 @@ def _add_clean(commands: Commands) -> None:
                          help="leave out pictures that are also, byte for byte, in another split's folder (D20)")
     command.add_argument("--exclude", type=_ids, default=[], metavar="ID,ID", help="leave out these pictures (D20)")
     _add_jobs(command)
-    command.set_defaults(run=_clean, parser=command)
+    command.set_defaults(run=_clean, step=lambda options: _cleaning(options).step(), parser=command)
 
 
 def _add_hair_preview(commands: Commands) -> None:
@@ -115,7 +105,7 @@ def _add_folds(commands: Commands) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for 1_train.csv, 1_val.csv, ...")
     command.add_argument("--folds", type=_positive, default=3, metavar="N", help="how many")
     command.add_argument("--seed", type=_seed, default=1, help="which picture goes where")
-    command.set_defaults(run=_folds, parser=command)
+    add_step(command, _folds)
 
 
 def _add_lmdb(commands: Commands) -> None:
@@ -136,7 +126,7 @@ def _add_lmdb(commands: Commands) -> None:
     command.add_argument("--seed", type=_seed, default=1, help="of the order")
     command.add_argument("--balance", choices=plan.BALANCES, default="none", help="for rare classes (D15)")
     _add_jobs(command)
-    command.set_defaults(run=_lmdb, parser=command)
+    add_step(command, _lmdb)
 
 
 def _add_verify(commands: Commands) -> None:
@@ -155,7 +145,7 @@ def _add_synthetic(commands: Commands) -> None:
     command.add_argument("--seed", type=_seed, default=1, help="of the pictures")
     command.add_argument("--height", type=_positive, default=synthetic.HEIGHT, help="of the pictures")
     command.add_argument("--width", type=_positive, default=synthetic.WIDTH, help="of the pictures")
-    command.set_defaults(run=_synthetic, parser=command)
+    add_step(command, _synthetic)
 
 
 def _add_source(command: argparse.ArgumentParser, required: bool) -> None:
@@ -204,33 +194,37 @@ def _download(options: argparse.Namespace) -> None:
         print(f"{options.out}: {split} {sum(counts)} pictures, {download.counted(counts)}: complete")
 
 
-def _clean(options: argparse.Namespace) -> None:
+def _cleaning(options: argparse.Namespace) -> clean.Cleaning:
     if (options.isic is None) == (options.images is None) or (options.isic is None) != (options.split is None):
         options.parser.error("expected either --isic and --split, or --images")
     if options.isic is not None and options.truth is not None:
         options.parser.error("--truth goes with --images; --isic finds its own labels")
     images, truth = find_split(options.isic, options.split) if options.isic else (options.images, options.truth)
-    samples = _without_copies(_load(images, truth), options)
-    shares = clean.clean(samples, options.out, hair=options.hair, masks=options.masks, suffix=f".{options.format}",
-                         jobs=options.jobs)
-    hairy = int(np.count_nonzero(shares))
-    print(f"{options.out}: {len(samples)} pictures, {len(samples) - len(shares)} kept from an earlier run, "
-          f"{len(shares)} made now, hair in {hairy} of these, {100 * np.mean(shares or [0]):.2f} % of their pixels")
-
-
-def _without_copies(samples: List[Sample], options: argparse.Namespace) -> List[Sample]:
-    """Leave out what the options say, and report copies in other splits of the data set that stay (D20)."""
-    kept = copies.exclude(samples, options.exclude)
+    kept = copies.exclude(load_samples(images, truth), options.exclude)
     for folder in options.exclude_copies_of:
         found = copies.find_copies(kept, folder)
         if found:
             print(f"left out: {copies.describe(found, folder)}", file=sys.stderr)
         kept = copies.exclude(kept, list(found))
+    return clean.Cleaning(kept, options.out, options.hair, options.masks, f".{options.format}", options.jobs)
+
+
+def _clean(options: argparse.Namespace) -> None:
+    cleaning = _cleaning(options)
+    if not steps.run(cleaning.step()):
+        return
+    _note_copies(cleaning.samples, options)
+    shares, hairy = cleaning.shares, np.count_nonzero(cleaning.shares)
+    print(f"{options.out}: {len(cleaning.samples)} pictures, {len(cleaning.samples) - len(shares)} kept from an earlier run, "
+          f"{len(shares)} made now, hair in {hairy} of these, {100 * np.mean(shares or [0]):.2f} % of their pixels")
+
+
+def _note_copies(samples: List[Sample], options: argparse.Namespace) -> None:
+    """Report copies in other splits of the data set that were left in (D20)."""
     for folder in copies.other_splits(options.isic, options.split) if options.isic else []:
-        found = copies.find_copies(kept, folder)
+        found = copies.find_copies(samples, folder)
         if found:
             print(f"note: {copies.describe(found, folder)}; clean train with --exclude-copies-of", file=sys.stderr)
-    return kept
 
 
 def _hair_preview(options: argparse.Namespace) -> None:
@@ -243,19 +237,16 @@ def _hair_preview(options: argparse.Namespace) -> None:
     print(f"{options.out}: hair on {100 * mask.mean():.2f} % of {options.picture}")
 
 
-def _folds(options: argparse.Namespace) -> None:
-    samples = _load(options.images, options.truth)
-    folds.write_folds(samples, options.out, options.folds, options.seed)
-    print(f"{options.out}: {options.folds} folds of {len(samples)} pictures")
+def _folds(options: argparse.Namespace) -> steps.Step:
+    return folds.step(_load(options.images, options.truth), options.out, options.folds, options.seed)
 
 
-def _lmdb(options: argparse.Namespace) -> None:
+def _lmdb(options: argparse.Namespace) -> steps.Step:
     rotations, flip, patches = AUGMENTS[options.augment]
     chosen = augment.variants(options.rotations or rotations, flip and not options.no_flip, options.patches or patches)
-    made = build.build(_load(options.images, options.truth), options.out, chosen, size=options.size,
-                       patch_size=options.patch_size, encoding=options.encoding, quality=options.quality,
-                       seed=options.seed, balance=options.balance, jobs=options.jobs)
-    print(_summary(options.out, made))
+    return build.step(_load(options.images, options.truth), options.out, chosen, options.jobs, size=options.size,
+                      patch_size=options.patch_size, encoding=options.encoding, quality=options.quality,
+                      seed=options.seed, balance=options.balance)
 
 
 def _load(images: Path, truth: Optional[Path]) -> List[Sample]:
@@ -268,7 +259,7 @@ def _load(images: Path, truth: Optional[Path]) -> List[Sample]:
 
 def _verify(options: argparse.Namespace) -> None:
     for folder in options.databases:
-        print(f"{_summary(folder, manifest.verify(folder))}: verified")
+        print(f"{manifest.summary(folder, manifest.verify(folder))}: verified")
     for first, second in itertools.combinations(options.databases, 2):
         same = copies.compare_databases(first, second)
         if same:
@@ -276,15 +267,9 @@ def _verify(options: argparse.Namespace) -> None:
         print(f"{first}, {second}: no picture id in both, {len(same)} files")
 
 
-def _summary(folder: Path, made: manifest.Manifest) -> str:
-    classes = ", ".join(f"{name} {count}" for name, count in made.per_class.items())
-    return f"{folder}: {made.records} records of {made.pictures} pictures, {made.data_bytes / 1e6:.1f} MB, {classes}"
-
-
-def _synthetic(options: argparse.Namespace) -> None:
+def _synthetic(options: argparse.Namespace) -> steps.Step:
     counts = {split: getattr(options, split) for split in SPLITS}
-    synthetic.make_root(options.out, counts, seed=options.seed, height=options.height, width=options.width)
-    print(f"{options.out}: {', '.join(f'{split} {count}' for split, count in counts.items())} pictures")
+    return synthetic.step(options.out, counts, seed=options.seed, height=options.height, width=options.width)
 
 
 if __name__ == "__main__":

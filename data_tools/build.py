@@ -12,12 +12,12 @@ from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Sequence, Tu
 import numpy as np
 from tqdm import tqdm
 
-from data_tools import manifest
+from data_tools import manifest, steps
 from data_tools.augment import PATCH_SIZE, SIZE, Variant, apply, resize_square
 from data_tools.errors import DataError
 from data_tools.estimate import check_disk, estimate_sizes
 from data_tools.files import JPEG_QUALITY, at_a_time, flush, partial_folder, read_image, sha256_file
-from data_tools.isic import Sample, count_classes, refuse_unreadable
+from data_tools.isic import Sample, count_classes, picture_inputs, refuse_unreadable
 from data_tools.lmdb_io import DATA_FILE, Record, encode_datum, write_records
 from data_tools.parallel import PARCEL, Jobs, Workers, workers
 from data_tools.plan import Plan, Task, make_plan
@@ -27,11 +27,28 @@ CHUNK_BYTES = 3 << 20                       # of records that are made at a time
 SQUARES = "squares.uint8"                   # the resized pictures, one array in a file, while the LMDB is made
 
 
+RECORD = ".lmdb.json"
+CODE = ("data_tools.augment", "data_tools.plan", "data_tools.lmdb_io", "data_tools.build")
+
+
 class Stored(NamedTuple):
     """What became of one picture: the hash of its file, or the reason why it cannot be read."""
 
     sha256: str
     problem: str
+
+
+def step(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], jobs: Jobs = 1, **options: Any) -> steps.Step:
+    """Return the step that builds an LMDB; `options` are those of `build`."""
+    def work() -> List[Path]:
+        made = build(samples, out, variants, jobs=jobs, **options)
+        print(manifest.summary(out, made))
+        return [out / name for name in (DATA_FILE, manifest.NAME, manifest.PICTURES)]
+
+    source = steps.find_record(samples[0].path.parent)
+    parameters = {"variants": [variant.name for variant in variants], **options, "code": steps.code(*CODE),
+                  "pictures": source.parameters.get("pictures", {}) if source else {}}
+    return steps.Step(f"lmdb/{out.name}", out, out / RECORD, parameters, picture_inputs(samples), work)
 
 
 def build(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], *, size: int = SIZE,

@@ -3,24 +3,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import json
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
+from data_tools import steps
 from data_tools.errors import DataError
-from data_tools.files import JPEG_QUALITY, PARTIAL, at_a_time, encode_image, locked, read_image, sweep, write_atomic, write_together
+from data_tools.files import JPEG_QUALITY, at_a_time, encode_image, locked, read_image, sweep, write_together
 from data_tools.hair import remove_hair
 from data_tools.isic import GROUNDTRUTH, Sample, find_pictures, refuse_unreadable, write_groundtruth
 from data_tools.parallel import Jobs, workers
 
-STATE = ".clean.json"
+RECORD = ".clean.json"
 LOSS = 0.25  # seconds of work that a killed process loses, with the picture that it is at
 HAIR = ("along", "letter", "none")  # D18
+CODE = ("data_tools.hair", "data_tools.hair_branches", "data_tools.hair_fill")
 
 
 class Made(NamedTuple):
@@ -30,15 +31,15 @@ class Made(NamedTuple):
     problem: str
 
 
-def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optional[Path] = None,
-          suffix: str = ".jpg", jobs: Jobs = 1) -> List[float]:
-    """Write a source folder with hair-free copies of `samples`.
+@dataclass
+class Cleaning:
+    """The step that writes a source folder with hair-free copies of pictures.
 
-    A picture in which no hair was found is copied byte for byte; a changed one is encoded anew. ``groundtruth.csv``
-    is written last: where it is, the folder is complete. Copies of an earlier run are kept when they were made with
-    the same parameters and code from files of the same size and time.
+    A picture in which no hair was found is copied byte for byte; a changed one is encoded anew. ``groundtruth.csv`` is
+    written last: where it is, the folder is complete. Copies of an earlier run are kept when they were made with the same
+    parameters and code from the same pictures.
 
-    Parameters
+    Attributes
     ----------
     samples : list of Sample
         The pictures.
@@ -52,34 +53,78 @@ def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optio
         ``.jpg`` (quality 95) or ``.png`` (lossless) for changed pictures.
     jobs : int or str
         Where the work is done, see `parallel.workers`; the files are the same wherever it is.
-
-    Returns
-    -------
-    list of float
-        Share of hair pixels of each picture made in this run.
+    todo, shares
+        The pictures that are made now; the share of hair pixels of each, once it is made.
     """
-    out = Path(out)
-    parameters = {"hair": hair, "suffix": suffix, "quality": JPEG_QUALITY, "masks": str(masks and masks.absolute()),
-                  "code": _hair_code()}
-    _check_folder(samples, out)
-    work = functools.partial(_clean_some, out=out, hair=hair, masks=masks, suffix=suffix)
-    with contextlib.ExitStack() as locks:
-        for folder in filter(None, (out, masks)):
-            locks.enter_context(locked(folder))
-            folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder)
-        todo = _prepare(samples, out, parameters)
-        made = _run(work, todo, jobs)
-        write_groundtruth(out / GROUNDTRUTH, {sample.image_id: sample.label for sample in samples})
-    return made
+
+    samples: List[Sample]
+    out: Path
+    hair: str = "along"
+    masks: Optional[Path] = None
+    suffix: str = ".jpg"
+    jobs: Jobs = 1
+    todo: List[Sample] = field(default_factory=list)
+    shares: List[float] = field(default_factory=list)
+
+    def step(self) -> steps.Step:
+        """Return the step."""
+        parameters = {"pictures": {"hair": self.hair}, "suffix": self.suffix, "quality": JPEG_QUALITY,
+                      "masks": str(self.masks and self.masks.absolute()), "code": steps.code(*CODE),
+                      "labels": [sample.label for sample in self.samples]}
+        return steps.Step(f"clean/{self.out.name}", self.out, self.out / RECORD, parameters,
+                          {sample.image_id: sample.path for sample in self.samples}, self._work, self._prepare, resumes=True)
+
+    def _prepare(self, old: Optional[steps.Record]) -> None:
+        """Find out which pictures are to be made; delete what an earlier run made otherwise."""
+        if any(sample.path.parent.resolve() == self.out.resolve() for sample in self.samples):
+            raise DataError(f"{self.out}: holds the original pictures; choose another folder for the copies")
+        steps.refuse_foreign(self.out, self.out / RECORD)
+        self.out.mkdir(parents=True, exist_ok=True)
+        sweep(self.out)
+        step = self.step()
+        for path in steps.damaged(step, old):
+            path.unlink()
+        keep, there = set(steps.kept(step, old, "labels")), find_pictures(self.out)
+        self.todo = [sample for sample in self.samples if sample.image_id not in keep or sample.image_id not in there]
+        if self.todo:
+            (self.out / GROUNDTRUTH).unlink(missing_ok=True)
+        for image_id in set(old.inputs if old else ()) - keep:
+            if image_id in there:
+                there[image_id].unlink()
+
+    def _work(self) -> List[Path]:
+        with contextlib.ExitStack() as locks:
+            if self.masks:
+                locks.enter_context(locked(self.masks))
+                self.masks.mkdir(parents=True, exist_ok=True)
+                sweep(self.masks)
+            self.shares = self._make()
+        labels = {sample.image_id: sample.label for sample in self.samples}
+        write_groundtruth(self.out / GROUNDTRUTH, labels)
+        copies = find_pictures(self.out)
+        return [self.out / GROUNDTRUTH, *(copies[image_id] for image_id in labels),
+                *(self.masks / mask_name(image_id) for image_id in labels if self.masks)]
+
+    def _make(self) -> List[float]:
+        work = functools.partial(_clean_some, out=self.out, hair=self.hair, masks=self.masks, suffix=self.suffix)
+        together = at_a_time([sample.path for sample in self.todo])
+        with workers(self.jobs) as pool, contextlib.closing(pool.map(work, self.todo, len(self.todo), together)) as results:
+            made = list(tqdm(results, "clean", len(self.todo), unit="picture", disable=None))
+        refuse_unreadable({sample.image_id: one.problem for sample, one in zip(self.todo, made) if one.problem}, len(self.todo))
+        return [one.hair for one in made]
 
 
-def _run(work: Callable[[List[Sample]], List[Made]], todo: List[Sample], jobs: Jobs) -> List[float]:
-    together = at_a_time([sample.path for sample in todo])
-    with workers(jobs) as pool, contextlib.closing(pool.map(work, todo, len(todo), together)) as results:
-        made = list(tqdm(results, "clean", len(todo), unit="picture", disable=None))
-    refuse_unreadable({sample.image_id: one.problem for sample, one in zip(todo, made) if one.problem}, len(todo))
-    return [one.hair for one in made]
+def clean(samples: List[Sample], out: Path, *, hair: str = "along", masks: Optional[Path] = None,
+          suffix: str = ".jpg", jobs: Jobs = 1) -> List[float]:
+    """Write hair-free copies as `Cleaning` says; return the share of hair pixels of each picture made now."""
+    cleaning = Cleaning(samples, Path(out), hair, masks, suffix, jobs)
+    steps.run(cleaning.step())
+    return cleaning.shares
+
+
+def mask_name(image_id: str) -> str:
+    """Return the name of a hair mask's file."""
+    return f"{image_id}_hair.png"
 
 
 def _clean_some(samples: List[Sample], out: Path, hair: str, masks: Optional[Path], suffix: str) -> List[Made]:
@@ -104,7 +149,7 @@ def _clean_one(sample: Sample, out: Path, hair: str, masks: Optional[Path], suff
     except DataError as error:
         return Made(0.0, str(error)), {}
     cleaned, mask = _remove(image, hair)
-    files = {masks / f"{sample.image_id}_hair.png": encode_image(mask.astype(np.uint8) * 255, ".png")} if masks else {}
+    files = {masks / mask_name(sample.image_id): encode_image(mask.astype(np.uint8) * 255, ".png")} if masks else {}
     if mask.any():
         files[out / f"{sample.image_id}{suffix}"] = encode_image(cleaned, suffix)
     else:
@@ -114,50 +159,3 @@ def _clean_one(sample: Sample, out: Path, hair: str, masks: Optional[Path], suff
 
 def _remove(image: np.ndarray, hair: str) -> Tuple[np.ndarray, np.ndarray]:
     return (image, np.zeros(image.shape[:2], bool)) if hair == "none" else remove_hair(image, method=hair)
-
-
-def _hair_code() -> str:
-    """Return a hash of the hair removal's code, so that copies made by other code are not kept."""
-    files = sorted(Path(__file__).parent.glob("hair*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
-def _prepare(samples: List[Sample], out: Path, parameters: Dict[str, Any]) -> List[Sample]:
-    """Say which pictures are to be made; delete what an earlier run made otherwise, and note what comes."""
-    old = _read_state(out)
-    sources = {sample.image_id: _stamp(sample.path) for sample in samples}
-    there = find_pictures(out)
-    kept = {image_id for image_id, stamp in sources.items()
-            if image_id in there and old["parameters"] == parameters and old["sources"].get(image_id) == stamp}
-    todo = [sample for sample in samples if sample.image_id not in kept]
-    if todo and (out / GROUNDTRUTH).exists():
-        (out / GROUNDTRUTH).unlink()
-    for image_id in old["sources"]:
-        if image_id in there and image_id not in kept:
-            there[image_id].unlink()
-    write_atomic(out / STATE, json.dumps({"parameters": parameters, "sources": sources}).encode())
-    return todo
-
-
-def _stamp(path: Path) -> List[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _check_folder(samples: List[Sample], out: Path) -> None:
-    """Refuse to write into a folder that holds anything that was not made here."""
-    if any(sample.path.parent.resolve() == out.resolve() for sample in samples):
-        raise DataError(f"{out}: holds the original pictures; choose another folder for the copies")
-    if out.is_dir() and any(path.suffix != PARTIAL for path in out.iterdir()) and not (out / STATE).is_file():
-        raise DataError(f"{out}: holds files that were not made here; choose an empty or new folder")
-
-
-def _read_state(out: Path) -> Dict[str, Any]:
-    """Return what an earlier run noted in the folder."""
-    if not (out / STATE).is_file():
-        return {"parameters": {}, "sources": {}}
-    try:
-        state = json.loads((out / STATE).read_text())
-        return {"parameters": state["parameters"], "sources": dict(state["sources"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{out / STATE}: is damaged ({error}); delete {out} and start again") from error

@@ -4,8 +4,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
+from data_tools import steps
 from data_tools.errors import DataError
-from data_tools.isic import CLASSES, Sample, count_classes, write_groundtruth
+from data_tools.isic import CLASSES, Sample, count_classes, picture_inputs, write_groundtruth
+
+RECORD = ".folds.json"
 
 Fold = Tuple[List[Sample], List[Sample]]  # to train on, to score
 
@@ -37,9 +40,15 @@ def split_folds(samples: Sequence[Sample], folds: int, seed: int) -> List[Fold]:
     return [([samples[i] for i in train], [samples[i] for i in val]) for train, val in rule.split(labels, labels)]
 
 
-def write_folds(samples: Sequence[Sample], out: Path, folds: int, seed: int) -> None:
-    """Write ``1_train.csv``, ``1_val.csv``, ``2_train.csv``, ...: label files of the folds, in the challenge's form."""
-    out.mkdir(parents=True, exist_ok=True)
-    for number, fold in enumerate(split_folds(samples, folds, seed), start=1):
-        for name, part in zip(("train", "val"), fold):
-            write_groundtruth(out / f"{number}_{name}.csv", {sample.image_id: sample.label for sample in part})
+def step(samples: Sequence[Sample], out: Path, folds: int, seed: int) -> steps.Step:
+    """Return the step that writes ``1_train.csv``, ``1_val.csv``, ``2_train.csv``, ...: label files in the challenge's form."""
+    def work() -> List[Path]:
+        out.mkdir(parents=True, exist_ok=True)
+        parts = {out / f"{number}_{name}.csv": part for number, fold in enumerate(split_folds(samples, folds, seed), start=1)
+                 for name, part in zip(("train", "val"), fold)}
+        for path, part in parts.items():
+            write_groundtruth(path, {sample.image_id: sample.label for sample in part})
+        print(f"{out}: {folds} folds of {len(samples)} pictures")
+        return list(parts)
+
+    return steps.Step(f"folds/{out.name}", out, out / RECORD, {"folds": folds, "seed": seed}, picture_inputs(samples), work)

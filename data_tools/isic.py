@@ -82,6 +82,11 @@ def load_samples(image_dir: Path, groundtruth: Optional[Path] = None) -> List[Sa
     return [Sample(image_id, label, pictures[image_id]) for image_id, label in labels.items()]
 
 
+def picture_inputs(samples: Iterable[Sample]) -> Dict[str, Path]:
+    """Return the files of samples by names that tell their id and class, as inputs of a step."""
+    return {f"{sample.image_id} {CLASSES[sample.label]}": sample.path for sample in samples}
+
+
 def find_pictures(image_dir: Path) -> Dict[str, Path]:
     """Map image ids to picture files of a folder, leaving out masks and superpixels."""
     if not Path(image_dir).is_dir():

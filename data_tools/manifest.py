@@ -12,15 +12,15 @@ from typing import Any, Dict, Iterable, List, Tuple
 from tqdm import tqdm
 
 from data_tools.errors import DataError
-from data_tools.files import sha256_file, sha256_part, write_atomic
+from data_tools.files import PIECE, sha256_file, sha256_part, sha256_pieces, write_atomic
 from data_tools.isic import CLASSES, count_classes
 from data_tools.lmdb_io import DATA_FILE, decode_datum, read_records
-from data_tools.parallel import Workers, workers
+from data_tools.parallel import Workers
 
 NAME = "manifest.json"
 PICTURES = "pictures.csv"  # what the records were made of: a line "image_id,label,SHA-256 of the file" a picture
 VERSION = 2
-PIECE, TOGETHER = 16 << 20, 4  # bytes of the data file that have a hash of their own, hashes that are made at a time
+TOGETHER = 4  # hashes of pieces of the data file that are made at a time
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read(folder: Path) -> Manifest:
 
 
 def sha256_data(folder: Path, pool: Workers) -> str:
-    """Return the hexadecimal SHA-256 of the SHA-256s of a data file's pieces of `PIECE` bytes, which processes can share."""
+    """Return what `files.sha256_pieces` does of a data file, computed by several processes."""
     path = Path(folder) / DATA_FILE
     count = -(-path.stat().st_size // PIECE)
     with contextlib.closing(pool.map(functools.partial(_sha256_pieces, path=path), range(count), count, TOGETHER)) as pieces:
@@ -118,14 +118,19 @@ def read_pictures(folder: Path) -> Dict[str, str]:
     return {image_id: digest for image_id, _, digest in (line.split(",") for line in lines)}
 
 
+def summary(folder: Path, made: Manifest) -> str:
+    """Return a line about an LMDB."""
+    classes = ", ".join(f"{name} {count}" for name, count in made.per_class.items())
+    return f"{folder}: {made.records} records of {made.pictures} pictures, {made.data_bytes / 1e6:.1f} MB, {classes}"
+
+
 def verify(folder: Path) -> Manifest:
     """Hold an LMDB against its manifest: bytes, pictures, count, order, and that every record decodes to the right shape.
 
     The file's hash comes first, because LMDB can crash on a damaged file.
     """
     manifest = read(folder)
-    with workers(1) as pool:
-        sums = {DATA_FILE: sha256_data(folder, pool), PICTURES: sha256_file(Path(folder) / PICTURES)}
+    sums = {DATA_FILE: sha256_pieces(Path(folder) / DATA_FILE), PICTURES: sha256_file(Path(folder) / PICTURES)}
     for name, expected in ((DATA_FILE, manifest.data_sha256), (PICTURES, manifest.pictures_sha256)):
         if sums[name] != expected:
             raise DataError(f"{folder}: {name} is not the file that the manifest describes; make the LMDB again")

@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from data_tools import steps
 from data_tools.files import encode_image, partial_folder, write_atomic
 from data_tools.isic import CLASSES, GROUNDTRUTH, SPLITS, write_groundtruth
 
 NAME = "synthetic.json"
+RECORD = ".made.json"
 HEIGHT, WIDTH = 600, 800                  # of a picture; lengths below are pixels of a picture this wide
 SHARES = (1 / 3, 1 / 3, 1 / 3)            # of the classes: equal, so that the background need not speak for one
 SKIN_BGR, SKIN_SPREAD = (150, 172, 214), 9.0
@@ -142,6 +144,17 @@ def _draw_hair(image: np.ndarray, random: np.random.Generator) -> None:
         thickness = max(1, round(random.uniform(*HAIR_WIDTH) * scale))
         cv2.polylines(image, [np.rint(points * 2 ** HAIR_SHIFT).astype(np.int32)], False, colour.tolist(), thickness,
                       cv2.LINE_AA, HAIR_SHIFT)
+
+
+def step(out: Path, counts: Dict[str, int], **options: int) -> steps.Step:
+    """Return the step that makes a data set; `options` are those of `make_root`."""
+    def work() -> List[Path]:
+        make_root(out, counts, **options)
+        print(f"{out}: {', '.join(f'{split} {count}' for split, count in counts.items())} pictures")
+        return sorted(path for path in out.rglob("*") if path.is_file() and path.name != RECORD)
+
+    parameters = {"counts": counts, **options, "code": steps.code("data_tools.synthetic")}
+    return steps.Step("pictures", out, out / RECORD, parameters, {}, work)
 
 
 def make_root(out: Path, counts: Dict[str, int], *, seed: int = 1, height: int = HEIGHT, width: int = WIDTH) -> None:

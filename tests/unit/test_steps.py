@@ -83,7 +83,8 @@ def test_files_are_not_read_again_while_their_stamps_are_the_same(made, monkeypa
     assert not made()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100000, '{"parameters": 1, "inputs": {}}', '{"version": 7, "parameters": {}, "inputs": {}}',
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100000, '{"parameters": 1, "inputs": {}}',
+                                  '{"version": 7, "parameters": {}, "inputs": {}}',
                                   '{"parameters": {}, "inputs": {"a": 3}}', '{"parameters": {}, "inputs": {"a": [1, [1]]}}',
                                   '{"parameters": {}, "inputs": [], "outputs": null, "finished": true}'])
 def test_a_damaged_record_is_none(made, text):

@@ -1,0 +1,72 @@
+"""What the command lines of this project have in common: parsers, one line for an error, exit codes."""
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from typing import TYPE_CHECKING, Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Type
+
+from data_tools import steps
+from data_tools.errors import unknown
+
+USAGE, INTERRUPTED = 2, 130  # exit codes
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[Any]
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers wrong usage in one line, and a misspelt word with the nearest known one."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end with exit status 2."""
+        self.exit(USAGE, f"error: {message}; see {self.prog} --help\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, unknown(str(value), map(str, action.choices)))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Tuple[Any, List[str]]:
+        """Refuse an option that is not known."""
+        found, rest = super().parse_known_args(args, namespace)
+        wrong = next((word for word in rest if word.startswith("-")), None)
+        if wrong:
+            self.error(unknown(wrong.partition("=")[0], (name for name in self._option_string_actions if len(name) > 2)))
+        return found, rest
+
+
+def add(commands: Commands, name: str, text: str, example: str, description: str = "") -> argparse.ArgumentParser:
+    """Add a command with a line about it, an example of its use and, if more is to be said, a description."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=description or text,
+                                                           epilog=f"example: {example}")
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return command
+
+
+def add_step(command: argparse.ArgumentParser, step: Callable[[argparse.Namespace], steps.Step]) -> None:
+    """Let a command run the step that a function makes of its arguments."""
+    command.set_defaults(step=step, run=lambda args: steps.run(step(args)))
+
+
+def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], errors: Tuple[Type[Exception], ...]) -> int:
+    """Run one command; return 0, or 1 with ``error: <one line>`` on stderr for some errors, or 130 after Ctrl-C."""
+    args = parser.parse_args(arguments)
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written is left; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    except errors as error:
+        if args.debug:
+            raise
+        print(f"error: {_sentence(error, args)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _sentence(error: Exception, args: argparse.Namespace) -> str:
+    """Say an error in one line; Python leaves out the file's name when a write fails."""
+    nameless = isinstance(error, OSError) and not error.filename and hasattr(args, "out")
+    text = f"{args.out}: {error}" if nameless else str(error)
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return " ".join(f"{text}{'; make room, then run the same command again' if full else ''}".split())
