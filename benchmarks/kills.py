@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     importlib.import_module("torchcaffe.net")  # once for all forks, and not in the processes that they start; likewise:
-    pycam.build_parser()
+    pycam.make_parser()
     chance, counts = random.Random(args.seed), Counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -78,12 +78,8 @@ class Cleaning:
         """Find out which pictures are to be made; delete what an earlier run made otherwise."""
         if any(sample.path.parent.resolve() == self.out.resolve() for sample in self.samples):
             raise DataError(f"{self.out}: holds the original pictures; choose another folder for the copies")
-        steps.refuse_foreign(self.out, self.out / RECORD)
-        self.out.mkdir(parents=True, exist_ok=True)
-        sweep(self.out)
         step = self.step()
-        for path in steps.damaged(step, old):
-            path.unlink()
+        steps.take_over(step, old)
         keep, there = set(steps.kept(step, old, "labels")), find_pictures(self.out)
         self.todo = [sample for sample in self.samples if sample.image_id not in keep or sample.image_id not in there]
         if self.todo:

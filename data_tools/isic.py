@@ -21,6 +21,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 NO_PICTURES = ("_superpixels", "_segmentation", "_hair")  # ends of the names of masks
 HEADER = ("image_id", *CLASSES[:2])
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+ISIC_2017, MADE_UP, MADE_UP_PREFIX = "ISIC-2017", "made-up pictures", "SYN_"
+_ISIC_ID = re.compile(r"ISIC_\d{7}")
 _VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
@@ -169,6 +171,13 @@ def write_groundtruth(path: Path, labels: Dict[str, int]) -> None:
     lines = [",".join(HEADER)]
     lines += [f"{image_id},{float(label == 0)},{float(label == 1)}" for image_id, label in labels.items()]
     write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def data_set(image_ids: Iterable[str]) -> str:
+    """Return what data pictures are of, by their ids: ISIC's, those that `synthetic` makes up, or somebody's own."""
+    ids = list(image_ids)
+    known = ((ISIC_2017, _ISIC_ID), (MADE_UP, re.compile(rf"{MADE_UP_PREFIX}\d+")))
+    return next((name for name, pattern in known if all(map(pattern.fullmatch, ids))), "own pictures")
 
 
 def count_classes(labels: Iterable[int]) -> Dict[str, int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from data_tools.errors import DataError
-from data_tools.files import PARTIAL, listing, locked, sha256_pieces, write_atomic
+from data_tools.files import PARTIAL, listing, locked, sha256_pieces, sweep, write_atomic
 
 RECORDS = (".clean.json", ".lmdb.json", "crops.json", "origin.json", ".folds.json", ".made.json")  # in folders of steps
 VERSION = 1
@@ -208,18 +208,17 @@ def kept(step: Step, old: Optional[Record], *but: str) -> List[str]:
     return [name for name, path in step.inputs.items() if name in old.inputs and reader.mark(path)[0] == old.inputs[name][0]]
 
 
-def damaged(step: Step, old: Optional[Record]) -> List[Path]:
-    """Return the outputs of a record that are no longer what was made."""
+def take_over(step: Step, old: Optional[Record]) -> None:
+    """Make the folder of a step that resumes, and delete what is not as its record says; refuse one that was not made here."""
+    foreign = sorted(path.name for path in step.out.iterdir() if not path.name.endswith(PARTIAL)) if step.out.is_dir() else []
+    if foreign and not step.record.exists():
+        raise DataError(f"{step.out}: holds files that were not made here ({listing(foreign)}); choose an empty or new folder")
+    step.out.mkdir(parents=True, exist_ok=True)
+    sweep(step.out)
     reader, outputs = _Reader(step, old), old.outputs if old else {}
-    paths = {step.record.parent / name: digest for name, (digest, _) in outputs.items()}
-    return [path for path, digest in paths.items() if path.is_file() and reader.mark(path)[0] != digest]
-
-
-def refuse_foreign(out: Path, record: Path) -> None:
-    """Raise a DataError when a folder to write holds anything but no record, so that it was not made here."""
-    foreign = sorted(path.name for path in out.iterdir() if not path.name.endswith(PARTIAL)) if out.is_dir() else []
-    if foreign and not record.exists():
-        raise DataError(f"{out}: holds files that were not made here ({listing(foreign)}); choose an empty or new folder")
+    for path, (digest, _) in ((step.record.parent / name, mark) for name, mark in outputs.items()):
+        if path.is_file() and reader.mark(path)[0] != digest:
+            path.unlink()
 
 
 def _hashes(marks: Mapping[str, Mark]) -> Dict[str, str]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from data_tools import steps
 from data_tools.files import encode_image, partial_folder, write_atomic
-from data_tools.isic import CLASSES, GROUNDTRUTH, SPLITS, write_groundtruth
+from data_tools.isic import CLASSES, GROUNDTRUTH, MADE_UP_PREFIX, SPLITS, write_groundtruth
 
 NAME = "synthetic.json"
 RECORD = ".made.json"
@@ -186,7 +186,7 @@ def _make_split(root: Path, split: str, count: int, seed: int, size: Tuple[int, 
     number = SPLITS.index(split)
     labels: Dict[str, int] = {}
     for place, label in enumerate(tqdm(_labels(count, seed, number), split, unit="picture", disable=None)):
-        image_id = f"SYN_{number}{place:06d}"
+        image_id = f"{MADE_UP_PREFIX}{number}{place:06d}"
         picture = make_picture(np.random.default_rng([seed, number, place]), label, *size)
         (root / split / f"{image_id}.jpg").write_bytes(encode_image(picture.image, ".jpg"))
         mask = picture.mask.astype(np.uint8) * 255

@@ -226,6 +226,8 @@ def merge(cams: np.ndarray, size: Tuple[int, int], placement: str = "exact", gri
     """
     if len(cams) == 1:
         return place(cams[0], size, placement, grid)
+    if len(cams) != len(view_variants("ten")):
+        raise CamError(f"{len(cams)} views to merge; expected 1 or {len(view_variants('ten'))}, see pycam.preprocess.views")
     placed = np.zeros((*cams.shape[1:-2], *size), np.float32)
     for cam, variant in zip(cams, view_variants("ten")):
         rows, columns = (_view_weights(variant, axis, size[axis], cam.shape[axis - 2], placement, grid) for axis in (0, 1))

@@ -16,31 +16,41 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
+from data_tools import steps
+from data_tools.clean import HAIR
+from data_tools.commands import add
 from data_tools.errors import DataError
-from data_tools.files import decode_image, listing, read_image, write_atomic, write_image
+from data_tools.files import decode_image, encode_image, listing, read_image, write_atomic, write_image
 from data_tools.hair import remove_hair
 from data_tools.isic import CLASSES, NO_PICTURES, SUFFIXES
 from torchcaffe.netparam import read_net
 
-from . import engine
-from .cam import Grid, merge, read_grid, select
-from .crops import add_region_arguments
+from . import engine, region_rule
+from .cam import Grid, read_grid
 from .drawing import card
 from .errors import CamError
-from .predict import ahead, check_finite, check_net, predict_views
+from .predict import ahead, check_finite, check_net, predict, predict_with_maps
 from .preprocess import views
 from .project import source
-from .regions import CAM_THRESHOLD, CROP_MARGIN, Region, find_region, level
+from .region_rule import Located, RegionRule, locate
 
 OTHER_SUFFIXES = (".bmp", ".dib", ".jp2", ".jpe", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 
 
+class Preparation(NamedTuple):
+    """What pictures go through before stage 2: the method of hair removal (D06, D18), the region that is cut out."""
+
+    hair: str = "along"
+    rule: RegionRule = RegionRule()
+
+
 class Stages(NamedTuple):
-    """The deploy networks of both stages with their weights, and the grid of their maps."""
+    """The deploy networks of both stages with their weights, the grid of their maps, and what stage 2 was trained on."""
 
     first: Any
     second: Any
     grid: Grid
+    preparation: Preparation
 
 
 class Answer(NamedTuple):
@@ -50,27 +60,18 @@ class Answer(NamedTuple):
     ----------
     probs, stage1 : ndarray
         C probabilities in the order of `CLASSES`: the result, that of stage 2; and that of stage 1.
-    followed : str
-        Whose map the crop follows.
-    region : Region
-        The crop's box in the picture and its reason.
     clean : ndarray
         The picture without hair, H x W x 3 uint8 BGR.
-    cam : ndarray
-        The map that was followed, placed on the picture, H x W float32.
-    lowest : float
-        The value above which it counts as region.
+    found : Located
+        The region that is cut out, and the map that it follows.
     cams : ndarray
         The maps of all classes as the network gives them, V x C x h x w float32.
     """
 
     probs: np.ndarray
     stage1: np.ndarray
-    followed: str
-    region: Region
     clean: np.ndarray
-    cam: np.ndarray
-    lowest: float
+    found: Located
     cams: np.ndarray
 
 
@@ -85,8 +86,21 @@ def find_net(weights: Path) -> Path:
     raise CamError(f"{weights}: fits no network in {source('prototxt')}; name its deploy file with --net")
 
 
+def read_preparation(stage2: Path) -> Optional[Preparation]:
+    """Return how the pictures were prepared that a stage 2 was trained on; None where no record beside its weights tells."""
+    record = steps.find_record(stage2 if stage2.is_dir() else stage2.parent)
+    pictures = record.parameters.get("pictures", {}) if record else {}
+    if "region" not in pictures:
+        return None
+    region = {name: value for name, value in pictures["region"].items() if name != "control"}
+    if pictures["region"].get("control"):
+        raise CamError(f"{stage2}: a control, trained on boxes that do not follow the maps ({pictures['region']['control']}); "
+                       "classify with a stage 2 that was trained on regions")
+    return Preparation(pictures.get("hair", Preparation().hair), RegionRule().changed(**region))
+
+
 def open_stages(stage1: Union[str, Path], stage2: Union[str, Path], net: Union[str, Path, None] = None, *,
-                use: str = "auto", gpu: Optional[int] = None, precision: str = "fp32") -> Stages:
+                backend: engine.Backend = engine.DEFAULT, hair: Optional[str] = None, **region: Any) -> Stages:
     """Load both stages.
 
     Parameters
@@ -95,44 +109,56 @@ def open_stages(stage1: Union[str, Path], stage2: Union[str, Path], net: Union[s
         A ``.caffemodel`` each, or the folder that holds ``final.caffemodel``.
     net : path, optional
         Their deploy file; found by the weights when left out.
-    use, gpu, precision
+    backend : Backend
         Engine, device and arithmetic, see `pycam.engine.load`.
+    hair : str, optional
+        Method of hair removal, one of `data_tools.clean.HAIR`; that of the crops that stage 2 was trained on when left out.
+    region
+        Fields of a `RegionRule` that shall differ from the rule by which those crops were cut.
     """
-    caffe, path = engine.load(use, gpu, precision), Path(net) if net else find_net(Path(stage1))
+    known = read_preparation(Path(stage2))
+    if known is None:
+        print(f"note: {stage2}: no record tells by which rule its crops were cut; D09's defaults are taken", file=sys.stderr)
+        known = Preparation()
+    preparation = Preparation(hair or known.hair, known.rule.changed(**region))
+    caffe, path = engine.load(*backend), Path(net) if net else find_net(Path(stage1))
     first, second = (engine.deploy_net(caffe, path, Path(weights)) for weights in (stage1, stage2))
     check_net(first, path)
-    return Stages(first, second, read_grid(path))
+    return Stages(first, second, read_grid(path), preparation)
 
 
-def classify(stages: Stages, image: np.ndarray, *, hair: bool = True, **choices: Any) -> Answer:
-    """Classify one picture.
+def without_hair(image: np.ndarray, hair: str) -> np.ndarray:
+    """Return what the pipeline makes of a picture: where hair is removed, the copy has gone through a JPEG file."""
+    if hair == "none":
+        return image
+    clean, mask = remove_hair(image, method=hair)
+    return _through_jpeg(clean) if mask.any() else image
 
-    The same steps as the pipeline's, without its files between them: there the hair-free picture and the crop are
-    JPEGs, which can move a probability in the third digit.
+
+def _through_jpeg(image: np.ndarray) -> np.ndarray:
+    return decode_image(encode_image(image, ".jpg"), "picture")
+
+
+def classify(stages: Stages, image: np.ndarray, *, cleaned: bool = False) -> Answer:
+    """Classify one picture by the same steps as the pipeline, whose files between them are JPEGs too.
 
     Parameters
     ----------
     stages : Stages
-        From `open_stages`.
+        From `open_stages`, which says how the picture is prepared.
     image : ndarray
         H x W x 3 uint8 BGR, of any size.
-    hair : bool
-        Remove hair first (D06); False for a picture that has been cleaned.
-    choices
-        ``class_rule``, ``rule``, ``ground``, ``placement``, ``views``, ``threshold``, ``margin``: as in `pycam crops`.
+    cleaned : bool
+        The picture is free of hair already.
     """
-    clean = remove_hair(image)[0] if hair else image
-    which = choices.get("views", "centre")
-    probs, cams = predict_views(stages.first, [views(clean, which)])
-    check_finite(["stage 1"], probs)
-    chosen, name = select(choices.get("class_rule", "predicted"), cams[0], probs[0])
-    cam = merge(chosen, clean.shape[:2], choices.get("placement", "exact"), stages.grid)
-    how = {"rule": choices.get("rule", "threshold"), "threshold": choices.get("threshold", CAM_THRESHOLD),
-           "ground": choices.get("ground", "none")}
-    region = find_region(cam, margin=choices.get("margin", CROP_MARGIN), **how)
-    second, _ = predict_views(stages.second, [views(region.box.cut(clean), which)])
+    rule = stages.preparation.rule
+    clean = image if cleaned else without_hair(image, stages.preparation.hair)
+    (probs,), (cams,) = predict_with_maps(stages.first, [views(clean, rule.views)])
+    check_finite(["stage 1"], probs[None])
+    found = locate(rule, cams, probs, (clean.shape[0], clean.shape[1]), stages.grid)
+    second = predict(stages.second, [views(_through_jpeg(found.region.box.cut(clean)))])
     check_finite(["stage 2"], second)
-    return Answer(second[0], probs[0], name, region, clean, cam, level(cam, **how), cams[0])
+    return Answer(second[0], probs, clean, found, cams)
 
 
 def read_any(path: Path) -> np.ndarray:
@@ -163,21 +189,24 @@ def list_images(paths: Sequence[Path]) -> List[Path]:
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``classify``."""
-    parser = subparsers.add_parser(
-        "classify", help="classify pictures from beginning to end",
-        description="Remove hair, run stage 1, cut the most active region out, run stage 2. Prints a line of "
-                    "probabilities for each picture and writes <name>.json and <name>.jpg (map, region, crop, both stages) "
-                    "to DIR. A picture that cannot be read is reported, and the others go on. For research: no diagnosis.",
-        epilog="example: python -m pycam classify examples --stage1 build/demo/stage1 --stage2 build/demo/stage2 --out /tmp/out")
+    parser = add(
+        subparsers, "classify", "classify pictures from beginning to end",
+        "python -m pycam classify examples --stage1 build/demo/stage1 --stage2 build/demo/stage2 --out /tmp/out",
+        "Remove hair, run stage 1, cut the most active region out, run stage 2. Prints a line of probabilities for each picture "
+        "and writes <name>.json and <name>.jpg (map, region, crop, both stages) to DIR. A picture that cannot be read is "
+        "reported, and the others go on. Hair removal and region rule are those of the crops that stage 2 was trained on, but "
+        "for what is named here. For research: no diagnosis.")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
     for stage in ("stage1", "stage2"):
         parser.add_argument(f"--{stage}", type=Path, required=True, metavar="W",
                             help=".caffemodel, or the folder that holds final.caffemodel")
     parser.add_argument("--net", type=Path, metavar="DEPLOY", help="deploy prototxt (default: that of prototxt/ which fits)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
-    parser.add_argument("--no-hair-removal", dest="hair", action="store_false", help="for pictures that have been cleaned")
+    parser.add_argument("--hair", choices=HAIR, help="method of hair removal (D18)")
+    parser.add_argument("--no-hair-removal", dest="hair", action="store_const", const="none",
+                        help="for pictures that have been cleaned: the same as --hair none")
     parser.add_argument("--maps", action="store_true", help="also write the maps as the network gives them, <name>.npy")
-    add_region_arguments(parser)
+    region_rule.add_arguments(parser)
     engine.add_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -186,16 +215,14 @@ def run(args: argparse.Namespace) -> None:
     """Run the command ``classify``."""
     paths = list_images(args.images)
     args.out.mkdir(parents=True, exist_ok=True)
-    stages = open_stages(args.stage1, args.stage2, args.net, use=args.engine, gpu=args.gpu, precision=args.precision)
-    choices = {key: getattr(args, key) for key in
-               ("class_rule", "rule", "ground", "placement", "views", "threshold", "margin")}
+    stages = open_stages(args.stage1, args.stage2, args.net, backend=engine.backend(args), hair=args.hair,
+                         **region_rule.given(args))
 
     def prepare(path: Path) -> Union[np.ndarray, str]:
         try:
-            image = read_any(path)
+            return without_hair(read_any(path), stages.preparation.hair)
         except DataError as error:
             return str(error)
-        return remove_hair(image)[0] if args.hair else image
 
     broken: List[str] = []
     for ((path, clean),) in ahead(prepare, paths, 1):
@@ -203,7 +230,7 @@ def run(args: argparse.Namespace) -> None:
             print(f"error: {' '.join(clean.split())}", file=sys.stderr)
             broken.append(path.name)
             continue
-        answer = classify(stages, clean, hair=False, **choices)
+        answer = classify(stages, clean, cleaned=True)
         write_answer(args.out, path, answer, args.maps)
         print(f"{path.name}: {probabilities(answer.probs)} (stage 1: {probabilities(answer.stage1)})")
     if broken:
@@ -218,7 +245,8 @@ def probabilities(probs: np.ndarray) -> str:
 def write_answer(out: Path, path: Path, answer: Answer, maps: bool) -> None:
     """Write <name>.jpg, <name>.npy if wanted, and <name>.json, the last."""
     stages = [("stage 1", answer.stage1), ("stage 2", answer.probs)]
-    write_image(out / f"{path.stem}.jpg", card(answer.clean, answer.cam, answer.lowest, answer.region.box, stages))
+    found = answer.found
+    write_image(out / f"{path.stem}.jpg", card(answer.clean, found.cam, found.lowest, found.region.box, stages))
     if maps:
         content = io.BytesIO()
         np.save(content, answer.cams)
@@ -232,5 +260,5 @@ def as_json(path: Path, answer: Answer) -> Dict[str, Any]:
         return {name: float(prob) for name, prob in zip(CLASSES, probs)}
     return {"image": str(path), "height": answer.clean.shape[0], "width": answer.clean.shape[1],
             "predicted": CLASSES[int(answer.probs.argmax())], "probabilities": by_class(answer.probs),
-            "stage1": by_class(answer.stage1), "map": answer.followed, "box": answer.region.box._asdict(),
-            "reason": answer.region.reason}
+            "stage1": by_class(answer.stage1), "map": answer.found.followed, "box": answer.found.region.box._asdict(),
+            "reason": answer.found.region.reason}

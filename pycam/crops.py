@@ -1,193 +1,203 @@
 """Cut each picture's most active region out at full resolution for stage 2: the command ``crops``."""
 import argparse
 import csv
-import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from data_tools.files import locked, read_image, sweep, write_atomic, write_image
-from data_tools.isic import GROUNDTRUTH, Sample, load_samples
+from data_tools import steps
+from data_tools.commands import add, add_step
+from data_tools.files import JPEG_QUALITY, read_image, write_atomic, write_image
+from data_tools.isic import GROUNDTRUTH, Sample, find_pictures, load_samples, picture_inputs
 from data_tools.parallel import default_jobs
 
-from .cam import CLASS_RULES, PLACEMENTS, Grid, merge, read_grid, select
-from .controls import CONTROLS, elsewhere
+from . import engine, region_rule
+from .cam import Grid, read_grid
 from .errors import CamError
-from .maps import hashes
-from .predict import add_net_arguments, ahead, check_finite, open_net, predict_views
+from .predict import BATCH, CODE, add_net_arguments, ahead, check_finite, net_inputs, open_net, predict_with_maps
 from .preprocess import VIEWS, views
-from .regions import CAM_THRESHOLD, CROP_MARGIN, GROUNDS, REGION, RULES, Box, Region, find_region
+from .region_rule import RegionRule, locate
+from .regions import Box
+from .studies.controls import CONTROLS, elsewhere
 
 FORMATS = ("jpg", "png")
 BOXES = "boxes.csv"
-JOURNAL = "boxes.partial.csv"  # one row a finished picture; what a restart goes on from
-PARAMETERS = "crops.json"
-COLUMNS = ("image_id", "y0", "x0", "y1", "x1", "class", "reason")
+JOURNAL = ".boxes.csv"  # one row a finished picture; what a restart goes on from
+RECORD = "crops.json"
+COLUMNS = ("image_id", "y0", "x0", "y1", "x1", "class", "reason", "height", "width")
+MANY_WHOLE = 0.25  # share of crops that are the whole picture from which on a note is printed
 
 Row = Dict[str, str]
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``crops``."""
-    parser = subparsers.add_parser(
-        "crops", help="cut the most active region out of every picture",
-        description="Write a crop of every picture, cut from its original pixels where its class activation map is "
-                    "strongest. The result is a source folder, like the one it was made from; groundtruth.csv is "
-                    "written last, so its presence means complete. Run it again to go on after an interruption.",
-        epilog="example: python -m pycam crops --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 "
-               "--images build/clean/train --out build/crops/train")
+    parser = add(
+        subparsers, "crops", "cut the most active region out of every picture",
+        "python -m pycam crops --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 --images build/clean/train "
+        "--out build/crops/train",
+        "Write a crop of every picture, cut from its original pixels where its class activation map is strongest. The result "
+        "is a source folder, like the one it was made from; groundtruth.csv is written last, so its presence means complete. "
+        "Run it again to go on after an interruption.")
     add_net_arguments(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="SRC",
                         help="source folder: pictures and groundtruth.csv")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops")
-    add_region_arguments(parser)
+    region_rule.add_arguments(parser)
     parser.add_argument("--control", choices=CONTROLS,
                         help="cut something else instead, to see what the regions contribute: the whole picture, or a box of "
                              "the region's size in the middle or at random")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the crops (default: jpg)")
     parser.add_argument("--force", action="store_true", help="allow --class true outside a folder named train")
-    parser.set_defaults(run=run)
+    add_step(parser, step)
 
 
-def add_region_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """Add the choices that lead from maps to a box (D09, D16, D17, D21); with `several`, lists of them to be compared."""
-    choices: Dict[str, Tuple[Sequence[str], str, str]] = {
-        "--class": (CLASS_RULES, "predicted", "whose map is used"),
-        "--rule": (RULES, "threshold", "share of the maximum as in the CAM paper, its authors' released program, or Otsu's"),
-        "--ground": (GROUNDS, "none", "what is taken off a map before --rule threshold"),
-        "--placement": (PLACEMENTS, "exact", "where the map's cells lie"),
-        "--views": (tuple(VIEWS), "centre", "patches whose maps are summed"),
-    }
-    for name, (values, default, text) in choices.items():
-        parser.add_argument(name, dest="class_rule" if name == "--class" else name[2:], choices=values,
-                            nargs="+" if several else None, default=[default] if several else default,
-                            help=f"{text} (default: {default})")
-    parser.add_argument("--threshold", type=share, nargs="+" if several else None, metavar="T",
-                        default=[CAM_THRESHOLD] if several else CAM_THRESHOLD,
-                        help=f"share of the map's maximum, for --rule threshold (default: {CAM_THRESHOLD})")
-    parser.add_argument("--margin", type=share, default=CROP_MARGIN, metavar="M",
-                        help=f"added on each side, as a share of the region (default: {CROP_MARGIN})")
-
-
-def share(text: str) -> float:
-    """Read a number from 0 to 1 (not included) from a command line."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1)")
-    return value
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the command ``crops``."""
-    if args.class_rule == "true" and args.images.resolve().name != "train" and not args.force:
+def step(args: argparse.Namespace) -> steps.Step:
+    """Return the step of the command ``crops``."""
+    rule = RegionRule().changed(**region_rule.given(args))
+    if rule.class_rule == "true" and args.images.resolve().name != "train" and not args.force:
         raise CamError(f"--class true: {args.images} is not a folder named train, and the true class would leak the "
                        "labels into the crops that are scored; use --class predicted, or --force")
-    if args.out.resolve() == args.images.resolve():
-        raise CamError(f"--out {args.out} is the source folder itself; name another folder")
-    samples = load_samples(args.images)
-    with locked(args.out):
-        args.out.mkdir(parents=True, exist_ok=True)
-        sweep(args.out)
-        make_crops(samples, args)
+    return Cropping(args.net, args.weights, args.images, args.out, rule, args.control, args.format, engine.backend(args),
+                    args.batch).step()
 
 
-def make_crops(samples: Sequence[Sample], args: argparse.Namespace) -> None:
-    """Make the crops that are not there yet, and finish their folder, which is locked."""
-    done = resume(args.out, parameters(args, samples), samples)
-    todo = [sample for sample in samples if sample.image_id not in done]
-    if todo:
-        net, grid = open_net(args), read_grid(args.net)
+@dataclass
+class Cropping:
+    """The step that cuts a region out of every picture of a source folder.
 
-        def read(sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
-            image = read_image(sample.path)
-            return image, views(image, args.views)
-
-        with open(args.out / JOURNAL, "a", encoding="utf-8", newline="") as journal:
-            for part in ahead(read, todo, max(1, args.batch // VIEWS[args.views])):
-                for row in crop_batch(net, grid, part, args):
-                    done[row["image_id"]] = row
-                    csv.DictWriter(journal, COLUMNS, lineterminator="\n").writerow(row)
-                journal.flush()
-    finish(args.out, [done[sample.image_id] for sample in samples], args.images / GROUNDTRUTH)
-    fallbacks = sum(row["reason"] not in (REGION, *CONTROLS) for row in done.values())
-    print(f"{args.out}: {len(samples)} crops, {len(todo)} made now, {fallbacks} whole pictures")
-
-
-def crop_batch(net: Any, grid: Grid, part: Sequence[Tuple[Sample, Tuple[np.ndarray, List[np.ndarray]]]],
-               args: argparse.Namespace) -> List[Row]:
-    """Cut and write the crops of a few pictures, given with their pixels and views; return their rows of boxes.csv."""
-    probs, cams = predict_views(net, [patches for _, (_, patches) in part])
-    check_finite([sample.image_id for sample, _ in part], probs)
-
-    def crop(number: int) -> Row:
-        sample, (image, _) = part[number]
-        chosen, name = select(args.class_rule, cams[number], probs[number], sample.label)
-        placed = merge(chosen, image.shape[:2], args.placement, grid)
-        region = find_region(placed, args.rule, threshold=args.threshold, margin=args.margin, ground=args.ground)
-        if args.control:
-            region = elsewhere(region, image.shape[:2], args.control, sample.image_id)
-        write_image(args.out / f"{sample.image_id}.{args.format}", region.box.cut(image))
-        return to_row(sample.image_id, region, name)
-
-    with ThreadPoolExecutor(default_jobs()) as pool:
-        return list(pool.map(crop, range(len(part))))
-
-
-def to_row(image_id: str, region: Region, class_name: str) -> Row:
-    """Return one row of boxes.csv."""
-    return dict(zip(COLUMNS, (image_id, *(str(v) for v in region.box), class_name, region.reason)))
-
-
-def parameters(args: argparse.Namespace, samples: Sequence[Sample]) -> Dict[str, Any]:
-    """Return everything the crops depend on; crops made with other parameters are made anew."""
-    keys = ("class_rule", "rule", "ground", "placement", "views", "threshold", "margin", "control", "format", "precision")
-    state: Dict[str, Any] = {key: getattr(args, key) for key in keys}
-    state.update(hashes(args.net, args.weights))
-    stamps = [(s.image_id, s.label, s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in samples]
-    state["pictures"] = hashlib.sha256(repr(stamps).encode()).hexdigest()
-    return state
-
-
-def resume(out: Path, state: Dict[str, Any], samples: Sequence[Sample]) -> Dict[str, Row]:
-    """Return the rows already made with these parameters, by image id; remove what was made with others.
-
-    While crops are being made there is no groundtruth.csv, so nobody takes the folder for complete.
+    Attributes
+    ----------
+    net, weights, images, out : Path
+        Deploy prototxt, weights of stage 1, the source folder, the folder of the crops.
+    rule : RegionRule
+        Which region.
+    control : str, optional
+        What is cut instead, see `pycam.studies.controls`.
+    format : str
+        ``jpg`` (quality 95) or ``png``.
+    backend : Backend
+        Engine, device, arithmetic.
+    batch : int
+        Patches a pass.
+    samples, done
+        The pictures; the rows of boxes.csv that are there already, by image id.
     """
-    if any(out.iterdir()) and not (out / PARAMETERS).exists():
-        raise CamError(f"--out {out}: holds files that were not made here; choose an empty or new folder")
-    text = json.dumps(state, indent=2) + "\n"
-    same = (out / PARAMETERS).exists() and (out / PARAMETERS).read_text(encoding="utf-8") == text
-    done = read_boxes(out / BOXES) if same and (out / GROUNDTRUTH).exists() else read_journal(out / JOURNAL)
-    stale = [GROUNDTRUTH, BOXES]
-    if not same:
-        done = {}
-        stale += [JOURNAL] + [f"{sample.image_id}.{suffix}" for sample in samples for suffix in FORMATS]
-    for path in [out / name for name in stale]:
-        if path.exists():
-            path.unlink()
-    write_atomic(out / PARAMETERS, text.encode())
-    return {i: row for i, row in done.items() if (out / f"{i}.{state['format']}").exists()}
+
+    net: Path
+    weights: Path
+    images: Path
+    out: Path
+    rule: RegionRule = field(default_factory=RegionRule)
+    control: Optional[str] = None
+    format: str = FORMATS[0]
+    backend: engine.Backend = engine.DEFAULT
+    batch: int = BATCH
+    samples: List[Sample] = field(init=False)
+    done: Dict[str, Row] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """List the pictures."""
+        if self.out.resolve() == self.images.resolve():
+            raise CamError(f"--out {self.out} is the source folder itself; name another folder")
+        self.samples = load_samples(self.images)
+
+    def step(self) -> steps.Step:
+        """Return the step."""
+        source = steps.find_record(self.images)
+        before = source.parameters.get("pictures", {}) if source else {}
+        parameters = {"pictures": {**before, "region": {**asdict(self.rule), "control": self.control}}, "format": self.format,
+                      "quality": JPEG_QUALITY, **self.backend.parameters(),
+                      "code": steps.code(*CODE, *region_rule.CODE, "pycam.crops", "pycam.studies.controls")}
+        return steps.Step(f"crops/{self.out.name}", self.out, self.out / RECORD, parameters,
+                          {**net_inputs(self.net, self.weights), **picture_inputs(self.samples)}, self._work, self._prepare, True)
+
+    def _prepare(self, old: Optional[steps.Record]) -> None:
+        """Find out which crops are there already, and delete those that would be made otherwise now.
+
+        While crops are being made there is no groundtruth.csv, so nobody takes the folder for complete.
+        """
+        step = self.step()
+        steps.take_over(step, old)
+        whole, same = (self.out / BOXES).is_file(), set(steps.kept(step, old))
+        keep = {name.split()[0] for name in same} if {"net", "weights"} <= same else set()
+        rows = read_boxes(self.out / BOXES) if keep and whole else read_journal(self.out / JOURNAL) if keep else {}
+        there = find_pictures(self.out)
+        self.done = {image_id: row for image_id, row in rows.items() if image_id in keep and image_id in there}
+        for path in (self.out / GROUNDTRUTH, self.out / BOXES, self.out / JOURNAL,
+                     *(path for image_id, path in there.items() if image_id not in self.done)):
+            path.unlink(missing_ok=True)
+        self._note(list(self.done.values()))
+
+    def _note(self, rows: Sequence[Row]) -> None:
+        with open(self.out / JOURNAL, "a", encoding="utf-8", newline="") as journal:
+            csv.DictWriter(journal, COLUMNS, lineterminator="\n").writerows(rows)
+
+    def _work(self) -> List[Path]:
+        todo = [sample for sample in self.samples if sample.image_id not in self.done]
+        if todo:
+            net, grid = open_net(self.net, self.weights, self.backend), read_grid(self.net)
+            for part in ahead(self._read, todo, max(1, self.batch // VIEWS[self.rule.views])):
+                rows = self._crop(net, grid, part)
+                self.done.update({row["image_id"]: row for row in rows})
+                self._note(rows)
+        self._finish([self.done[sample.image_id] for sample in self.samples])
+        print(f"{self.out}: {len(self.samples)} crops, {len(todo)} made now, {describe(list(self.done.values()))}")
+        crops = find_pictures(self.out)
+        return [self.out / BOXES, self.out / GROUNDTRUTH, *(crops[sample.image_id] for sample in self.samples)]
+
+    def _read(self, sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
+        image = read_image(sample.path)
+        return image, views(image, self.rule.views)
+
+    def _crop(self, net: Any, grid: Grid, part: Sequence[Tuple[Sample, Tuple[np.ndarray, List[np.ndarray]]]]) -> List[Row]:
+        """Cut and write the crops of a few pictures, given with their pixels and views; return their rows of boxes.csv."""
+        probs, cams = predict_with_maps(net, [patches for _, (_, patches) in part])
+        check_finite([sample.image_id for sample, _ in part], probs)
+
+        def crop(number: int) -> Row:
+            sample, (image, _) = part[number]
+            size = (image.shape[0], image.shape[1])
+            found = locate(self.rule, cams[number], probs[number], size, grid, sample.label)
+            region = elsewhere(found.region, size, self.control, sample.image_id) if self.control else found.region
+            write_image(self.out / f"{sample.image_id}.{self.format}", region.box.cut(image))
+            return dict(zip(COLUMNS, map(str, (sample.image_id, *region.box, found.followed, region.reason, *size))))
+
+        with ThreadPoolExecutor(default_jobs()) as pool:
+            return list(pool.map(crop, range(len(part))))
+
+    def _finish(self, rows: Sequence[Row]) -> None:
+        """Write boxes.csv and then groundtruth.csv; the journal is no longer needed."""
+        lines = [",".join(COLUMNS)] + [",".join(row[column] for column in COLUMNS) for row in rows]
+        write_atomic(self.out / BOXES, "".join(f"{line}\n" for line in lines).encode())
+        write_atomic(self.out / GROUNDTRUTH, (self.images / GROUNDTRUTH).read_bytes())
+        (self.out / JOURNAL).unlink(missing_ok=True)
+
+
+def describe(rows: Sequence[Row]) -> str:
+    """Say how many crops are the whole picture, by their boxes, and how large they are; a note where these are many."""
+    sizes = [np.array([row["height"], row["width"]], int) for row in rows]
+    whole = sum(is_whole(row) for row in rows)
+    side = np.median([np.sqrt(np.prod(row_box(row).size) / size.prod()) for row, size in zip(rows, sizes)])
+    note = "; a stage 2 on whole pictures learns nothing from the regions, see D09" if whole > MANY_WHOLE * len(rows) else ""
+    return f"{whole} of them whole pictures, median side {side:.2f} of the picture's{note}"
+
+
+def is_whole(row: Row) -> bool:
+    """Tell whether a row's box is the whole picture."""
+    return row_box(row).covers((int(row["height"]), int(row["width"])))
 
 
 def read_journal(path: Path) -> Dict[str, Row]:
-    """Read what an interrupted run finished, and drop the last line where it was cut short."""
+    """Read what an interrupted run finished; the last line is dropped where it was cut short, lines that are damaged too."""
     if not path.exists():
         return {}
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-    write_atomic(path, "".join(f"{line}\n" for line in whole).encode())
-    return {row["image_id"]: row for row in csv.DictReader(whole, COLUMNS)}
-
-
-def finish(out: Path, rows: Sequence[Row], groundtruth: Path) -> None:
-    """Write boxes.csv and then groundtruth.csv; the journal is no longer needed."""
-    lines = [",".join(COLUMNS)] + [",".join(row[column] for column in COLUMNS) for row in rows]
-    write_atomic(out / BOXES, "".join(f"{line}\n" for line in lines).encode())
-    write_atomic(out / GROUNDTRUTH, groundtruth.read_bytes())
-    if (out / JOURNAL).exists():
-        (out / JOURNAL).unlink()
+    lines = path.read_bytes().decode(errors="replace").rpartition("\n")[0].splitlines()
+    rows = {row["image_id"]: row for row in csv.DictReader(lines, COLUMNS)}
+    return {image_id: row for image_id, row in rows.items() if _problem(row) is None}
 
 
 def read_boxes(path: Path) -> Dict[str, Row]:
@@ -196,14 +206,26 @@ def read_boxes(path: Path) -> Dict[str, Row]:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     except FileNotFoundError:
         raise CamError(f"{path}: no such file; make it with `python -m pycam crops`") from None
-    if rows and set(rows[0]) != set(COLUMNS):
-        raise CamError(f"{path}: the columns are {','.join(rows[0])}; expected {','.join(COLUMNS)}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CamError(f"{path}: no CSV file in UTF-8 ({error}); make the crops again") from error
+    if rows and tuple(rows[0]) != COLUMNS:
+        found = ",".join(map(str, rows[0]))
+        raise CamError(f"{path}: the columns are {found}; expected {','.join(COLUMNS)}; make the crops again")
     for row in rows:
-        try:
-            row_box(row)
-        except (TypeError, ValueError) as error:
-            raise CamError(f"{path}: {row['image_id']}: {error}; make the crops again") from error
+        problem = _problem(row)
+        if problem:
+            raise CamError(f"{path}: {row['image_id']}: {problem}; make the crops again")
     return {row["image_id"]: row for row in rows}
+
+
+def _problem(row: Row) -> Optional[str]:
+    """Say what is wrong with a row's numbers, or None."""
+    try:
+        box, size = row_box(row), (int(row["height"]), int(row["width"]))
+    except (TypeError, ValueError) as error:
+        return str(error)
+    inside = 0 <= box.y0 < box.y1 <= size[0] and 0 <= box.x0 < box.x1 <= size[1]
+    return None if inside else f"the box {tuple(box)} does not lie in a picture of {size[0]} x {size[1]}"
 
 
 def row_box(row: Row) -> Box:

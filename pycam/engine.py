@@ -44,6 +44,9 @@ class Backend(NamedTuple):
         return {"engine": choose(*self), "device": "CPU" if self.gpu is None else "GPU", "precision": self.precision}
 
 
+DEFAULT = Backend()
+
+
 def backend(args: argparse.Namespace) -> Backend:
     """Return what the arguments of `add_arguments` say."""
     return Backend(args.engine, args.gpu, args.precision)

@@ -8,12 +8,15 @@ import numpy as np
 
 from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures
+from data_tools.steps import find_record
 
 from . import predictions
-from .cam import VGG_GAP, Grid, place, read_grid
+from .cam import VGG_GAP, Grid, merge, read_grid, select
 from .crops import BOXES, Row, read_boxes, row_box
 from .errors import CamError
 from .predict import BATCH, ahead, predict_with_maps
+from .preprocess import views
+from .region_rule import RegionRule
 from .regions import Box
 
 SHOWN = 4  # pictures a class
@@ -34,8 +37,8 @@ class Example(NamedTuple):
         C probabilities of stage 1 and of stage 2.
     image : ndarray
         H x W x 3 uint8 BGR, scaled down to be shown.
-    cams : ndarray
-        C x H x W float32, a map for each class.
+    cams, followed : ndarray
+        C x H x W float32, a map for each class; H x W float32, the map that the crop follows.
     row : dict
         Its row of boxes.csv.
     box : Box
@@ -50,6 +53,7 @@ class Example(NamedTuple):
     final: Sequence[float]
     image: np.ndarray
     cams: np.ndarray
+    followed: np.ndarray
     row: Row
     box: Box
     crop: np.ndarray
@@ -60,22 +64,23 @@ class Run:
 
     Parameters
     ----------
-    folder : Path
-        Pictures in ``clean/val``, crops in ``crops/val``, predictions in ``results``.
+    folder, split
+        Pictures in ``clean/SPLIT``, crops in ``crops/SPLIT``, predictions in ``results``.
     open_net : callable
         Returns the deploy network of stage 1, for the maps.
     net : Path, optional
         Its prototxt, which says where the cells of the maps lie (D16); VGG-GAP's without one.
     """
 
-    def __init__(self, folder: Path, open_net: Callable[[], Any], net: Optional[Path] = None) -> None:
-        self.folder, self._open_net, self._net = folder, open_net, net
-        self.files = {name: folder / "results" / f"{name.replace(' ', '')}_val.csv" for name in ("stage 1", "stage 2")}
+    def __init__(self, folder: Path, open_net: Callable[[], Any], net: Optional[Path] = None, split: str = "val") -> None:
+        self.folder, self.split, self._open_net, self._net = folder, split, open_net, net
+        self.clean, self.cut = folder / "clean" / split, folder / "crops" / split
+        self.files = {name: folder / "results" / f"{name.replace(' ', '')}_{split}.csv" for name in ("stage 1", "stage 2")}
 
     @cached_property
     def labels(self) -> Dict[str, int]:
         """True classes by image id."""
-        return predictions.read_truth(self.folder / "clean" / "val" / GROUNDTRUTH)
+        return predictions.read_truth(self.clean / GROUNDTRUTH)
 
     @cached_property
     def stage1(self) -> Probabilities:
@@ -98,26 +103,36 @@ class Run:
     @cached_property
     def boxes(self) -> Dict[str, Row]:
         """Rows of boxes.csv by image id."""
-        return read_boxes(self.folder / "crops" / "val" / BOXES)
+        return read_boxes(self.cut / BOXES)
 
     @cached_property
     def pictures(self) -> Dict[str, Path]:
         """Files of the pictures by image id."""
-        return find_pictures(self.folder / "clean" / "val")
+        return find_pictures(self.clean)
 
     @cached_property
     def crops(self) -> Dict[str, Path]:
         """Files of the crops by image id."""
-        return find_pictures(self.folder / "crops" / "val")
+        return find_pictures(self.cut)
+
+    @cached_property
+    def rule(self) -> RegionRule:
+        """The rule by which the crops were cut."""
+        record = find_record(self.cut)
+        if record is None:
+            raise CamError(f"{self.cut}: no sound record of the crops; make them again with `python -m pycam crops`")
+        region = dict(record.parameters["pictures"]["region"])
+        region.pop("control")
+        return RegionRule().changed(**region)
 
     @cached_property
     def cams(self) -> Dict[str, np.ndarray]:
-        """Maps of all classes by image id: C x h x w float32, as small as the network makes them."""
+        """Maps by image id: V x C x h x w float32, of the rule's views and all classes, as small as the network makes them."""
         net = self._open_net()
         found: Dict[str, np.ndarray] = {}
-        for part in ahead(lambda image_id: read_image(self.pictures[image_id]), list(self.labels), BATCH):
-            ids, images = zip(*part)
-            found.update(zip(ids, predict_with_maps(net, images)[1]))
+        for part in ahead(lambda image_id: views(read_image(self.pictures[image_id]), self.rule.views), list(self.labels), BATCH):
+            ids, pictures = zip(*part)
+            found.update(zip(ids, predict_with_maps(net, pictures)[1]))
         return found
 
     @cached_property
@@ -129,7 +144,7 @@ class Run:
         """Raise a CamError that names the pictures that have no file, crop or box."""
         absent = [i for i in self.labels if not (i in self.pictures and i in self.crops and i in self.boxes)]
         if absent:
-            raise CamError(f"{self.folder}: no picture, box or crop of {listing(absent)} in clean/val and crops/val; "
+            raise CamError(f"{self.folder}: no picture, box or crop of {listing(absent)} in {self.clean} and {self.cut}; "
                            "make them with `python -m pycam crops`")
 
     def example(self, image_id: str, long_side: int = LONG_SIDE) -> Example:
@@ -139,8 +154,12 @@ class Run:
         size = (small.shape[0], small.shape[1])
         row = self.boxes[image_id]
         box = scale_box(row_box(row), size[0] / image.shape[0], size[1] / image.shape[1])
-        cams, crop = place(self.cams[image_id], size, grid=self.grid), shrink(read_image(self.crops[image_id]), long_side)
-        return Example(image_id, self.labels[image_id], self.stage1[image_id], self.stage2[image_id], small, cams, row, box, crop)
+        cams, crop = merge(self.cams[image_id], size, self.rule.placement, self.grid), read_image(self.crops[image_id])
+        probs = self.stage1[image_id]
+        name = row["class"]  # or the rule, where all classes have a part
+        followed = cams[CLASSES.index(name)] if name in CLASSES else select(name, cams, np.array(probs))[0]
+        return Example(image_id, self.labels[image_id], probs, self.stage2[image_id], small, cams, followed, row, box,
+                       shrink(crop, long_side))
 
 
 def spread(labels: Mapping[str, int], probs: Probabilities, count: int = SHOWN) -> List[str]:

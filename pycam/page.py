@@ -73,6 +73,11 @@ def numbers(items: Iterable[Tuple[str, str, str]]) -> str:
     return f"<dl class=numbers>{tiles}</dl>"
 
 
+def head(rows: Sequence[Sequence[str]]) -> str:
+    """Return a definition list."""
+    return "<dl class=head>" + "".join(f"<div><dt>{escape(a)}</dt><dd>{escape(b)}</dd></div>" for a, b in rows) + "</dl>"
+
+
 def details(summary: str, body: str) -> str:
     """Return a part (HTML) that opens on a click."""
     return f"<details><summary>{escape(summary)}</summary>\n{body}\n</details>"

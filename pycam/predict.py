@@ -4,14 +4,16 @@ import itertools
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
+from data_tools.commands import add, add_step
 from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
 from data_tools.parallel import default_jobs
+from data_tools.steps import Step, beside, code
 
 from . import engine, predictions
 from .cam import CAM_BLOB, INPUT_BLOB, class_maps
@@ -20,109 +22,59 @@ from .preprocess import VIEWS, to_blob, views
 
 PROB_BLOB, CAM_LAYER = "prob", "CAM_fc3"  # CAM_fc3 works on the mean of CAM_conv, which its ReLU changes in place
 BATCH = 16
+CODE = ("pycam.preprocess", "pycam.predict", "data_tools.augment")
+Views = Sequence[np.ndarray]  # patches of a picture
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def forward(net: Any, patches: Sequence[np.ndarray], blobs: Sequence[str] = ()) -> np.ndarray:
-    """Run patches through the network and return their probabilities.
+def predict(net: Any, pictures: Sequence[Views], blobs: Sequence[str] = ()) -> np.ndarray:
+    """Run pictures through the network and return their probabilities, averaged over the views of each (D17).
 
     Parameters
     ----------
     net : Net
-        Deploy network with the blobs ``data`` and ``prob``; its batch size follows the patches.
-    patches : sequence of ndarray
-        N patches of 224 x 224 x 3 uint8, BGR.
+        Deploy network with the blobs ``data`` and ``prob``; its batch size follows the pictures.
+    pictures : sequence of sequence of ndarray
+        The V views of each of N pictures, 224 x 224 x 3 uint8 BGR, from `pycam.preprocess.views`.
     blobs : sequence of str
-        Blobs that are read afterwards; a frugal net frees others.
-
-    Returns
-    -------
-    ndarray
-        N x C float32.
-    """
-    blob = to_blob(patches)
-    net.blobs[INPUT_BLOB].reshape(*blob.shape)
-    net.reshape()
-    net.blobs[INPUT_BLOB].data[...] = blob
-    net.forward(blobs=list(blobs))
-    return np.array(net.blobs[PROB_BLOB].data, np.float32).reshape(len(patches), -1)
-
-
-def predict(net: Any, images: Sequence[np.ndarray], which: str = "centre") -> np.ndarray:
-    """Return the probabilities of pictures, averaged over their views (D17).
-
-    Parameters
-    ----------
-    net : Net
-        Deploy network.
-    images : sequence of ndarray
-        N pictures, H x W x 3 uint8 BGR, of any sizes.
-    which : str
-        ``centre`` or ``ten`` views.
+        Blobs that are read afterwards; a net of torchcaffe that predicts frees the others.
 
     Returns
     -------
     ndarray
         N x C float64.
     """
-    return predict_patches(net, [views(image, which) for image in images])
+    blob = to_blob([patch for patches in pictures for patch in patches])
+    net.blobs[INPUT_BLOB].reshape(*blob.shape)
+    net.reshape()
+    net.blobs[INPUT_BLOB].data[...] = blob
+    net.forward(blobs=list(blobs))
+    probs = np.array(net.blobs[PROB_BLOB].data, np.float32).reshape(len(pictures), -1, len(CLASSES))
+    return np.asarray(probs.mean(axis=1, dtype=np.float64))
 
 
-def predict_patches(net: Any, pictures: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Do `predict` with the views of each picture already cut."""
-    probs = forward(net, [patch for patches in pictures for patch in patches])
-    return np.asarray(probs.reshape(len(pictures), -1, len(CLASSES)).mean(axis=1, dtype=np.float64))
-
-
-def predict_with_maps(net: Any, images: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities and all class activation maps of pictures from one pass of their centre patches.
-
-    Returns
-    -------
-    probs : ndarray
-        N x C float32.
-    cams : ndarray
-        N x C x h x w float32, see `pycam.cam.class_maps`.
-    """
-    return forward_with_maps(net, [views(image)[0] for image in images])
-
-
-def predict_views(net: Any, pictures: Sequence[Sequence[np.ndarray]]) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities of pictures, averaged over their views (D17), and the maps of each view.
-
-    Parameters
-    ----------
-    net : Net
-        Deploy network.
-    pictures : sequence of sequence of ndarray
-        The V views of each of N pictures, from `pycam.preprocess.views`.
+def predict_with_maps(net: Any, pictures: Sequence[Views]) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of pictures, as `predict` does, and the class activation maps of each view.
 
     Returns
     -------
     probs : ndarray
-        N x C float32.
+        N x C float64.
     cams : ndarray
-        N x V x C x h x w float32, views in the order of `pycam.preprocess.views`.
+        N x V x C x h x w float32, see `pycam.cam.class_maps`; views in the order of `pycam.preprocess.views`.
     """
-    probs, cams = forward_with_maps(net, [patch for patches in pictures for patch in patches])
-    by_view = (len(pictures), -1)
-    return probs.reshape(*by_view, len(CLASSES)).mean(axis=1), cams.reshape(*by_view, *cams.shape[1:])
+    probs = predict(net, pictures, [CAM_BLOB])
+    weights = np.array(net.params[CAM_LAYER][0].data).reshape(len(CLASSES), -1)
+    cams = class_maps(np.array(net.blobs[CAM_BLOB].data), weights)
+    return probs, cams.reshape(len(pictures), -1, *cams.shape[1:])
 
 
-def forward_with_maps(net: Any, patches: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities (N x C) and maps (N x C x h x w) of patches from one pass, float32; see `forward`."""
-    probs = forward(net, patches, [CAM_BLOB])
-    features = np.array(net.blobs[CAM_BLOB].data)
-    weights = np.array(net.params[CAM_LAYER][0].data)
-    return probs, class_maps(features, weights.reshape(len(CLASSES), -1))
-
-
-def open_net(args: argparse.Namespace) -> Any:
-    """Return the deploy network that ``--net``, ``--weights``, ``--engine``, ``--gpu`` and ``--precision`` name."""
-    net = engine.deploy_net(engine.load(args.engine, args.gpu, args.precision), args.net, args.weights)
-    check_net(net, args.net)
-    return net
+def open_net(net: Path, weights: Path, backend: engine.Backend) -> Any:
+    """Return a deploy network with its weights, which are a ``.caffemodel`` or the folder that holds ``final.caffemodel``."""
+    opened = engine.deploy_net(engine.load(*backend), net, weights)
+    check_net(opened, net)
+    return opened
 
 
 def check_net(net: Any, path: Path) -> None:
@@ -178,47 +130,64 @@ def positive(text: str) -> int:
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``predict``."""
-    parser = subparsers.add_parser(
-        "predict", help="write the class probabilities of a folder of pictures",
-        description="Write image_id,melanoma,seborrheic_keratosis,nevus for every picture of a folder.",
-        epilog="example: python -m pycam predict --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 "
-               "--images build/clean/val --out build/results/stage1_val.csv")
+    parser = add(
+        subparsers, "predict", "write the class probabilities of a folder of pictures",
+        "python -m pycam predict --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 --images build/clean/val "
+        "--out build/results/stage1_val.csv",
+        "Write image_id,melanoma,seborrheic_keratosis,nevus for every picture of a folder.")
     add_net_arguments(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
     parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="where the probabilities go")
     parser.add_argument("--submission", type=Path, metavar="CSV",
                         help="also write the challenge's three-column file here")
     parser.add_argument("--views", choices=VIEWS, default="centre", help="patches a picture (default: centre)")
-    parser.set_defaults(run=run)
+    add_step(parser, step)
 
 
-def list_pictures(folder: Path) -> List[Tuple[str, Path]]:
-    """List (image id, file): those that groundtruth.csv names, in its order, or all where there is no such file."""
+def list_pictures(folder: Path) -> Dict[str, Path]:
+    """Return the files by image id: of those that groundtruth.csv names, in its order, or of all where there is no such file."""
     if (folder / GROUNDTRUTH).is_file():
-        return [(sample.image_id, sample.path) for sample in load_samples(folder)]
-    pictures = list(find_pictures(folder).items())
+        return {sample.image_id: sample.path for sample in load_samples(folder)}
+    pictures = find_pictures(folder)
     if not pictures:
         raise CamError(f"{folder}: no pictures; expected <image_id>.jpg or .png")
     return pictures
 
 
-def run(args: argparse.Namespace) -> None:
-    """Run the command ``predict``."""
-    pictures = list_pictures(args.images)
-    for path in (args.out, args.submission):
-        if path is not None:
-            predictions.prepare(path)
-    net = open_net(args)
-    rows: List[Tuple[str, List[float]]] = []
-    def cut(picture: Tuple[str, Path]) -> List[np.ndarray]:
-        return views(read_image(picture[1]), args.views)
+def net_inputs(net: Path, weights: Path) -> Dict[str, Path]:
+    """Return a network's files as inputs of a step."""
+    engine.check_prototxt(net)
+    return {"net": net, "weights": engine.weights_file(weights)}
 
-    for part in ahead(cut, pictures, max(1, args.batch // VIEWS[args.views])):
+
+def step(args: argparse.Namespace) -> Step:
+    """Return the step of the command ``predict``."""
+    pictures, backend, files = list_pictures(args.images), engine.backend(args), [args.out, args.submission]
+    for path in filter(None, files):
+        predictions.prepare(path)
+
+    def work() -> List[Path]:
+        rows = _predict_all(open_net(args.net, args.weights, backend), pictures, args.views, args.batch)
+        predictions.write(args.out, rows)
+        if args.submission is not None:
+            predictions.write(args.submission, rows, predictions.SCORED)
+        print(f"{args.out}: {len(rows)} pictures")
+        return [path for path in files if path]
+
+    parameters = {**backend.parameters(), "views": args.views, "submission": bool(args.submission), "code": code(*CODE)}
+    return Step(f"predict/{args.out.stem}", args.out, beside(args.out), parameters,
+                {**net_inputs(args.net, args.weights), **pictures}, work)
+
+
+def _predict_all(net: Any, pictures: Dict[str, Path], which: str, batch: int) -> List[Tuple[str, List[float]]]:
+    """Return rows of image id and probabilities."""
+    def cut(picture: Tuple[str, Path]) -> Views:
+        return views(read_image(picture[1]), which)
+
+    rows: List[Tuple[str, List[float]]] = []
+    for part in ahead(cut, list(pictures.items()), max(1, batch // VIEWS[which])):
         ids = [image_id for (image_id, _), _ in part]
-        probs = predict_patches(net, [patches for _, patches in part])
+        probs = predict(net, [patches for _, patches in part])
         check_finite(ids, probs)
         rows += zip(ids, probs.tolist())
-    predictions.write(args.out, rows)
-    if args.submission is not None:
-        predictions.write(args.submission, rows, predictions.SCORED)
-    print(f"{args.out}: {len(rows)} pictures")
+    return rows

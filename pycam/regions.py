@@ -31,6 +31,10 @@ class Box(NamedTuple):
         """Height and width."""
         return self.y1 - self.y0, self.x1 - self.x0
 
+    def covers(self, size: Tuple[int, int]) -> bool:
+        """Tell whether the box is the whole picture of a height and width."""
+        return tuple(self) == (0, 0, *size)
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """Return the box's pixels of an H x W (x 3) array, as a view."""
         return image[self.y0:self.y1, self.x0:self.x1]
@@ -41,29 +45,6 @@ class Region(NamedTuple):
 
     box: Box
     reason: str
-
-
-def find_region(cam: np.ndarray, rule: str = "threshold", *, threshold: float = CAM_THRESHOLD,
-                margin: float = CROP_MARGIN, ground: str = "none") -> Region:
-    """Return the box of a map's strongest region (D09).
-
-    Parameters
-    ----------
-    cam : ndarray
-        H x W float, one class, at the size of the original picture.
-    rule, threshold, ground
-        As in `tight_region`.
-    margin : float
-        Share of the region's longer side added on each side.
-
-    Returns
-    -------
-    Region
-        A square with its margin, inside the picture. It is no square only where the picture is too narrow for one.
-        The whole picture, with the reason, when the map is not finite, nowhere positive, or flat.
-    """
-    tight = tight_region(cam, rule, threshold=threshold, ground=ground)
-    return tight._replace(box=square_up(tight.box, cam.shape, margin)) if tight.reason == REGION else tight
 
 
 def tight_region(cam: np.ndarray, rule: str = "threshold", *, threshold: float = CAM_THRESHOLD,

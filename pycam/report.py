@@ -1,81 +1,107 @@
 """One page about a run: Table 1, curves, maps, failures, and a gallery of every picture; the command ``report``."""
 import argparse
+import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from data_tools import steps
+from data_tools.commands import add, add_step
 from data_tools.errors import DataError
 from data_tools.files import encode_image, write_atomic
-from data_tools.isic import CLASSES, GROUNDTRUTH
+from data_tools.isic import CLASSES, GROUNDTRUTH, SPLITS
+from torchcaffe.errors import CaffeError
 
 from . import engine, page, predictions, runinfo, trainlog
-from .crops import row_box
+from .crops import is_whole, row_box
 from .errors import CamError
 from .examples import FAILURES, SHOWN, Example, Run, median_melanoma, most_wrong, spread
 from .gallery import gallery
 from .predict import open_net
 from .scoring import MEAN, p_value
-from .tables import COLUMNS, FIGURES, STAGE1, STAGE2, cell, describe_gain, read_metrics, table_rows
+from .tables import COLUMNS, FIGURES, STAGE1, STAGE2, cell, describe_gain, metrics_file, read_metrics, table_rows
 
 JPEG_QUALITY = 85
 TITLE = "Skin lesion classification with class activation maps"
 LEAD = ("Jia and Shen's two-stage classifier on ISIC-2017, part 3: one network on whole pictures, and again on the regions "
         "that its class activation maps point at. All figures come from this run's own files; the paper's are marked.")
 RUNS = {"stage 1": "stage1", "stage 2": "stage2", "stage 1, from scratch": "stage1_scratch"}  # curve -> folder of its log
+CODE = tuple(f"pycam.{name}" for name in ("report", "page", "examples", "gallery", "sheets", "drawing", "figures", "runinfo",
+                                          "tables", "trainlog", "cam", "region_rule", "regions", "predict", "preprocess"))
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``report``."""
-    parser = subparsers.add_parser(
-        "report", help="write one page about a run",
-        description="Write one self-contained HTML page about a run, and its figures as PNG and PDF under "
-                    "RUN/results/figures. What the run has not made yet is left out, and the page says so. The maps need "
-                    "--net. The gallery of more than 200 pictures goes into a folder beside the page.",
-        epilog="example: python -m pycam report --run build --net prototxt/vgg_gap_deploy.prototxt --out report.html")
+    parser = add(
+        subparsers, "report", "write one page about a run",
+        "python -m pycam report --run build --net prototxt/vgg_gap_deploy.prototxt --out report.html",
+        "Write one self-contained HTML page about a run, and its figures as PNG and PDF under RUN/results/figures. What the "
+        "run has not made yet is left out, and the page says so. The maps need --net. The gallery of more than 200 pictures "
+        "goes into a folder beside the page.")
     parser.add_argument("--run", type=Path, required=True, dest="folder", metavar="RUN",
                         help="folder of the run: clean, crops, stage1, stage2, results")
     parser.add_argument("--out", type=Path, required=True, metavar="HTML", help="where the page goes")
     parser.add_argument("--net", type=Path, metavar="DEPLOY", help="deploy prototxt, to compute the maps")
     parser.add_argument("--weights", type=Path, metavar="W", help="stage-1 weights (default: RUN/stage1)")
+    parser.add_argument("--split", choices=SPLITS, default="val", help="whose pictures are shown (default: val)")
     engine.add_arguments(parser)
-    parser.set_defaults(run=run)
+    add_step(parser, step)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Run the command ``report``."""
+def step(args: argparse.Namespace) -> steps.Step:
+    """Return the step of the command ``report``."""
     if not args.folder.is_dir():
         raise CamError(f"{args.folder}: no such folder; expected the folder of a run")
-    args.weights = args.weights or args.folder / "stage1"
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    material = Run(args.folder, lambda: _net(args), args.net)
-    sections: Dict[str, Callable[[], str]] = {
-        "Table 1": lambda: table_section(args.folder), "ROC curves": lambda: roc_section(material),
-        "Training": lambda: training_section(args.folder), "Overview": lambda: overview_section(material),
-        "Maps": lambda: maps_section(material), "Failures": lambda: failures_section(material),
-        "Gallery": lambda: gallery(material, args.out), "This run": lambda: run_section(args.folder)}
+    backend, weights = engine.backend(args), args.weights or args.folder / "stage1"
+
+    def open_stage1() -> Any:
+        if args.net is None:
+            raise CamError("the maps need the network: give --net")
+        return open_net(args.net, weights, backend)
+
+    parameters = {**backend.parameters(), "records": runinfo.records(args.folder), "code": steps.code(*CODE)}
+    return steps.Step("report", args.out, steps.beside(args.out), parameters, _inputs(args.folder, args.split, args.net, weights),
+                      partial(write_page, Run(args.folder, open_stage1, args.net, args.split), args.out))
+
+
+def _inputs(folder: Path, split: str, *files: Optional[Path]) -> Dict[str, Path]:
+    """Return the files that a page is made of, as far as they are there."""
+    results = [metrics_file(folder / "results", split),
+               *(folder / "results" / f"{stage}_{split}.csv" for stage in ("stage1", "stage2"))]
+    logs = [folder / place / "train.log" for place in RUNS.values()]
+    pictures = [path for part in ("clean", "crops") for path in sorted((folder / part / split).glob("[!.]*"))]
+    own = [page.STYLE, page.SCRIPT, runinfo.DECISIONS]
+    weights = [path / engine.FINAL_WEIGHTS if path and path.is_dir() else path for path in files]
+    known = {str(path): path for path in filter(None, (*results, *logs, *pictures, *own, *weights)) if path.is_file()}
+    return {os.path.relpath(path, folder): path for path in known.values()}
+
+
+def write_page(material: Run, out: Path) -> List[Path]:
+    """Write the page and return its file; what cannot be shown is left out, and the page says why."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sections: Dict[str, Callable[[Run], str]] = {
+        "Table 1": table_section, "ROC curves": roc_section, "Training": training_section, "Overview": overview_section,
+        "Maps": maps_section, "Failures": failures_section, "Gallery": partial(gallery, page=out), "This run": run_section}
     parts, left_out = {}, 0
     for title, make in sections.items():
         try:
-            parts[title] = make()
-        except (CamError, DataError) as problem:
+            parts[title] = make(material)
+        except (CamError, DataError, CaffeError) as problem:
             left_out += 1
             print(f"left out: {title}: {problem}", file=sys.stderr)
             parts[title] = page.paragraph(f"Left out: {problem}", "note")
     if left_out == len(sections):
-        raise CamError(f"{args.folder}: nothing to report yet; expected clean, crops, stage1, stage2, results in it")
-    write_atomic(args.out, page.document(TITLE, parts, page.paragraph(LEAD, "soft")).encode())
-    print(args.out)
+        raise CamError(f"{material.folder}: nothing to report yet; expected clean, crops, stage1, stage2, results in it")
+    lead = page.paragraph(LEAD, "soft") + page.head(runinfo.head(material.folder, material.split))
+    write_atomic(out, page.document(TITLE, parts, lead).encode())
+    print(out)
+    return [out]
 
 
-def _net(args: argparse.Namespace) -> Any:
-    if args.net is None:
-        raise CamError("the maps need the network: give --net")
-    return open_net(args)
-
-
-def table_section(folder: Path) -> str:
+def table_section(material: Run) -> str:
     """Return Table 1 beside the paper's, what stage 2 adds, and the challenge's other figures."""
-    metrics = read_metrics(folder / "results" / "metrics.json")
+    metrics = read_metrics(metrics_file(material.folder / "results", material.split))
     rows = [[row.name, *(cell(*values) for values in row.cells)] for row in table_rows(metrics)]
     scores: Dict[str, Any] = metrics["scores"]
     figures = [[f"{figure}: {key}".replace("_", " "), *(f"{stage[figure][key]:.3f}" for stage in scores.values())]
@@ -86,7 +112,8 @@ def table_section(folder: Path) -> str:
     tiles.append(("what stage 2 adds", f"{gain['difference']:+.3f}",
                   f"95 %: {gain['low']:+.3f} to {gain['high']:+.3f}, p {p_value(gain['p_delong'])}"))
     return "\n".join([
-        page.numbers([*tiles, ("validation pictures", str(metrics["pictures"]), "AUC, each class against the rest")]),
+        page.numbers([*tiles, (f"{metrics['data']}, {material.split}", str(metrics["pictures"]),
+                               "pictures; AUC, each class against the rest")]),
         page.paragraph("M: melanoma, SK: seborrheic keratosis, AVG: their mean. Area under the ROC curve, below it its 95 % "
                        "bootstrap interval."),
         page.table(["", *COLUMNS], rows, theirs=list(metrics["paper"])), page.paragraph(describe_gain(metrics)),
@@ -97,17 +124,17 @@ def roc_section(material: Run) -> str:
     """Return the ROC curves of both stages with their bands."""
     from .figures import roc_curves
 
-    truth = material.folder / "clean" / "val" / GROUNDTRUTH
+    truth = material.clean / GROUNDTRUTH
     labels, probs = predictions.read_pair(truth, *material.files.values())
     return _drawing(material.folder, "roc", roc_curves(labels, dict(zip(material.files, probs))),
-                    "ROC curves on the validation pictures; the bands hold 95 % of the bootstrap curves at each point.")
+                    f"ROC curves on the {material.split} pictures; the bands hold 95 % of the bootstrap curves at each point.")
 
 
-def training_section(folder: Path) -> str:
+def training_section(material: Run) -> str:
     """Return the loss curves of the runs that have a log (Fig. 3 of the paper)."""
     from .figures import loss_curves
 
-    logs = {}
+    folder, logs = material.folder, {}
     for name, place in RUNS.items():
         path = folder / place / "train.log"
         if path.is_file():
@@ -147,8 +174,8 @@ def overview_section(material: Run) -> str:
 def maps_section(material: Run) -> str:
     """Return pictures with their maps, box and crop (Fig. 2 of the paper)."""
     return _cases(material, "maps", spread(material.labels, material.stage1, SHOWN),
-                  f"Of each class {SHOWN} validation pictures, evenly spaced from the most to the least certain (Fig. 2 of the "
-                  "paper). The three maps of a picture share one scale: no colour is no evidence, red the strongest of the "
+                  f"Of each class {SHOWN} {material.split} pictures, evenly spaced from the most to the least certain (Fig. 2 of "
+                  "the paper). The three maps of a picture share one scale: no colour is no evidence, red the strongest of the "
                   "three. The number is the class' probability in stage 1; the box follows the map of the marked class.")
 
 
@@ -156,10 +183,10 @@ def failures_section(material: Run) -> str:
     """Return the pictures that stage 1 got wrong with the highest confidence (Fig. 4 of the paper)."""
     wrong = most_wrong(material.labels, material.stage1)
     if not wrong:
-        return page.paragraph(f"None: stage 1 got all {len(material.labels)} validation pictures right.")
+        return page.paragraph(f"None: stage 1 got all {len(material.labels)} pictures right.")
     shown = wrong[:FAILURES]
     return _cases(material, "failures", shown,
-                  f"Stage 1 gives {len(wrong)} of {len(material.labels)} validation pictures a wrong class the highest "
+                  f"Stage 1 gives {len(wrong)} of {len(material.labels)} pictures a wrong class the highest "
                   f"probability; here are the {len(shown)} it was surest of (Fig. 4 of the paper). The gallery has them all.")
 
 
@@ -183,15 +210,16 @@ def case(example: Example) -> str:
     figures = [page.picture(encode_image(tile, ".jpg", JPEG_QUALITY), "jpeg", caption, value=value, chosen=chosen)
                for tile, caption, value, chosen in zip(tiles(example), NAMES, values, followed)]
     height, width = row_box(example.row).size
-    reason = "" if example.row["reason"] == "region" else f", the map is {example.row['reason']}"
+    reason = ", the whole picture" if is_whole(example.row) else ""
+    reason += "" if example.row["reason"] == "region" else f" ({example.row['reason']})"
     after = ", ".join(f"{short} {p:.2f}" for short, p in zip(SHORT, example.final))
     remark = f"true class {CLASSES[example.label].replace('_', ' ')} · crop {width} x {height} pixels{reason} · stage 2: {after}"
     return page.card(example.image_id, remark, figures)
 
 
-def run_section(folder: Path) -> str:
+def run_section(material: Run) -> str:
     """Return what the run was made with, and the decisions that the paper left open."""
-    parts: List[str] = [page.table(["step", "parameters"], runinfo.parameters(folder), style="text")]
+    parts: List[str] = [page.table(["step", "parameters"], runinfo.parameters(material.folder), style="text")]
     parts.append(page.details("Versions of what wrote this page", page.table(["", ""], runinfo.versions(), style="text")))
     try:
         rows = runinfo.decisions()

@@ -2,14 +2,18 @@
 import json
 import platform
 import re
+import shutil
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from data_tools import __version__
 from data_tools.files import sha256_file
+from data_tools.isic import data_set
+from data_tools.steps import find_record
 from torchcaffe.netparam import read_solver
 
-from .crops import PARAMETERS
 from .errors import CamError
 
 DECISIONS = Path(__file__).resolve().parents[1] / "docs" / "decisions.md"
@@ -41,12 +45,51 @@ def parameters(folder: Path) -> Rows:
         content = _json(path)
         rows.append((f"records, {path.parent.name}", _flat({key: content.get(key) for key in (
             "records", "pictures", "pictures_per_class", "shape", "seed", "parameters")})))
-    for path in sorted(folder.glob(f"crops/*/{PARAMETERS}")):
-        told = {key: value for key, value in _json(path).items() if key not in ("net", "weights", "pictures")}
-        rows.append((f"crops, {path.parent.name}", _flat(told)))
+    for place, record in records(folder).items():
+        if place.startswith("crops"):
+            told = {key: value for key, value in record["parameters"].items() if key != "code"}
+            rows.append((place.replace("/", ", "), _flat(told)))
     if not rows:
         raise CamError(f"{folder}: no solver, manifest or crops.json; expected the folder of a run")
     return rows
+
+
+def records(folder: Path) -> Dict[str, Any]:
+    """Return what the records of a run's steps say, but for the hashes of files, by the folders that the steps made."""
+    places = [place for pattern in ("clean/*", "lmdb/*", "crops/*", "stage*") for place in sorted(folder.glob(pattern))]
+    found = {str(place.relative_to(folder)): find_record(place) for place in places}
+    return {name: {"parameters": record.parameters, "facts": record.facts} for name, record in found.items() if record}
+
+
+def head(folder: Path, split: str) -> Rows:
+    """Return what the reader of a report must know first: rows of name, value."""
+    known, made = records(folder), find_record(folder / "stage1")
+    first, last = (known.get(name, {}) for name in ("stage1", "stage2"))
+    facts, pictures = first.get("facts", {}), known.get(f"crops/{split}", {}).get("parameters", {}).get("pictures", {})
+    seconds = sum(record["facts"].get("seconds", 0) for record in known.values())
+    told = {"data": _data(folder, split), "network": facts.get("net"), "starting weights": facts.get("weights"),
+            "engine": ", ".join(dict.fromkeys(filter(None, (facts.get("engine"), last.get("facts", {}).get("engine"))))),
+            "device": facts.get("device"), "precision": first.get("parameters", {}).get("rounding", {}).get("precision"),
+            "hair removal": pictures.get("hair"), "region rule": _flat(pictures.get("region")),
+            "made": f"{last.get('facts', {}).get('date', '?')}, {_duration(seconds)} of work" if made else None,
+            "code": commit()}
+    return [(name, str(value)) for name, value in told.items() if value]
+
+
+def _data(folder: Path, split: str) -> str:
+    record = find_record(folder / "clean" / split)
+    return f"{data_set(record.inputs)}, {split}, {len(record.inputs)} pictures" if record else split
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def commit() -> str:
+    """Return the version of the project, with its commit where this is a checkout, and whether that was changed."""
+    told = subprocess.run(["git", "-C", str(DECISIONS.parents[1]), "describe", "--always", "--dirty"], check=False,
+                          capture_output=True, text=True) if shutil.which("git") else None
+    return f"skin-lesion-cam {__version__}" + (f", commit {told.stdout.strip()}" if told and told.returncode == 0 else "")
 
 
 def _solver(path: Path) -> str:

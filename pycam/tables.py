@@ -6,10 +6,13 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
-from data_tools.files import write_atomic
+from data_tools import steps
+from data_tools.commands import add
+from data_tools.files import write_together
+from data_tools.isic import ISIC_2017, SPLITS, data_set
 
 from .errors import CamError
-from .predictions import SCORED, read_pair
+from .predictions import SCORED, read_pair, read_truth
 from .scoring import MEAN, Scores, compare, p_value, score
 
 PAPER = {  # Table 1, 150 validation pictures
@@ -19,6 +22,7 @@ PAPER = {  # Table 1, 150 validation pictures
 STAGE1, STAGE2, BOTH = "Stage1", "Stage1,2", "mean of both stages"
 COLUMNS = ("M_AUC", "SK_AUC", "AVG_AUC")
 FIGURES = (*SCORED, MEAN)
+CODE = ("pycam.tables", "pycam.scoring", "pycam.intervals", "pycam.predictions")
 
 
 class Row(NamedTuple):
@@ -28,8 +32,10 @@ class Row(NamedTuple):
     cells: List[Tuple[float, float, float]]
 
 
-def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray) -> Dict[str, Any]:
+def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: str = ISIC_2017) -> Dict[str, Any]:
     """Score both stages, their mean (an extra, D12), and test stage 2 against stage 1.
+
+    The paper's rows stand beside pictures of its own data set only.
 
     Parameters
     ----------
@@ -37,11 +43,13 @@ def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray) -> Dict
         N class numbers.
     stage1, stage2 : ndarray
         N x 2 probabilities of melanoma and seborrheic keratosis.
+    data : str
+        Which pictures, from `data_tools.isic.data_set`.
     """
     scores: Dict[str, Scores] = {STAGE1: score(labels, stage1), STAGE2: score(labels, stage2),
                                  BOTH: score(labels, (stage1 + stage2) / 2)}
-    return {"pictures": len(labels), "scores": scores, "stage2_against_stage1": compare(labels, stage1, stage2),
-            "paper": {name: dict(zip(FIGURES, values)) for name, values in PAPER.items()}}
+    return {"data": data, "pictures": len(labels), "scores": scores, "stage2_against_stage1": compare(labels, stage1, stage2),
+            "paper": {name: dict(zip(FIGURES, values)) for name, values in PAPER.items() if data == ISIC_2017}}
 
 
 def read_metrics(path: Path) -> Dict[str, Any]:
@@ -72,7 +80,7 @@ def cell(value: float, low: float, high: float) -> str:
 
 def to_markdown(metrics: Dict[str, Any]) -> str:
     """Return the table and the paired test as Markdown."""
-    lines = [f"AUC on {metrics['pictures']} pictures, with 95 % bootstrap intervals.", "",
+    lines = [f"AUC on {metrics['pictures']} pictures ({metrics['data']}), with 95 % bootstrap intervals.", "",
              "| | " + " | ".join(COLUMNS) + " |", "| --- |" + " --- |" * len(COLUMNS)]
     lines += [f"| {row.name} | " + " | ".join(cell(*c) for c in row.cells) + " |" for row in table_rows(metrics)]
     return "\n".join([*lines, "", describe_gain(metrics)]) + "\n"
@@ -83,7 +91,7 @@ def describe_gain(metrics: Dict[str, Any]) -> str:
     gain = metrics["stage2_against_stage1"][MEAN]
     return (f"Stage 2 changes the mean AUC by {gain['difference']:+.3f} "
             f"(95 % {gain['low']:+.3f} to {gain['high']:+.3f}; paired p {p_value(gain['p_delong'])} by DeLong, "
-            f"{p_value(gain['p_bootstrap'])} by bootstrap); the paper reports +0.037.")
+            f"{p_value(gain['p_bootstrap'])} by bootstrap)" + ("; the paper reports +0.037." if metrics["paper"] else "."))
 
 
 def to_csv(metrics: Dict[str, Any]) -> str:
@@ -98,24 +106,49 @@ def to_csv(metrics: Dict[str, Any]) -> str:
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``table1``."""
-    parser = subparsers.add_parser(
-        "table1", help="write Table 1 beside the paper's numbers",
-        description="Score both stages, write table1.csv, table1.md and metrics.json, and print the table.",
-        epilog="example: python -m pycam table1 --truth build/clean/val/groundtruth.csv --stage1 build/results/"
-               "stage1_val.csv --stage2 build/results/stage2_val.csv --out build/results")
+    parser = add(
+        subparsers, "table1", "write Table 1, on ISIC-2017 beside the paper's numbers",
+        "python -m pycam table1 --truth build/clean/val/groundtruth.csv --stage1 build/results/stage1_val.csv "
+        "--stage2 build/results/stage2_val.csv --out build/results",
+        "Score both stages, write table1.csv, table1.md and metrics.json, and print the table.")
     parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv", help="ground truth of the pictures")
     parser.add_argument("--stage1", type=Path, required=True, metavar="CSV", help="stage-1 predictions")
     parser.add_argument("--stage2", type=Path, required=True, metavar="CSV", help="stage-2 predictions")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the three files")
-    parser.set_defaults(run=run)
+    parser.add_argument("--split", choices=SPLITS, default="val",
+                        help="which pictures these are; table1_SPLIT.csv and so on for other ones than val (default: val)")
+    parser.set_defaults(step=step, run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``table1``."""
-    labels, (stage1, stage2) = read_pair(args.truth, args.stage1, args.stage2)
-    metrics = evaluate(labels, stage1, stage2)
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, text in (("metrics.json", json.dumps(metrics, indent=2) + "\n"), ("table1.csv", to_csv(metrics)),
-                       ("table1.md", to_markdown(metrics))):
-        write_atomic(args.out / name, text.encode())
-    print(to_markdown(metrics), end="")
+    made = step(args)
+    steps.run(made)
+    print(made.out.with_suffix(".md").read_text(encoding="utf-8"), end="")
+
+
+def table_file(folder: Path, split: str) -> Path:
+    """Return the table of a split among a run's results."""
+    return folder / f"table1{'' if split == 'val' else f'_{split}'}.csv"
+
+
+def metrics_file(folder: Path, split: str) -> Path:
+    """Return all figures of a split among a run's results."""
+    return folder / f"metrics{'' if split == 'val' else f'_{split}'}.json"
+
+
+def step(args: argparse.Namespace) -> steps.Step:
+    """Return the step of the command ``table1``."""
+    out, metrics_path = table_file(args.out, args.split), metrics_file(args.out, args.split)
+
+    def work() -> List[Path]:
+        labels, (stage1, stage2) = read_pair(args.truth, args.stage1, args.stage2)
+        metrics = evaluate(labels, stage1, stage2, data_set(read_truth(args.truth)))
+        args.out.mkdir(parents=True, exist_ok=True)
+        texts = {metrics_path: json.dumps(metrics, indent=2) + "\n", out: to_csv(metrics),
+                 out.with_suffix(".md"): to_markdown(metrics)}
+        write_together({path: text.encode() for path, text in texts.items()})
+        return list(texts)
+
+    return steps.Step(f"table/{args.split}", out, steps.beside(out), {"code": steps.code(*CODE)},
+                      {"truth": args.truth, "stage1": args.stage1, "stage2": args.stage2}, work)

@@ -23,7 +23,7 @@ from tests.docs import markdown
 from tests.docs.failures import FAILURES
 from torchcaffe.layers import LAYERS
 
-PARSERS = {"data_tools": data_tools.__main__.make_parser, "pycam": pycam.__main__.build_parser,
+PARSERS = {"data_tools": data_tools.__main__.make_parser, "pycam": pycam.__main__.make_parser,
            "torchcaffe": torchcaffe.__main__._parser}
 SCRIPTS = {"data-tools": "data_tools", "pycam": "pycam", "torchcaffe": "torchcaffe", "caffe": "torchcaffe"}
 OTHERS = {"caffe": str(markdown.ROOT / ".caffe" / "bin" / "caffe"),  # programs in processes of their own, where they are

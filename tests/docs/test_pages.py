@@ -62,7 +62,7 @@ def subparsers(parser):
 
 
 PARSERS = {"torchcaffe": torchcaffe.__main__._parser(), "data_tools": data_tools.__main__.make_parser(),
-           "pycam": pycam.__main__.build_parser()}
+           "pycam": pycam.__main__.make_parser()}
 HELPS = {f"{package} {name}": command for package in ("data_tools", "pycam")
          for name, command in subparsers(PARSERS[package]).items()}
 HELPS["torchcaffe train"] = PARSERS["torchcaffe"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pycam import engine, predict
-from pycam.__main__ import build_parser, main
+from pycam.__main__ import make_parser, main
 from pycam.errors import CamError
 from torchcaffe.proto import caffe_pb2
 
@@ -22,7 +22,7 @@ def test_help_has_an_example_that_parses(command, capsys):
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     example = text.split("example: python -m pycam ")[1]
-    assert build_parser().parse_args(example.split()).command == command
+    assert make_parser().parse_args(example.split()).command == command
 
 
 def test_usage_errors_exit_with_2(capsys):

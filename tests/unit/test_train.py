@@ -93,7 +93,7 @@ class Run:
     debug = False
     @staticmethod
     def run(args): train.execute([sys.executable, sys.argv[1]], Path(sys.argv[2]), 3, appending=False)
-__main__.build_parser = lambda: type("P", (), {"parse_args": lambda self, argv: Run})()
+__main__.make_parser = lambda: type("P", (), {"parse_args": lambda self, argv: Run})()
 sys.exit(__main__.main([]))
 """
 

@@ -7,7 +7,7 @@ from typing import Tuple
 
 import numpy as np
 
-from .regions import Box, Region
+from ..regions import Box, Region
 
 CONTROLS = ("whole", "centre", "random")
 

@@ -9,22 +9,26 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 from tqdm import tqdm
 
+from data_tools.commands import add
 from data_tools.files import decode_image, listing, read_image, write_atomic, write_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, read_groundtruth
 
+from .. import region_rule
+from ..cam import Grid, merge, read_grid, select
+from ..drawing import contour, outline, overlay
+from ..engine import backend
+from ..errors import CamError
+from ..predict import add_net_arguments, open_net
+from ..region_rule import Located, RegionRule, find, locate
+from ..regions import Box, Region
 from . import deletion
-from .cam import Grid, merge, read_grid, select
-from .crops import add_region_arguments
-from .drawing import contour, outline, overlay
-from .errors import CamError
-from .maps import Maps, Way, get_maps
-from .predict import add_net_arguments
-from .regions import REGION, Box, Region, level, square_up, tight_region
+from .maps import Maps, get_maps
 
 MASK = "_segmentation.png"
 MASK_LEVEL = 127  # a mask's grey values are 0 and 255; one saved as JPEG in between has others near them
 MEASURES = ("box_iou", "mask_iou", "pointing", "energy", "crop_side", "covered", "whole")
 ALL = "all"
+SHOWN = ("class_rule", "rule", "ground", "threshold", "placement", "views")  # fields of a rule in the tables
 LESION = (80, 220, 60)  # BGR, of a lesion's outline in a picture
 REFERENCE = "centre, whole picture"
 
@@ -85,32 +89,30 @@ def peak(cam: np.ndarray) -> Tuple[int, int]:
     return int(y[first]), int(x[first])
 
 
-def measure_region(above: np.ndarray, mask: np.ndarray, region: Region, margin: float) -> Measures:
+def measure_region(found: Located, mask: np.ndarray) -> Measures:
     """Hold a region against the lesion.
 
     Parameters
     ----------
-    above, mask : ndarray
-        H x W bool: where the map counts as region; where the lesion is.
-    region : Region
-        Of `tight_region`.
-    margin : float
-        Of the crop.
+    found : Located
+        The region, and the map that it follows.
+    mask : ndarray
+        H x W bool: where the lesion is.
 
     Returns
     -------
     dict
-        ``box_iou``: the region's tight box against the lesion's; ``mask_iou``: `above` against the mask; ``crop_side``:
-        the crop's side as a share of the picture's (root of the shares of area); ``covered``: share of the lesion that
-        is in the crop; ``whole``: 1 if the map shows no region.
+        ``box_iou``: the region's tight box against the lesion's; ``mask_iou``: where the map is region against the mask;
+        ``crop_side``: the crop's side as a share of the picture's (root of the shares of area); ``covered``: share of the
+        lesion that is in the crop; ``whole``: 1 if the crop is the whole picture.
     """
-    box = square_up(region.box, mask.shape, margin) if region.reason == REGION else region.box
+    above, box = found.cam > found.lowest, found.region.box
     return {
-        "box_iou": overlap(region.box, mask_box(mask)),
+        "box_iou": overlap(found.tight.box, mask_box(mask)),
         "mask_iou": np.count_nonzero(above & mask) / np.count_nonzero(above | mask),
         "crop_side": float(np.sqrt(box.size[0] * box.size[1] / mask.size)),
         "covered": np.count_nonzero(box.cut(mask)) / np.count_nonzero(mask),
-        "whole": float(region.reason != REGION),
+        "whole": float(box.covers((mask.shape[0], mask.shape[1]))),
     }
 
 
@@ -119,7 +121,7 @@ def reference(mask: np.ndarray) -> Measures:
     even = np.ones(mask.shape, np.float32)
     even[mask.shape[0] // 2, mask.shape[1] // 2] += 1e-3
     whole = Region(Box(0, 0, *mask.shape), REFERENCE)
-    return {**measure_map(even, mask), **measure_region(even > 0, mask, whole, 0.0)}
+    return {**measure_map(even, mask), **measure_region(Located(whole, whole, even, 0.0, REFERENCE), mask)}
 
 
 def read_mask(path: Path, size: Tuple[int, int]) -> np.ndarray:
@@ -154,56 +156,51 @@ def find_lesions(images: Path, masks: Path, truth: Sequence[Path]) -> List[Lesio
     return found
 
 
-def ways(args: argparse.Namespace) -> List[Way]:
-    """List every combination of the options, leaving out repetitions that differ only in what a rule does not read."""
-    combined = itertools.product(*(getattr(args, field) for field in Way._fields))
-    return list(dict.fromkeys(
-        way if way.rule == "threshold" else way._replace(ground="-", threshold=0.0) for way in itertools.starmap(Way, combined)))
+def rules(options: Dict[str, Any]) -> List[RegionRule]:
+    """List the rules of every combination of the fields' values, without repetitions that differ only in what is not read."""
+    several = {name: value if isinstance(value, list) else [value] for name, value in options.items()}
+    combined = [RegionRule().changed(**dict(zip(several, values))) for values in itertools.product(*several.values())]
+    unread = {"ground": RegionRule.ground, "threshold": RegionRule.threshold}
+    return list(dict.fromkeys(rule if rule.rule == "threshold" else rule.changed(**unread) for rule in combined))
 
 
-def measure_all(lesions: Sequence[Lesion], maps: Dict[str, Maps], choices: Sequence[Way], grid: Grid,
-                margin: float) -> Iterator[Tuple[Lesion, Optional[Way], Measures]]:
-    """Yield the measures of every picture under every way; the way None is the `reference`."""
-    groups: Dict[Tuple[str, str, str], List[Way]] = {}
-    for way in choices:
-        groups.setdefault((way.class_rule, way.placement, way.views), []).append(way)
+def measure_all(lesions: Sequence[Lesion], maps: Dict[str, Maps], choices: Sequence[RegionRule],
+                grid: Grid) -> Iterator[Tuple[Lesion, Optional[RegionRule], Measures]]:
+    """Yield the measures of every picture under every rule; the rule None is the `reference`."""
+    groups: Dict[Tuple[str, str, str], List[RegionRule]] = {}
+    for rule in choices:
+        groups.setdefault((rule.class_rule, rule.placement, rule.views), []).append(rule)
     for number, lesion in enumerate(tqdm(lesions, "measure", unit="picture", disable=None)):
         mask = read_mask(lesion.mask, read_image(lesion.path).shape[:2])
         yield lesion, None, reference(mask)
         for (class_rule, placement, views), same in groups.items():
             probs, cams = (array[number] for array in maps[views])
-            cam = merge(select(class_rule, cams, probs, lesion.label)[0], mask.shape, placement, grid)
+            chosen, followed = select(class_rule, cams, probs, lesion.label)
+            cam = merge(chosen, mask.shape, placement, grid)
             of_map = measure_map(cam, mask)
-            for way in same:
-                region, lowest = find(cam, way)
-                yield lesion, way, {**of_map, **measure_region(cam > lowest, mask, region, margin)}
+            for rule in same:
+                yield lesion, rule, {**of_map, **measure_region(find(rule, cam, followed), mask)}
 
 
-def find(cam: np.ndarray, way: Way) -> Tuple[Region, float]:
-    """Return a map's tight region and the value above which it counts as region."""
-    chosen: Dict[str, Any] = {} if way.rule != "threshold" else {"threshold": way.threshold, "ground": way.ground}
-    return tight_region(cam, way.rule, **chosen), level(cam, way.rule, **chosen)
-
-
-def summarize(rows: Sequence[Tuple[Lesion, Optional[Way], Measures]]) -> List[Dict[str, str]]:
-    """Average over pictures: a row for each way and true class, and one for all; the crop's side is the median."""
+def summarize(rows: Sequence[Tuple[Lesion, Optional[RegionRule], Measures]]) -> List[Dict[str, str]]:
+    """Average over pictures: a row for each rule and true class, and one for all; the crop's side is the median."""
     table = []
-    for way in dict.fromkeys(way for _, way, _ in rows):
-        mine = [(lesion.label, measures) for lesion, other, measures in rows if other == way]
+    for rule in dict.fromkeys(rule for _, rule, _ in rows):
+        mine = [(lesion.label, measures) for lesion, other, measures in rows if other == rule]
         for group in (*range(len(CLASSES)), ALL):
             part = [measures for label, measures in mine if group in (label, ALL)]
             if part:
-                table.append({**describe(way), "class": ALL if group == ALL else CLASSES[int(group)], "n": str(len(part)),
+                table.append({**describe(rule), "class": ALL if group == ALL else CLASSES[int(group)], "n": str(len(part)),
                               **{key: f"{average(key, part):.4f}" for key in MEASURES}})
     return table
 
 
-def describe(way: Optional[Way]) -> Dict[str, str]:
-    """Return a way's fields as text."""
-    if way is None:
-        return {"class_rule": REFERENCE, **dict.fromkeys(Way._fields[1:], "-")}
-    return {key: str(value) for key, value in way._asdict().items()} | (
-        {"threshold": "-"} if way.rule != "threshold" else {})
+def describe(rule: Optional[RegionRule]) -> Dict[str, str]:
+    """Return the fields of a rule that the table shows, as text."""
+    if rule is None:
+        return {"class_rule": REFERENCE, **dict.fromkeys(SHOWN[1:], "-")}
+    unread = {} if rule.rule == "threshold" else {"ground": "-", "threshold": "-"}
+    return {**{name: str(getattr(rule, name)) for name in SHOWN}, **unread}
 
 
 def average(key: str, part: Sequence[Measures]) -> float:
@@ -230,58 +227,70 @@ def write_csv(path: Path, rows: Sequence[Dict[str, str]]) -> None:
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``localize``."""
-    parser = subparsers.add_parser(
-        "localize", help="measure maps and boxes against lesion masks",
-        description="Hold the class activation maps and the boxes of stage 1 against masks of the lesions. The maps are "
-                    "computed once and kept in OUT, so that further rules on the same pictures take seconds. Options "
-                    "that take several values are tried in every combination. Writes localization.csv and .md (means for "
-                    "each true class and for all), pictures.csv (every picture), and with --deletion and --draw more.",
-        epilog="example: python -m pycam localize --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 --images "
-               "images --masks masks --out build/localization --class predicted max --threshold 0.2 0.4 --ground none min")
+    parser = add(
+        subparsers, "localize", "measure maps and boxes against lesion masks",
+        "python -m pycam localize --net prototxt/vgg_gap_deploy.prototxt --weights build/stage1 --images images --masks masks "
+        "--out build/localization --class predicted max --threshold 0.2 0.4 --ground none min",
+        "Hold the class activation maps and the boxes of stage 1 against masks of the lesions. The maps are computed once and "
+        "kept in OUT, so that further rules on the same pictures take seconds. Options that take several values are tried in "
+        "every combination. Writes localization.csv and .md (means for each true class and for all), pictures.csv (every "
+        "picture), and with --deletion and --draw more.")
     add_net_arguments(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
     parser.add_argument("--masks", type=Path, required=True, metavar="DIR", help=f"folder of <image_id>{MASK}")
     parser.add_argument("--truth", type=Path, nargs="+", default=[], metavar="CSV",
                         help=f"label files (default: {GROUNDTRUTH} among the pictures, if there)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of maps and tables")
-    add_region_arguments(parser, several=True)
-    parser.add_argument("--deletion", type=int, default=0, metavar="N",
+    region_rule.add_arguments(parser, several=True)
+    parser.add_argument("--deletion", type=not_negative, default=0, metavar="N",
                         help="also hide the centre patch in N steps, the map's top cells first, and follow the probability "
                              "of the predicted class; uses the first of each option (default: 0, no)")
-    parser.add_argument("--draw", type=int, default=0, metavar="N",
+    parser.add_argument("--draw", type=not_negative, default=0, metavar="N",
                         help="also draw the first N pictures under the first combination: map, region, lesion, crop")
     parser.set_defaults(run=run)
 
 
+def not_negative(text: str) -> int:
+    """Read a whole number of at least zero from a command line."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 0")
+    return int(text)
+
+
 def run(args: argparse.Namespace) -> None:
     """Run the command ``localize``."""
-    lesions = find_lesions(args.images, args.masks, args.truth)
-    if "true" in args.class_rule and lesions[0].label is None:
+    lesions, choices = find_lesions(args.images, args.masks, args.truth), rules(region_rule.given(args))
+    if any(rule.class_rule == "true" for rule in choices) and lesions[0].label is None:
         raise CamError("--class true: the true classes are not known; name the label files with --truth")
-    pictures = [(lesion.image_id, lesion.path) for lesion in lesions]
-    maps = {which: get_maps(args, pictures, which, args.out) for which in args.views}
-    grid, choices = read_grid(args.net), ways(args)
-    rows = list(measure_all(lesions, maps, choices, grid, args.margin))
-    table = summarize(rows)
-    write_csv(args.out / "pictures.csv", [
-        {"image_id": lesion.image_id, "class": "" if lesion.label is None else CLASSES[lesion.label], **describe(way),
-         **{key: repr(value) for key, value in measures.items()}} for lesion, way, measures in rows])
-    write_csv(args.out / "localization.csv", table)
-    write_atomic(args.out / "localization.md", markdown(table).encode())
-    print(markdown(table), end="")
-    draw(args, lesions[:args.draw], maps[choices[0].views], choices[0], grid)
+    pictures, grid = {lesion.image_id: lesion.path for lesion in lesions}, read_grid(args.net)
+    maps = {which: get_maps(args.net, args.weights, backend(args), pictures, which, args.out, args.batch)
+            for which in dict.fromkeys(rule.views for rule in choices)}
+    write_tables(list(measure_all(lesions, maps, choices, grid)), args.out)
+    first = choices[0]
+    draw(lesions[:args.draw], maps[first.views], first, grid, args.out / "pictures")
     if args.deletion:
-        deletion.run(args, pictures, maps[choices[0].views], choices[0], grid)
+        net = open_net(args.net, args.weights, backend(args))
+        deletion.follow(net, pictures, maps[first.views], first, grid, args.deletion, args.batch, args.out / "deletion.csv")
 
 
-def draw(args: argparse.Namespace, lesions: Sequence[Lesion], maps: Maps, way: Way, grid: Grid) -> None:
-    """Write ``pictures/<image_id>.jpg``: the map in colour, its region in white, the lesion in green, the crop's box."""
-    (args.out / "pictures").mkdir(exist_ok=True)
+def write_tables(rows: Sequence[Tuple[Lesion, Optional[RegionRule], Measures]], out: Path) -> None:
+    """Write the measures of each picture and their means, and print these."""
+    table = summarize(rows)
+    write_csv(out / "pictures.csv", [
+        {"image_id": lesion.image_id, "class": "" if lesion.label is None else CLASSES[lesion.label], **describe(rule),
+         **{key: repr(float(value)) for key, value in measures.items()}} for lesion, rule, measures in rows])
+    write_csv(out / "localization.csv", table)
+    write_atomic(out / "localization.md", markdown(table).encode())
+    print(markdown(table), end="")
+
+
+def draw(lesions: Sequence[Lesion], maps: Maps, rule: RegionRule, grid: Grid, out: Path) -> None:
+    """Write ``<image_id>.jpg`` to `out`: the map in colour, its region in white, the lesion in green, the crop's box."""
+    out.mkdir(exist_ok=True)
     for lesion, probs, cams in zip(lesions, *maps):
         image = read_image(lesion.path)
-        cam = merge(select(way.class_rule, cams, probs, lesion.label)[0], image.shape[:2], way.placement, grid)
-        region, lowest = find(cam, way)
-        drawn = contour(overlay(image, cam, float(cam.max())), cam > lowest)
-        drawn = contour(drawn, read_mask(lesion.mask, image.shape[:2]), LESION)
-        crop = square_up(region.box, cam.shape, args.margin)
-        write_image(args.out / "pictures" / f"{lesion.image_id}.jpg", outline(drawn, crop))
+        size = (image.shape[0], image.shape[1])
+        found = locate(rule, cams, probs, size, grid, lesion.label)
+        drawn = contour(overlay(image, found.cam, float(found.cam.max())), found.cam > found.lowest)
+        drawn = contour(drawn, read_mask(lesion.mask, size), LESION)
+        write_image(out / f"{lesion.image_id}.jpg", outline(drawn, found.region.box))

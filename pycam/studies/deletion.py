@@ -1,8 +1,7 @@
 """The deletion curve: if a map shows what a prediction rests on, hiding its top cells makes the probability fall fast."""
-import argparse
 import zlib
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List
 
 import numpy as np
 from tqdm import tqdm
@@ -11,10 +10,11 @@ from data_tools.augment import PATCH_SIZE
 from data_tools.files import read_image, write_atomic
 from data_tools.isic import CLASSES
 
-from .cam import Grid, row_weights, select
-from .maps import Maps, Way
-from .predict import forward, open_net
-from .preprocess import views
+from ..cam import Grid, row_weights, select
+from ..predict import predict
+from ..preprocess import views
+from ..region_rule import RegionRule
+from .maps import Maps
 
 BLOCKS = 14  # a side: the patch is hidden in blocks of 16 x 16 pixels
 ORDERS = ("map", "random", "shifted")
@@ -84,7 +84,8 @@ def curves(net: Any, patch: np.ndarray, values: np.ndarray, number: int, image_i
     probs: Dict[str, np.ndarray] = {}
     for name, order in orders(values, image_id).items():
         patches: List[np.ndarray] = [hide(patch, order[:count]) for count in counts]
-        parts = [forward(net, patches[start:start + batch])[:, number] for start in range(0, len(patches), batch)]
+        parts = [predict(net, [[patch] for patch in patches[start:start + batch]])[:, number]
+                 for start in range(0, len(patches), batch)]
         probs[name] = np.concatenate(parts)
     return probs
 
@@ -94,18 +95,19 @@ def area(curve: np.ndarray) -> float:
     return float((curve[:-1] + curve[1:]).mean() / 2)
 
 
-def run(args: argparse.Namespace, pictures: Sequence[Tuple[str, Path]], maps: Maps, way: Way, grid: Grid) -> None:
-    """Follow the predicted class of every picture; write deletion.csv, every curve, and print the mean areas."""
-    net, lines = open_net(args), [",".join(("image_id", "class", "order", "area", *map(str, range(args.deletion + 1))))]
+def follow(net: Any, pictures: Dict[str, Path], maps: Maps, rule: RegionRule, grid: Grid, steps: int, batch: int,
+           out: Path) -> None:
+    """Follow the predicted class of every picture; write every curve to `out` and print the mean areas."""
+    lines = [",".join(("image_id", "class", "order", "area", *map(str, range(steps + 1))))]
     areas: Dict[str, List[float]] = {name: [] for name in ORDERS}
-    for (image_id, path), probs, cams in zip(tqdm(pictures, "delete", unit="picture", disable=None), *maps):
-        cam = select(way.class_rule, cams[-1], probs)[0]  # of ten views, the last is the mirrored centre patch
+    for (image_id, path), probs, cams in zip(tqdm(pictures.items(), "delete", unit="picture", disable=None), *maps):
+        cam = select(rule.class_rule, cams[-1], probs)[0]  # of ten views, the last is the mirrored centre patch
         number = int(probs.argmax())
-        patch = views(read_image(path), way.views)[-1]
-        found = curves(net, patch, block_values(cam, way.placement, grid), number, image_id, args.deletion, args.batch)
+        patch = views(read_image(path), rule.views)[-1]
+        found = curves(net, patch, block_values(cam, rule.placement, grid), number, image_id, steps, batch)
         for name, curve in found.items():
             areas[name].append(area(curve))
             lines.append(",".join((image_id, CLASSES[number], name, repr(area(curve)), *(repr(float(p)) for p in curve))))
-    write_atomic(args.out / "deletion.csv", "".join(f"{line}\n" for line in lines).encode())
+    write_atomic(out, "".join(f"{line}\n" for line in lines).encode())
     means = ", ".join(f"{name} {np.mean(values):.4f}" for name, values in areas.items())
     print(f"area under the predicted class' probability while {len(pictures)} pictures are hidden, by order: {means}")

@@ -1,0 +1,286 @@
+"""The paper's pipeline: which command each target of the Makefile needs, in which order; the command ``pipeline``.
+
+pictures -> clean -> LMDB -> stage 1 -> crops -> LMDB -> stage 2 -> probabilities -> table -> report. Every step is called, and
+does nothing while nothing changed that its output depends on (`data_tools.steps`). All are commands that can be typed by hand.
+"""
+import argparse
+import importlib
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from data_tools.commands import add
+from data_tools.files import listing, write_atomic
+from data_tools.steps import find_record, is_current
+
+from .errors import CamError
+from .tables import table_file
+from .variables import VARIABLES, problem, values
+
+MARK = ".skin-lesion-cam"  # a file that tells that a folder is a run's
+MADE = ("clean", "lmdb", "crops", "stage1", "stage1_scratch", "stage2", "results")  # folders of a run
+NETWORK = ("train", "predict", "crops", "report", "doctor")  # commands that need an engine
+DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "AUGMENT": "none", "REGION": "--threshold 0.65"}
+DEMO_PICTURES = {"train": "600", "val": "150", "seed": "1"}
+PREFIXES = {"vgg_gap": "", "vgg_gap_narrow": "narrow_", "googlenet_gap": "googlenet_"}  # of solver files
+TARGETS = ("stage1", "crops", "stage2", "scratch", "table", "report", "all", "demo", "doctor", "clean")
+
+Words = List[str]  # of a command, its module first
+
+
+class Run(NamedTuple):
+    """A run: the values of the Makefile's variables, and where its hair-free pictures and its stage 1 are."""
+
+    values: Dict[str, str]
+    pictures: Path
+    first: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where everything else goes."""
+        return Path(self.values["RUN"])
+
+    def option(self, flag: str, name: str) -> Words:
+        """Return an option with the value of a variable; nothing where it has none."""
+        return [flag, self.values[name]] if self.values[name] else []
+
+    @property
+    def net(self) -> str:
+        """Return the deploy prototxt."""
+        return f"prototxt/{self.values['NET']}_deploy.prototxt"
+
+    def solver(self, training: str) -> str:
+        """Return the solver file of a training."""
+        return f"solvers/{self.values['SOLVERS'] or PREFIXES[self.values['NET']]}{training}.prototxt"
+
+    @property
+    def use(self) -> Words:
+        """Return the options of the engine."""
+        return ["--engine", self.values["ENGINE"], *self.option("--gpu", "GPU"), *self.option("--precision", "PRECISION")]
+
+
+def make_run(words: Dict[str, str], pictures: Optional[Path] = None, first: Optional[Path] = None) -> Run:
+    """Return a run of given values; pictures and stage 1 may be those of other runs."""
+    found = values(words)
+    folder = Path(found["RUN"])
+    return Run(found, pictures or folder / "clean", first or folder)
+
+
+# ---------------------------------------------------------------- the commands
+def clean_words(run: Run, split: str) -> Words:
+    """Return the command that makes hair-free copies of a split."""
+    left_out = run.option("--exclude", "EXCLUDE") if split == "train" else []
+    return ["data_tools", "clean", "--isic", run.values["ISIC"], "--split", split, "--out", str(run.pictures / split),
+            "--hair", run.values["HAIR"], *left_out, *run.option("--jobs", "JOBS")]
+
+
+def lmdb_words(run: Run, stage: str, split: str) -> Words:
+    """Return the command that makes the LMDB of a stage and split."""
+    root, images = (run.first, run.pictures) if stage == "stage1" else (run.folder, run.folder / "crops")
+    how = ["--augment", run.values["AUGMENT"], "--balance", run.values["BALANCE"]] if split == "train" else ["--augment", "none"]
+    return ["data_tools", "lmdb", "--images", str(images / split), "--out", str(root / "lmdb" / f"{stage}_{split}"), *how,
+            *run.option("--seed", "SEED"), *run.option("--jobs", "JOBS")]
+
+
+def train_words(run: Run, training: str) -> Words:
+    """Return the command of a training: ``stage1``, ``stage1_scratch`` or ``stage2``."""
+    start = {"stage1": run.values["INIT"], "stage2": run.values["START2"] or str(run.first / "stage1")}.get(training, "")
+    return ["pycam", "train", "--solver", run.solver(training), "--stage", training[:len("stage1")], "--run",
+            str(run.folder if training == "stage2" else run.first), *(["--into", training] if training[len("stage1"):] else []),
+            *(["--weights", start] if start else []), *run.use, *run.option("--batch", "BATCH"), *run.option("--seed", "SEED"),
+            *run.option("--max-iter", "MAX_ITER"), *(["--fresh"] if run.values["RESUME"] == "no" else [])]
+
+
+def crops_words(run: Run, split: str) -> Words:
+    """Return the command that cuts the regions of a split."""
+    return ["pycam", "crops", "--net", run.net, "--weights", str(run.first / "stage1"), "--images", str(run.pictures / split),
+            "--out", str(run.folder / "crops" / split), *shlex.split(run.values["REGION"]), *run.use]
+
+
+def predict_words(run: Run, training: str, split: str, name: str = "", *options: str) -> Words:
+    """Return the command that predicts a split with a trained network; `name` is of the file, if not the usual one."""
+    root, images = (run.folder, run.folder / "crops") if training == "stage2" else (run.first, run.pictures)
+    return ["pycam", "predict", "--net", run.net, "--weights", str(root / training), "--images", str(images / split), "--out",
+            str(run.folder / "results" / f"{name or training}_{split}.csv"), *options, *run.use]
+
+
+def table_words(run: Run, split: str) -> Words:
+    """Return the command that makes Table 1."""
+    results = run.folder / "results"
+    files = [word for stage in ("stage1", "stage2") for word in (f"--{stage}", str(results / f"{stage}_{split}.csv"))]
+    return ["pycam", "table1", "--truth", str(run.pictures / split / "groundtruth.csv"), *files, "--out", str(results),
+            "--split", split]
+
+
+def report_words(run: Run, split: str) -> Words:
+    """Return the command that writes the report."""
+    return ["pycam", "report", "--run", str(run.folder), "--net", run.net, "--split", split, "--out", str(report_file(run)),
+            *run.use]
+
+
+def report_file(run: Run) -> Path:
+    """Return the page of a run."""
+    split = run.values["SPLIT"]
+    return run.folder / "results" / f"report{'' if split == 'val' else f'_{split}'}.html"
+
+
+def doctor_words(run: Run, trainings: List[str]) -> Words:
+    """Return the command that checks everything before some trainings."""
+    return ["pycam", "doctor", "--run", str(run.folder), "--isic", run.values["ISIC"], "--net", run.net, "--solver",
+            *map(run.solver, trainings), *run.option("--weights", "INIT"), *run.option("--start2", "START2"), *run.use,
+            *run.option("--batch", "BATCH"), *run.option("--max-iter", "MAX_ITER")]
+
+
+def commands(run: Run, target: str) -> List[Words]:
+    """Return the commands of a target, in their order."""
+    split, later = run.values["SPLIT"], target not in ("stage1", "scratch")
+    scored = split if target in ("table", "report", "all") else ""
+    splits = list(dict.fromkeys(filter(None, ("train", "val", scored))))
+    found = [clean_words(run, part) for part in splits]
+    found += [lmdb_words(run, "stage1", part) for part in ("train", "val")]
+    if target == "scratch":
+        return [*found, train_words(run, "stage1_scratch")]
+    found.append(train_words(run, "stage1"))
+    found += [crops_words(run, part) for part in splits if later]
+    if later and target != "crops":
+        found += [lmdb_words(run, "stage2", part) for part in ("train", "val")] + [train_words(run, "stage2")]
+    if scored:
+        found += [predict_words(run, stage, split) for stage in ("stage1", "stage2")] + [table_words(run, split)]
+    return found + ([report_words(run, split)] if target in ("report", "all") else [])
+
+
+# ---------------------------------------------------------------- running them
+class Runner:
+    """Runs commands, each in this process or in Caffe's own Python; before the first training everything is checked once.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    trainings : list of str
+        What will be trained, for the checks.
+    """
+
+    def __init__(self, run: Run, trainings: List[str]) -> None:
+        self.run, self.trainings = run, trainings
+        caffe = Path(run.values["CAFFE"])
+        foreign = run.values["ENGINE"] == "caffe" and (caffe / "complete").is_file()
+        self.python = str(caffe / "bin" / "python3") if foreign else sys.executable
+
+    def __call__(self, words: Words) -> None:
+        """Run a step's command unless its output is current."""
+        args = parse(words)
+        step = args.step(args)
+        if is_current(step):
+            print(f"{step.name}: up to date", flush=True)
+            return
+        if self.trainings:
+            self.execute([*doctor_words(self.run, self.trainings), "--quiet"], told=False)
+            self.trainings = []
+        self.execute([*words, "--checked"] if words[1] == "train" else words)
+
+    def execute(self, words: Words, told: bool = True) -> None:
+        """Run a command; raise the error that it ends with."""
+        python = self.python if words[1] in NETWORK else sys.executable
+        if told:
+            print(f"+ {shlex.join([Path(python).name, '-m', *words])}", file=sys.stderr, flush=True)
+        if python == sys.executable:
+            args = parse(words)
+            args.run(args)
+        elif subprocess.run([python, "-m", *words], check=False).returncode:
+            raise CamError(f"{words[1]} ended with an error (above)")
+
+
+def parse(words: Words) -> argparse.Namespace:
+    """Return the arguments of a command."""
+    module: Any = importlib.import_module(f"{words[0]}.__main__")
+    parsed: argparse.Namespace = module.make_parser().parse_args(words[1:])
+    return parsed
+
+
+def mark(folder: Path) -> None:
+    """Mark a folder as a run's, so that `clean` may delete in it; refuse one that is somebody else's."""
+    if not (folder / MARK).is_file():
+        others = [name for name in MADE if (folder / name).exists() and not _ours(folder / name)]
+        if others:
+            raise CamError(f"RUN={folder}: {listing(others)} in it was not made here; choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / MARK, b"A run of skin-lesion-cam; make clean RUN= deletes what it made.\n")
+
+
+def _ours(folder: Path) -> bool:
+    return bool(find_record(folder)) or any(find_record(part) for part in folder.iterdir() if part.is_dir())
+
+
+def make_target(target: str, words: Dict[str, str]) -> None:
+    """Make a target of the Makefile with some values of its variables."""
+    if target == "demo":
+        words = {"ISIC": f"{words.get('RUN', DEMO['RUN'])}/isic", **DEMO, **words}
+    run = make_run(words)
+    if target == "clean":
+        delete(run.folder)
+        return
+    if target == "doctor":
+        Runner(run, []).execute(doctor_words(run, ["stage1", "stage2"]), told=False)
+        return
+    needed = commands(run, "report" if target == "demo" else target)
+    for command in needed:  # a misspelt option ends here, before anything is done
+        parse(command)
+    mark(run.folder)
+    runner = Runner(run, [Path(command[3]).stem for command in needed if command[1] == "train"])
+    if target == "demo":
+        pictures = [word for name, value in DEMO_PICTURES.items() for word in (f"--{name}", value)]
+        needed.insert(0, ["data_tools", "synthetic", "--out", run.values["ISIC"], *pictures])
+    for command in needed:
+        runner(command)
+    if target in ("table", "report", "all", "demo"):
+        print(table_file(run.folder / "results", run.values["SPLIT"]).with_suffix(".md").read_text(encoding="utf-8"))
+    if target in ("report", "all", "demo"):
+        print(f"report: {report_file(run)}")
+
+
+def delete(folder: Path) -> None:
+    """Delete what a run made in its folder, and the folder if nothing else is in it; say what goes and what stays."""
+    if not (folder / MARK).is_file():
+        raise CamError(f"RUN={folder}: no folder of a run (no {MARK} in it); nothing was deleted")
+    for path in [folder / name for name in MADE if (folder / name).exists() or (folder / name).is_symlink()]:
+        print(f"delete {path}")
+        path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    if find_record(folder / "isic"):
+        print(f"delete {folder / 'isic'}")
+        shutil.rmtree(folder / "isic")
+    left = sorted(path.name for path in folder.iterdir() if path.name != MARK)
+    if left:
+        print(f"kept in {folder}, not made by this run: {listing(left)}")
+    else:
+        shutil.rmtree(folder)
+
+
+# ---------------------------------------------------------------- the command
+def add_parser(subparsers: Any) -> None:
+    """Add the command ``pipeline``."""
+    parser = add(
+        subparsers, "pipeline", "make a target of the Makefile",
+        "python -m pycam pipeline report ISIC=data/isic2017 NET=googlenet_gap --show",
+        "Run the commands of a target, in their order. What is up to date does nothing. Variables that are not given are those "
+        f"of the environment, or have their defaults (make help): {', '.join(VARIABLES)}.")
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("variables", nargs="*", metavar="NAME=VALUE", help="values of variables")
+    parser.add_argument("--show", action="store_true", help="print the commands and run none")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command ``pipeline``."""
+    words = dict(word.partition("=")[::2] for word in args.variables)
+    wrong = next(filter(None, (problem(*pair) for pair in {**words, **values(words)}.items())), None)
+    if wrong:
+        raise CamError(wrong)
+    if args.show:
+        for command in commands(make_run({**(DEMO if args.target == "demo" else {}), **words}), args.target):
+            print(shlex.join(["python", "-m", *command]))
+        return
+    make_target(args.target, words)
