@@ -13,8 +13,8 @@ from . import __version__
 from .errors import CamError
 
 COMMANDS = (  # modules, in the pipeline's order
-    "pipeline", "project", "doctor", "weights", "train", "predict", "crops", "classify", "studies.localization", "scoring",
-    "tables", "summary", "trainlog", "report")
+    "pipeline", "experiment", "project", "doctor", "weights", "train", "predict", "crops", "classify", "studies.localization",
+    "scoring", "tables", "summary", "trainlog", "report")
 ERRORS = (CamError, DataError, CaffeError, OSError)
 
 

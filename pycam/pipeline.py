@@ -5,12 +5,13 @@ does nothing while nothing changed that its output depends on (`data_tools.steps
 """
 import argparse
 import importlib
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from data_tools.commands import add
 from data_tools.files import listing, write_atomic
@@ -101,10 +102,10 @@ def crops_words(run: Run, split: str) -> Words:
 
 
 def predict_words(run: Run, training: str, split: str, name: str = "", *options: str) -> Words:
-    """Return the command that predicts a split with a trained network; `name` is of the file, if not the usual one."""
+    """Return the command that predicts a split with a trained network; `name` is of the file, if not ``TRAINING_SPLIT``."""
     root, images = (run.folder, run.folder / "crops") if training == "stage2" else (run.first, run.pictures)
     return ["pycam", "predict", "--net", run.net, "--weights", str(root / training), "--images", str(images / split), "--out",
-            str(run.folder / "results" / f"{name or training}_{split}.csv"), *options, *run.use]
+            str(run.folder / "results" / f"{name or f'{training}_{split}'}.csv"), *options, *run.use]
 
 
 def table_words(run: Run, split: str) -> Words:
@@ -134,11 +135,11 @@ def doctor_words(run: Run, trainings: List[str]) -> Words:
             *run.option("--batch", "BATCH"), *run.option("--max-iter", "MAX_ITER")]
 
 
-def commands(run: Run, target: str) -> List[Words]:
-    """Return the commands of a target, in their order."""
-    split, later = run.values["SPLIT"], target not in ("stage1", "scratch")
-    scored = split if target in ("table", "report", "all") else ""
-    splits = list(dict.fromkeys(filter(None, ("train", "val", scored))))
+def commands(run: Run, target: str, split: str = "") -> List[Words]:
+    """Return the commands of a target, in their order; pictures of a split are prepared for prediction too."""
+    later = target not in ("stage1", "scratch")
+    scored = run.values["SPLIT"] if target in ("table", "report", "all") else ""
+    splits = list(dict.fromkeys(filter(None, ("train", "val", scored, split))))
     found = [clean_words(run, part) for part in splits]
     found += [lmdb_words(run, "stage1", part) for part in ("train", "val")]
     if target == "scratch":
@@ -148,24 +149,24 @@ def commands(run: Run, target: str) -> List[Words]:
     if later and target != "crops":
         found += [lmdb_words(run, "stage2", part) for part in ("train", "val")] + [train_words(run, "stage2")]
     if scored:
-        found += [predict_words(run, stage, split) for stage in ("stage1", "stage2")] + [table_words(run, split)]
-    return found + ([report_words(run, split)] if target in ("report", "all") else [])
+        found += [predict_words(run, stage, scored) for stage in ("stage1", "stage2")] + [table_words(run, scored)]
+    return found + ([report_words(run, scored)] if target in ("report", "all") else [])
 
 
 # ---------------------------------------------------------------- running them
 class Runner:
-    """Runs commands, each in this process or in Caffe's own Python; before the first training everything is checked once.
+    """Runs commands, each in this process or in Caffe's own Python.
 
     Parameters
     ----------
     run : Run
         The run.
     trainings : list of str
-        What will be trained, for the checks.
+        What is checked before the first step that works; without any, each training makes its own checks.
     """
 
     def __init__(self, run: Run, trainings: List[str]) -> None:
-        self.run, self.trainings = run, trainings
+        self.run, self.trainings, self.checked = run, trainings, False
         caffe = Path(run.values["CAFFE"])
         foreign = run.values["ENGINE"] == "caffe" and (caffe / "complete").is_file()
         self.python = str(caffe / "bin" / "python3") if foreign else sys.executable
@@ -177,10 +178,10 @@ class Runner:
         if is_current(step):
             print(f"{step.name}: up to date", flush=True)
             return
-        if self.trainings:
+        if self.trainings and not self.checked:
             self.execute([*doctor_words(self.run, self.trainings), "--quiet"], told=False)
-            self.trainings = []
-        self.execute([*words, "--checked"] if words[1] == "train" else words)
+            self.checked = True
+        self.execute([*words, "--checked"] if words[1] == "train" and self.checked else words)
 
     def execute(self, words: Words, told: bool = True) -> None:
         """Run a command; raise the error that it ends with."""
@@ -275,12 +276,24 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``pipeline``."""
-    words = dict(word.partition("=")[::2] for word in args.variables)
-    wrong = next(filter(None, (problem(*pair) for pair in {**words, **values(words)}.items())), None)
+    words = given(args.variables)
+    if args.show:
+        show(commands(make_run({**(DEMO if args.target == "demo" else {}), **words}), args.target))
+    else:
+        make_target(args.target, words)
+
+
+def given(words: Sequence[str]) -> Dict[str, str]:
+    """Return the values of words ``NAME=VALUE`` and of the environment; refuse what is misspelt."""
+    found = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    found.update(word.partition("=")[::2] for word in words)
+    wrong = next(filter(None, (problem(name, value) for name, value in found.items())), None)
     if wrong:
         raise CamError(wrong)
-    if args.show:
-        for command in commands(make_run({**(DEMO if args.target == "demo" else {}), **words}), args.target):
-            print(shlex.join(["python", "-m", *command]))
-        return
-    make_target(args.target, words)
+    return found
+
+
+def show(needed: Sequence[Words]) -> None:
+    """Print commands."""
+    for words in needed:
+        print(shlex.join(["python", "-m", *words]))

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from data_tools.files import write_atomic
+from data_tools.isic import SPLITS
 
 from . import intervals
 from .errors import CamError
@@ -51,15 +52,21 @@ class Gain(NamedTuple):
     change: Change
 
 
-def read_specs(path: Path) -> List[Spec]:
-    """Read the rows: CSV with the columns row, predictions (a path with ``{seed}``, several joined by `` + ``), against."""
+def read_rows(path: Path) -> List[Dict[str, str]]:
+    """Read the lines of a table with the columns row, predictions, against, and perhaps others."""
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    except FileNotFoundError:
-        raise CamError(f"{path}: no such file; expected a CSV file with the columns {','.join(FIELDS)}") from None
-    if not rows or set(rows[0]) != set(FIELDS) or any(value is None for row in rows for value in row.values()):
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise CamError(f"{path}: {error}; expected a CSV file with the columns {','.join(FIELDS)}") from error
+    if not rows or not set(FIELDS) <= set(rows[0]) or any(None in (*row.values(), *row) for row in rows):
         raise CamError(f"{path}: expected rows with the columns {','.join(FIELDS)}")
-    specs = [Spec(row["row"], row["predictions"].split(" + "), row["against"]) for row in rows]
+    return rows
+
+
+def read_specs(path: Path, run: str = "{seed}", split: str = "val") -> List[Spec]:
+    """Read the rows to make; a path may hold ``{seed}``, ``{run}`` and ``{split}``, several are joined by `` + ``."""
+    specs = [Spec(row["row"], row["predictions"].replace("{run}", run).replace("{split}", split).split(" + "), row["against"])
+             for row in read_rows(path)]
     known: List[str] = []
     for spec in specs:
         if spec.against not in ["", *known]:
@@ -72,10 +79,10 @@ def evaluate(spec: Spec, root: Path, truth: Path, seeds: Sequence[int]) -> Optio
     """Score the seeds whose prediction files are all there; None when no seed has them."""
     there, aucs, samples = [], [], []
     for seed in seeds:
-        paths = [root / name.format(seed=seed) for name in spec.files]
+        paths = [root / name.replace("{seed}", str(seed)) for name in spec.files]
         if not all(path.is_file() for path in paths):
             continue
-        labels, probs = read_pair(Path(str(truth).format(seed=seed)), paths[0], *paths[1:])
+        labels, probs = read_pair(Path(str(truth).replace("{seed}", str(seed))), paths[0], *paths[1:])
         mean = np.mean(probs, axis=0)
         each = [float(intervals.wins(labels == i, mean[:, i]).mean()) for i in range(len(SCORED))]
         drawn = intervals.bootstrap_aucs(labels, mean, range(len(SCORED)))
@@ -156,22 +163,30 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv",
                         help="ground truth of the pictures; with {seed} in its name another for every seed, as folds have")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[1, 2, 3], metavar="1,2,3")
+    parser.add_argument("--run", dest="run_name", default="seed{seed}", metavar="NAME",
+                        help="what {run} stands for in the paths (default: seed{seed})")
+    parser.add_argument("--split", choices=SPLITS, default="val", help="what {split} stands for (default: val)")
     parser.add_argument("--out", type=Path, required=True, metavar="NAME", help="NAME.md and NAME.csv are written")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``summary``."""
-    specs = read_specs(args.rows)
-    prepare(args.out.with_suffix(".md"))
-    found = {spec.name: evaluate(spec, args.root, args.truth, args.seeds) for spec in specs}
+    write(args.rows, args.root, args.truth, args.seeds, args.run_name, args.split, args.out)
+
+
+def write(table: Path, root: Path, truth: Path, seeds: Sequence[int], run_name: str, split: str, out: Path) -> None:
+    """Write the table of the prediction files below `root`, and print it."""
+    specs = read_specs(table, run_name, split)
+    prepare(out.with_suffix(".md"))
+    found = {spec.name: evaluate(spec, root, truth, seeds) for spec in specs}
     results = [result for result in found.values() if result is not None]
     if not results:
-        raise CamError(f"{args.root}: holds none of the prediction files of {args.rows}; run the experiment first")
+        raise CamError(f"{root}: holds none of the prediction files of {table}; run the experiment first")
     pairs = {spec.name: (found[spec.name], found.get(spec.against)) for spec in specs}
     tested = {name: gain(row, other) for name, (row, other) in pairs.items() if row and other}
     gains = {name: change for name, change in tested.items() if change}
     markdown = to_markdown(results, gains, [name for name, result in found.items() if result is None])
-    write_atomic(args.out.with_suffix(".csv"), to_csv(results, gains).encode())
-    write_atomic(args.out.with_suffix(".md"), markdown.encode())
+    write_atomic(out.with_suffix(".csv"), to_csv(results, gains).encode())
+    write_atomic(out.with_suffix(".md"), markdown.encode())
     print(markdown, end="")

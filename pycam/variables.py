@@ -2,7 +2,6 @@
 
 ``python3 -m pycam.variables`` prints them for ``make help``; with words ``NAME=VALUE`` it prints what is wrong with these.
 """
-import os
 import re
 import sys
 from typing import Dict, Mapping, NamedTuple, Sequence
@@ -60,9 +59,8 @@ VARIABLES: Dict[str, Variable] = {
 
 
 def values(words: Mapping[str, str]) -> Dict[str, str]:
-    """Return the value of every variable: a given one, or that of the environment, or the default."""
-    return {name: words.get(name, os.environ.get(name, variable.default)) or variable.default
-            for name, variable in VARIABLES.items()}
+    """Return the value of every variable: a given one, or the default."""
+    return {name: words.get(name, variable.default) for name, variable in VARIABLES.items()}
 
 
 def problem(name: str, value: str) -> str:

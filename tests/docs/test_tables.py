@@ -11,8 +11,8 @@ PREDICTIONS = RESULTS / "predictions"
 CELL = re.compile(r"[-+]?\d\.\d{3} \([^)]*\d\.\d{3}\)")  # a figure with its interval
 
 
-def check_table(name, rows, truth, tmp_path, *options):
-    words = ["summary", "--rows", ROOT / "experiments" / rows, "--root", PREDICTIONS, "--truth", PREDICTIONS / truth]
+def check_table(name, truth, tmp_path, *options):
+    words = ["summary", "--rows", ROOT / "experiments" / "rows.csv", "--root", PREDICTIONS, "--truth", PREDICTIONS / truth]
     assert main([*map(str, words), "--out", str(tmp_path / name), *options]) == 0
     assert (tmp_path / f"{name}.md").read_text() == (RESULTS / f"{name}.md").read_text()
     made, published = (list(csv.reader((folder / f"{name}.csv").read_text().splitlines())) for folder in (tmp_path, RESULTS))
@@ -25,11 +25,11 @@ def rounded(cell):
 
 
 def test_table_of_the_validation_pictures(tmp_path):
-    check_table("table1", "rows.csv", "groundtruth.csv", tmp_path)
+    check_table("table1", "groundtruth.csv", tmp_path)
 
 
 def test_table_of_the_fold(tmp_path):
-    check_table("folds", "folds.csv", "fold{seed}/groundtruth.csv", tmp_path, "--seeds", "1")
+    check_table("folds", "fold{seed}/groundtruth.csv", tmp_path, "--seeds", "1", "--run", "fold{seed}")
 
 
 def test_pages_quote_the_tables():

@@ -1,108 +1,147 @@
-"""The experiment's recipe: its rows can be read, and make knows every target that it asks for."""
+"""The experiment: its table can be read, names are checked, and its commands are those of the rows that are asked for."""
 
-import os
-import re
-import subprocess
+import csv
 from pathlib import Path
 
 import pytest
 
-from pycam.summary import read_specs
+from pycam import experiment
+from pycam.__main__ import main
+from pycam.errors import CamError
+from pycam.experiment import Experiment, read_table
+from pycam.summary import read_rows, read_specs
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "experiments" / "run.sh"
+TABLE = ROOT / "experiments" / "rows.csv"
 
 
 @pytest.fixture
-def recorded(tmp_path):
-    """Run rows of the recipe with a `make` and a Python that write down how they are called and make what is asked for."""
-    (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin" / "make"
-    fake.write_text('#!/bin/sh\necho "make $*" >> "$LOG"\nfor last; do :; done\n'
-                    'mkdir -p "$(dirname "$last")" && touch "$last"\n'
-                    'for word; do case $word in RUN=*) folder=${word#RUN=};; esac; done\n'
-                    'for part in clean stage1 lmdb/stage1_train lmdb/stage1_val; do mkdir -p "$folder/$part"; done\n')
-    (tmp_path / "bin" / "py").write_text('#!/bin/sh\necho "py $*" >> "$LOG"\n[ "$2" = pycam ] || mkdir -p "$EXP/fold2/clean"\n')
-    for program in (fake, tmp_path / "bin" / "py"):
-        program.chmod(0o755)
-
+def commands(tmp_path, monkeypatch):
+    """Return a function that gives the commands of an experiment in a folder E, joined, each once."""
+    monkeypatch.setattr(experiment, "TABLE", TABLE)
     (tmp_path / "w").touch()
 
-    def run(*rows, seeds="1 2", kind="seed"):
-        environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(tmp_path / "log"),
-                       "PYTHON": "py", "EXP": str(tmp_path / "exp"), "SEEDS": seeds, "KIND": kind, "ISIC": "pics", "INIT": "w"}
-        subprocess.run(["sh", str(SCRIPT), *rows], cwd=tmp_path, env=environment, check=True)
-        return (tmp_path / "log").read_text().replace(str(tmp_path / "exp"), "E").splitlines()
-    run.folder = tmp_path
-    return run
+    def of(rows, **more):
+        made = Experiment({"ROWS": rows, "SEEDS": "1 2", "RUN": "E", "INIT": str(tmp_path / "w"), "ISIC": "pics", **more})
+        made.check()
+        found = [" ".join(words) for _, needed in made.work() for words in needed]
+        return list(dict.fromkeys(line.replace(str(tmp_path / "w"), "W") for line in found))
+    of.weights = tmp_path / "w"
+    return of
 
 
-def test_all_rows_run_and_make_knows_what_they_ask_for(recorded):
-    targets = {call.split()[-1] for call in recorded(seeds="1") if call.startswith("make")}
-    assert {f"E/seed1-{name}/results/stage2_val.csv" for name in ("whole", "tight", "centre", "random")} < targets
-    variables = ["NET=googlenet_gap", "PYTHON=py", "PRECISION=bf16", "RUN=E"]
-    for name in ("clean/train/groundtruth.csv", "results/table1.csv", "results/stage1_val.csv", "results/stage2_val.csv"):
-        assert any(target.endswith(f"/{name}") for target in targets)
-        dry = subprocess.run(["make", "-n", *variables, f"E/{name}"], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert dry.returncode == 0, dry.stderr
+def of(lines, *words):
+    return [line for line in lines if all(word in line for word in words)]
 
 
-def test_without_pretrained_weights_one_line_says_how_to_get_them(recorded):
-    (recorded.folder / "w").unlink()
-    with pytest.raises(subprocess.CalledProcessError):
-        recorded("stages")
-    assert not (recorded.folder / "log").exists()
+def test_the_pictures_are_cleaned_once_for_all_seeds(commands):
+    lines = commands("stages")
+    assert len(of(lines, "data_tools clean")) == 2
+    assert lines[0] == ("data_tools clean --isic pics --split train --out E/clean/train --hair along "
+                        "--exclude ISIC_0012970,ISIC_0012175,ISIC_0012271")
+    assert [line.split(" --run ")[1] for line in of(lines, "pycam train", "--stage stage1")] == [
+        f"E/seed{seed} --weights W --engine auto --precision bf16 --seed {seed}" for seed in (1, 2)]
+    assert len(of(lines, "pycam train", "--stage stage2")) == 2
+    assert lines.index(of(lines, "train", "stage1.prototxt")[0]) < lines.index(of(lines, "crops")[0])
 
 
-def test_a_second_stage_shares_the_first_of_its_seed(recorded):
-    recorded("stages")
-    calls = recorded("whole")
-    assert (recorded.folder / "exp" / "seed2-whole" / "stage1").resolve() == recorded.folder / "exp" / "seed2" / "stage1"
-    assert calls[-1].endswith("SEED=2 REGION=--control whole E/seed2-whole/results/stage2_val.csv")
+def test_a_second_stage_shares_the_first_of_its_seed(commands):
+    lines = commands("whole")
+    assert {line.split(" --run ")[1].split()[0] for line in of(lines, "pycam train", "--stage stage1")} == {"E/seed1", "E/seed2"}
+    second = of(lines, "train", "--run E/seed2-whole")
+    assert second == ["pycam train --solver solvers/googlenet_stage2.prototxt --stage stage2 --run E/seed2-whole --weights "
+                      "E/seed2/stage1 --engine auto --precision bf16 --seed 2"]
+    crops = of(lines, "crops", "--out E/seed2-whole/crops/train")
+    assert crops == ["pycam crops --net prototxt/googlenet_gap_deploy.prototxt --weights E/seed2/stage1 --images E/clean/train "
+                     "--out E/seed2-whole/crops/train --control whole --engine auto --precision bf16"]
 
 
-def test_random_patches_have_solvers_records_and_a_control_of_their_own(recorded):
-    calls = [call for call in recorded("patches", seeds="2") if call.startswith("make")][2:]
-    assert [call.split()[-1] for call in calls] == ["E/seed2-patches/results/table1.csv",
-                                                   "E/seed2-patches-whole/results/stage2_val.csv"]
-    assert all("SOLVERS=googlenet_random_ AUGMENT=random" in call for call in calls)
-    for name in ("stage1", "lmdb/stage1_train"):
-        link = recorded.folder / "exp" / "seed2-patches-whole" / name
-        assert link.resolve() == recorded.folder / "exp" / "seed2-patches" / name
+def test_random_patches_have_solvers_records_and_a_control_of_their_own(commands):
+    lines = commands("patches", SEEDS="2")
+    assert {line.split("solvers/")[1].split()[0] for line in of(lines, "pycam train")} == {
+        "googlenet_random_stage1.prototxt", "googlenet_random_stage2.prototxt"} | {  # and what its rows are held against
+        "googlenet_random_stage1.prototxt"}
+    assert of(lines, "--weights E/seed2-patches/stage1", "--out E/seed2-patches-whole/crops/train", "--control whole")
+    assert of(lines, "--weights E/seed2-patches-whole/stage2", "stage2_val_ten.csv --views ten")
+    assert all("--augment random" in line for line in of(lines, "lmdb", "_train"))
 
 
-def test_the_narrow_network_starts_from_random_weights(recorded):
-    """INIT, which names GoogLeNet's weights, reaches make through the environment and the make that started the script too."""
-    calls = recorded("narrow", "oversample", seeds="1")
-    assert [call.split()[-1] for call in calls if call.startswith("make")] == [
-        *(f"E/./clean/{split}/groundtruth.csv" for split in ("train", "val")), "E/narrow1/results/table1.csv",
-        "E/narrow1-whole/results/stage2_val.csv", "E/seed1-oversample/results/stage1_val.csv"]
-    assert ["INIT= " in call for call in calls if "narrow" in call] == [True, True]
+def test_rows_of_one_seed(commands):
+    lines = commands("pretrained oversample hairy scratch")
+    assert not of(lines, "seed2")
+    assert of(lines, "train", "E/seed1-pretrained --weights W")
+    assert of(lines, "lmdb", "E/seed1-oversample", "--balance oversample")
+    assert of(lines, "clean", "--out E/seed1-hairy/clean/train --hair none")
+    assert of(lines, "lmdb --images E/seed1-hairy/clean/train")
+    assert of(lines, "train", "googlenet_stage1_scratch.prototxt", "--into stage1_scratch")
+    assert of(lines, "predict", "--weights E/seed1/stage1_scratch", "--out E/seed1/results/scratch_val.csv")
 
 
-def test_folds_are_runs_on_a_part_of_the_training_pictures(recorded):
-    calls = recorded("stages", "oversample", seeds="2", kind="fold")[2:]  # first, all pictures are cleaned
-    assert calls[0] == "py -m data_tools folds --images E/clean/train --out E/folds"
-    for split, call in zip(("train", "val"), calls[1:3]):
-        assert call == (f"py -m data_tools clean --hair none --images E/clean/train --truth E/folds/2_{split}.csv "
-                        f"--out E/fold2/clean/{split}")
-    assert [call.split()[-1] for call in calls[3:]] == ["E/fold2/results/table1.csv", "E/fold2-oversample/results/stage1_val.csv"]
-    assert (recorded.folder / "exp" / "fold2-oversample" / "clean").resolve() == recorded.folder / "exp" / "fold2" / "clean"
-    with pytest.raises(subprocess.CalledProcessError):
-        recorded("stages", "hairy", kind="fold")
+def test_the_narrow_network_starts_from_random_weights(commands):
+    lines = commands("narrow", SEEDS="3")
+    assert all("vgg_gap_narrow" in line for line in of(lines, "--net"))
+    assert of(lines, "train", "narrow_stage1.prototxt --stage stage1 --run E/seed3-narrow --engine")
+    assert of(lines, "train", "--run E/seed3-narrow-whole --weights E/seed3-narrow/stage1")
 
 
-def test_from_random_weights_is_a_training_more_of_the_same_run(recorded):
-    made, scored = recorded("scratch", seeds="1")[-2:]
-    assert made.endswith("RUN=E/seed1 SEED=1 E/seed1/stage1_scratch/final.caffemodel")
-    assert scored.endswith("--weights E/seed1/stage1_scratch --images E/seed1/clean/val --precision bf16 "
-                           "--out E/seed1/results/scratch_val.csv")
+def test_folds_are_runs_on_a_part_of_the_training_pictures(commands):
+    lines = commands("stages", SEEDS="2", FOLDS="yes")
+    assert lines[2:5] == [
+        "data_tools folds --images E/clean/train --out E/folds --folds 3",
+        *(f"data_tools clean --hair none --images E/clean/train --truth E/folds/2_{split}.csv --out E/fold2/clean/{split}"
+          for split in ("train", "val"))]
+    assert of(lines, "predict", "--images E/fold2/clean/val --out E/fold2/results/stage1_val.csv")
+    with pytest.raises(CamError, match="hairy are for FOLDS=no"):
+        commands("hairy", FOLDS="yes")
 
 
-def test_the_rows_of_the_tables_can_be_read():
-    for path in (ROOT / "experiments").glob("*.csv"):
-        specs = read_specs(path)
-        assert specs[0].against == ""
-        files = [name for spec in specs for name in spec.files]
-        form = r"(seed|fold|narrow)\{seed\}(-[\w-]+)?/results/(stage[12]|scratch)_val(_ten)?\.csv$"
-        assert all(re.match(form, name) for name in files)
+def test_another_network_has_runs_of_its_own_and_splits_are_a_variable(commands):
+    lines = commands("stages patches", NET="vgg_gap", SEEDS="1", SPLIT="test")
+    assert of(lines, "train --solver solvers/stage1.prototxt", "--run E/vgg_gap1 ")
+    assert of(lines, "train --solver solvers/random_stage1.prototxt")
+    assert of(lines, "clean", "--split test --out E/clean/test")
+    assert of(lines, "crops", "--images E/clean/test")
+    assert of(lines, "--out E/vgg_gap1/results/stage2_test.csv")
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"ROWS": "stages tigth"}, "'tigth' is not known, did you mean tight?"), ({"INIT": "nowhere"}, "nowhere: no pretrained weights")])
+def test_what_is_wrong_is_said_before_anything_is_done(commands, given, message):
+    with pytest.raises(CamError) as caught:
+        commands(**{"rows": "stages", **{name.lower() if name == "ROWS" else name: value for name, value in given.items()}})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("column", "value", "message"), [
+    ("on", "{run}-wohle", "line 5: stands on the run '{run}-wohle' is not known, did you mean {run}-tight?"),
+    ("variables", "REGOIN=--control whole", "line 5: 'REGOIN' is not known, did you mean REGION?"),
+    ("variables", "AUGMENT=papr", "line 5: AUGMENT=papr: 'papr' is not known, did you mean paper?"),
+    ("variables", "whole", "line 5: expected NAME=VALUE, found whole"),
+    ("seeds", "frist", "line 5: expected files"), ("predictions", "{run}-x/results/stage2_{split}.csv", "line 5: expected files"),
+    ("predictions", "{run}/results/stage3_{split}.csv", "line 5: expected files")])
+def test_every_name_of_the_table_is_checked(tmp_path, column, value, message):
+    rows = read_rows(TABLE)
+    rows[3][column] = value
+    with open(tmp_path / "rows.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(CamError) as caught:
+        read_table(tmp_path / "rows.csv")
+    assert message in str(caught.value)
+
+
+def test_the_table_can_be_read_and_every_solver_is_there():
+    rows, runs = read_table(TABLE)
+    assert len(rows) == len(read_specs(TABLE)) == 32
+    assert {folder for row in rows for folder, *_ in row.files} == set(runs)
+    assert (ROOT / "solvers" / "googlenet_random_stage2.prototxt").is_file()
+
+
+def test_the_command_shows_what_it_would_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "w").touch()
+    assert main(["experiment", "ROWS=stages", "SEEDS=1", f"INIT={tmp_path / 'w'}", "--show"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("python -m data_tools clean --isic data/isic2017 --split train")
+    assert main(["experiment", "ROW=stages", "--show"]) == 1
+    assert "'ROW' is not known, did you mean ROWS?" in capsys.readouterr().err
