@@ -27,6 +27,7 @@ NETWORK = ("train", "predict", "crops", "report", "doctor")  # commands that nee
 DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "AUGMENT": "none", "REGION": "--threshold 0.65"}
 DEMO_PICTURES = {"train": "600", "val": "150", "seed": "1"}
 PREFIXES = {"vgg_gap": "", "vgg_gap_narrow": "narrow_", "googlenet_gap": "googlenet_"}  # of solver files
+MAKE_ONLY = ("PYTHON", "TARGET", "DIGEST", "CMD")  # variables that make itself uses
 TARGETS = ("stage1", "crops", "stage2", "scratch", "table", "report", "all", "demo", "doctor", "clean")
 
 Words = List[str]  # of a command, its module first
@@ -285,7 +286,7 @@ def run(args: argparse.Namespace) -> None:
 
 def given(words: Sequence[str]) -> Dict[str, str]:
     """Return the values of words ``NAME=VALUE`` and of the environment; refuse what is misspelt."""
-    found = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    found = {name: os.environ[name] for name in VARIABLES if name in os.environ and name not in MAKE_ONLY}
     found.update(word.partition("=")[::2] for word in words)
     wrong = next(filter(None, (problem(name, value) for name, value in found.items())), None)
     if wrong:

@@ -60,7 +60,7 @@ VARIABLES: Dict[str, Variable] = {
 
 def values(words: Mapping[str, str]) -> Dict[str, str]:
     """Return the value of every variable: a given one, or the default."""
-    return {name: words.get(name, variable.default) for name, variable in VARIABLES.items()}
+    return {name: words.get(name) or variable.default for name, variable in VARIABLES.items()}
 
 
 def problem(name: str, value: str) -> str:
