@@ -1,0 +1,166 @@
+"""Results follow what is asked for: after any one change, a run in a used folder ends as one in an empty folder does.
+
+The whole pipeline on a few made-up pictures, with trainings in this process, for every variable and every kind of input file. Run
+again, no step works.
+"""
+
+import contextlib
+import importlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_tools import synthetic
+from pycam import train
+from pycam.__main__ import main
+from pycam.pipeline import MAKE_ONLY
+from pycam.variables import VARIABLES
+
+ROOT = Path(__file__).resolve().parents[2]
+SOLVER = """net: "prototxt/{net}.prototxt" train_state {{ stage: "{stage}" }} test_state {{ stage: "{stage}" }}
+test_iter: 2 test_interval: 4 max_iter: 4 base_lr: {rate} lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005
+clip_gradients: 5 display: 1 snapshot: 4 snapshot_prefix: "build/{stage}/tiny" random_seed: 1 solver_mode: CPU
+"""
+BASE = {"NET": "vgg_gap_narrow", "SOLVERS": "tiny_", "AUGMENT": "none", "JOBS": "1", "ENGINE": "torch", "ISIC": "pictures one",
+        "REGION": "--threshold 0.5"}
+CHANGES = {  # name -> variables of B; for files, none
+    "ISIC": {"ISIC": "pictures two"}, "NET": {"NET": "googlenet_gap", "SOLVERS": "google_"}, "INIT": {"INIT": "one.caffemodel"},
+    "START2": {"START2": "one.caffemodel"}, "SPLIT": {"SPLIT": "test"}, "PRECISION": {"PRECISION": "bf16"},
+    "BATCH": {"BATCH": "1"}, "SEED": {"SEED": "7"}, "MAX_ITER": {"MAX_ITER": "2"}, "RESUME": {"RESUME": "no"}, "AUGMENT": {"AUGMENT": "paper"},
+    "BALANCE": {"BALANCE": "oversample"}, "HAIR": {"HAIR": "none"}, "EXCLUDE": {"EXCLUDE": "SYN_0000003"},
+    "REGION": {"REGION": "--threshold 0.7 --ground min --class max"}, "SOLVERS": {"SOLVERS": "fast_"}, "JOBS": {"JOBS": "2"},
+    "training picture": {}, "validation picture": {}, "label": {}, "solver": {}, "net": {}, "deploy net": {}, "weights": {},
+}
+WITHOUT_EFFECT = ("JOBS", "RESUME", "deploy net")  # a training in one go is a fresh one; what changes in the file is a blank
+FILES = [name for name, variables in CHANGES.items() if not variables]
+ELSEWHERE = {"RUN", "GPU", "ENGINE", "CAFFE", "ROWS", "SEEDS", "FOLDS", *MAKE_ONLY}  # no GPU; the next tests; experiments; make
+
+
+def small_net(name, batch):
+    """Return the text of a training net with small batches and without dropout."""
+    text = (ROOT / "prototxt" / f"{name}_train_val.prototxt").read_text()
+    text = re.sub(r"batch_size: \d+", f"batch_size: {batch}", text)
+    return text.replace("dropout_ratio: 0.5", "dropout_ratio: 0.0").replace("dropout_ratio: 0.4", "dropout_ratio: 0.0")
+
+
+def write_solver(path, net, stage, rate=0.001):
+    path.write_text(SOLVER.format(net=net, stage=stage, rate=rate))
+
+
+def in_this_process(words, log, max_iter, **_):
+    """Stand in for `train.execute`: the same training without a start of PyTorch."""
+    from torchcaffe.__main__ import main as torchcaffe
+
+    with open(log, "a") as file, contextlib.redirect_stderr(file):
+        assert torchcaffe(words[words.index("train"):]) == 0, log.read_text()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Return a folder with pictures, networks, solvers and weights, and a finished run A in it."""
+    folder = tmp_path_factory.mktemp("world")
+    for name, seed in (("pictures one", 1), ("pictures two", 2)):
+        synthetic.make_root(folder / name, {"train": 9, "val": 6, "test": 6}, seed=seed, height=90, width=120)
+    for part in ("prototxt", "solvers"):
+        shutil.copytree(ROOT / part, folder / part)
+    for name, net in (("tiny", "vgg_gap_narrow"), ("google", "googlenet_gap")):
+        (folder / "prototxt" / f"{name}.prototxt").write_text(small_net(net, 3))
+        for stage in ("stage1", "stage2"):
+            write_solver(folder / "solvers" / f"{name}_{stage}.prototxt", name, stage)
+    for stage in ("stage1", "stage2"):
+        write_solver(folder / "solvers" / f"fast_{stage}.prototxt", "tiny", stage, 0.003)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(train, "execute", in_this_process)
+        for name, seed in (("one", 1), ("other", 2)):
+            write_weights(folder / f"{name}.caffemodel", seed)
+        run("A")
+        yield folder
+
+
+def write_weights(path, seed):
+    """Write random weights of the narrow network."""
+    caffe = importlib.import_module("torchcaffe")
+    net, random = caffe.Net(str(ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"), caffe.TEST), np.random.RandomState(seed)
+    for weights, bias in net.params.values():
+        weights.data[...] = random.randn(*weights.data.shape) * np.sqrt(2 / np.prod(weights.data.shape[1:]))
+        bias.data[...] = 0
+    net.save(str(path))
+
+
+def run(folder, **variables):
+    """Run the pipeline to its table."""
+    words = [f"{name}={value}" for name, value in {**BASE, "RUN": folder, **variables}.items()]
+    assert main(["pipeline", "table", *words]) == 0
+
+
+def outcome(folder):
+    """Return the bytes of tables, probabilities, crops and weights."""
+    files = [path for part in ("results", "crops") for path in sorted((folder / part).rglob("*")) if path.is_file()]
+    shown = [path for path in files if not path.name.startswith(".") and path.name != "crops.json"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in [*shown, *folder.glob("*/final.caffemodel")]}
+
+
+@contextlib.contextmanager
+def changed(name):
+    """Change a file of an input for a while; size and time of modification stay where they can."""
+    path = {"training picture": "pictures one/train/SYN_0000002.jpg", "validation picture": "pictures one/val/SYN_1000002.jpg",
+            "label": "pictures one/train/groundtruth.csv", "solver": "solvers/tiny_stage2.prototxt",
+            "net": "prototxt/tiny.prototxt", "deploy net": "prototxt/vgg_gap_narrow_deploy.prototxt", "weights": "one.caffemodel"}[name]
+    old, status = Path(path).read_bytes(), os.stat(path)
+    new = {"training picture": Path("pictures one/train/SYN_0000001.jpg").read_bytes, "label": lambda: swapped(old),
+           "validation picture": Path("pictures one/val/SYN_1000001.jpg").read_bytes,
+           "solver": lambda: old.replace(b"base_lr: 0.001", b"base_lr: 0.004"),
+           "net": lambda: old.replace(b"lr_mult: 2", b"lr_mult: 1"), "deploy net": lambda: old.replace(b"name: ", b"name:  "),
+           "weights": Path("other.caffemodel").read_bytes}[name]()
+    assert new != old
+    Path(path).write_bytes(new)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    try:
+        yield
+    finally:
+        Path(path).write_bytes(old)
+
+
+def swapped(table):
+    """Exchange the labels of the first melanoma and the first nevus."""
+    lines = table.decode().splitlines()
+    first, other = (next(n for n, line in enumerate(lines) if line.endswith(end)) for end in (",1.0,0.0", ",0.0,0.0"))
+    lines[first], lines[other] = lines[first].split(",")[0] + ",0.0,0.0", lines[other].split(",")[0] + ",1.0,0.0"
+    return ("\n".join(lines) + "\n").encode()
+
+
+def test_every_variable_is_changed():
+    assert set(VARIABLES) == (set(CHANGES) - set(FILES)) | ELSEWHERE
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_a_used_folder_ends_as_an_empty_one(world, capfd, change):
+    base, more = ("with_weights", {"INIT": "one.caffemodel"}) if change == "weights" else ("A", {})
+    if more:
+        run(base, **more)
+    used, fresh = (f"{kind}_{change}".replace(" ", "_") for kind in ("used", "fresh"))
+    shutil.copytree(base, used)
+    before, variables = outcome(world / used), {**more, **CHANGES[change]}
+    with changed(change) if change in FILES else contextlib.nullcontext():
+        run(used, **variables)
+        run(fresh, **variables)
+        capfd.readouterr()
+        run(used, **variables)
+    again = capfd.readouterr()
+    expected, found = outcome(world / fresh), outcome(world / used)
+    assert {name: found.get(name) == content for name, content in expected.items()} == dict.fromkeys(expected, True)
+    assert crops(found, expected) == crops(expected, expected)
+    assert all(before.get(name) == content for name, content in expected.items()) == (change in WITHOUT_EFFECT)
+    assert "+ python" not in again.err
+    assert again.out.count("up to date") == 13 + 2 * (change == "SPLIT")
+
+
+def crops(names, expected):
+    """Return the names among the crops of the splits that are expected."""
+    return {name for name in names if any(name.startswith(f"crops/{split}") for split in ("train", "val", "test"))
+            and any(other.startswith("/".join(name.split("/")[:2])) for other in expected)}
