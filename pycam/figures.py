@@ -11,9 +11,9 @@ from sklearn.metrics import roc_curve
 
 from data_tools.files import write_atomic
 
-from .dialects import SCORED
 from .errors import CamError
 from .intervals import roc_band, wins
+from .predictions import SCORED
 from .trainlog import Curve, TrainLog
 
 INK = "#7a808c"  # readable on white and on black: the figures have no background of their own

@@ -27,6 +27,7 @@ def touch(folder: Path, *names: str) -> Path:
     f"\ufeff{HEADER}\nb,1,0\na,0,1\nc,0,0",
     f"{HEADER},nevus\nb,1,0,0\na,0,1,0\nc,0,0,1\n",
     "melanoma,image_id,seborrheic_keratosis\n1,b,0\n\n0,a,1\n0, c ,0\n",
+    "image,seborrheic_keratosis,melanoma,x\nb,0.000,1.,?\na,1.0000,0.0,?\nc,0,0,?\n",
 ])
 def test_every_form_of_label_file_gives_the_same_labels_in_its_order(tmp_path, text):
     labels = isic.read_groundtruth(write(tmp_path / "t.csv", text))
@@ -36,12 +37,16 @@ def test_every_form_of_label_file_gives_the_same_labels_in_its_order(tmp_path, t
 @pytest.mark.parametrize(("text", "words"), [
     ("", "is empty"),
     (f"{HEADER}\n", "no rows"),
-    ("image,melanoma\na,1\n", "no column image_id, seborrheic_keratosis; found image,melanoma"),
+    ("picture,melanoma\na,1\n", "no column image_id, seborrheic_keratosis; found picture,melanoma"),
     ("image_id;melanoma;seborrheic_keratosis\na;1;0\n", "no column image_id"),
-    (f"{HEADER}\na,1,1\n", r"row 2 \(a\): both melanoma and seborrheic_keratosis are 1"),
-    (f"{HEADER}\na,0,0\nb,0.3,0\n", r"row 3 \(b\): values 0.3,0, expected 0 or 1"),
+    (f"{HEADER}\na,1,1\n", r"line 2 \(a\): values 1,1, expected one class a picture"),
+    (f"{HEADER},nevus\na,0,0,0\n", r"line 2 \(a\): values 0,0,0, expected one class a picture"),
+    (f"{HEADER},nevus\na,0,1,1\n", r"line 2 \(a\): values 0,1,1, expected one class a picture"),
+    (f"{HEADER}\na,0,0\nb,0.3,0\n", r"line 3 \(b\): values 0.3,0, expected 0 or 1"),
+    (f"\n\n{HEADER}\n,,\n\na,0.3,0\n", r"line 6 \(a\): values"),
+    (f"{HEADER}\na,01,0\n", "expected 0 or 1"),
     (f"{HEADER}\na,,0\n", "expected 0 or 1"),
-    (f"{HEADER}\na,0\n", "row 2 has 2 fields"),
+    (f"{HEADER}\na,0\n", "line 2 has 2 fields"),
     (f"{HEADER}\na,0,0\na,0,0\n", "1 ids stand there twice: a"),
     (f"{HEADER}\n../a,0,0\n", "image id '../a'"),
     (f"{HEADER}\na..b,0,0\n", "image id"),

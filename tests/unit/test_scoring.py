@@ -214,10 +214,10 @@ def test_columns_are_found_by_name(files, capsys):
     ([*rows_of()[:5], f"{IDS[5]},nan,0.1"], ["line 6", "'nan'"]),
     ([*rows_of()[:5], f"{IDS[5]},often,0.1"], ["line 6", "'often'"]),
     ([*rows_of()[:5], f"{IDS[5]},0.5"], ["line 6", "2 columns"]),
-    ([f"{i},0.5" for i in IDS], ["expected the columns"]),
-    (["id,melanoma,nevus", *rows_of()], ["the header is id,melanoma,nevus"]),
+    ([f"{i},0.5" for i in IDS], ["starts with ISIC_0000000,0.5; expected the header"]),
+    (["id,melanoma,nevus", *rows_of()], ["starts with id,melanoma,nevus; expected the header"]),
     (["image_id,melanoma,seborrheic_keratosis"], ["no rows below the header"]),
-    ([], ["found nothing"]),
+    ([], ["is empty"]),
 ])
 def test_bad_prediction_files_are_refused_in_one_line(files, capsys, rows, words):
     truth, path = files
