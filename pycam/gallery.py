@@ -88,11 +88,11 @@ def _table(example: Example) -> str:
     """Return the probabilities of both stages; the true class stands out, and a wrong first choice does."""
     heads = "".join(f"<th{' class=own' if i == example.label else ''}>{name}</th>" for i, name in enumerate(SHORT))
     rows = []
-    for name, probs in (("stage 1", example.probs), ("stage 1,2", example.final)):
+    for style, name, probs in (("stage1", "stage 1", example.probs), ("stage2", "stage 1,2", example.final)):
         chosen = int(np.argmax(probs))
         marks = ["" if i != chosen else " class=hit" if i == example.label else " class=miss" for i in range(len(probs))]
         cells = "".join(f"<td{mark} style=\"--p:{p:.3f}\">{p:.2f}</td>" for mark, p in zip(marks, probs))
-        rows.append(f"<tr><th>{name}</th>{cells}</tr>")
+        rows.append(f"<tr class={style}><th>{name}</th>{cells}</tr>")
     return f"<table class=probs><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 

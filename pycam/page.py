@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence, Tuple
 
+from .drawing import BARS
 from .figures import INK
 
 STYLE = Path(__file__).with_name("report.css")
@@ -32,6 +33,8 @@ def document(title: str, parts: Mapping[str, str], lead: str) -> str:
     script = SCRIPT.read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data: file: 'self'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    colours = " ".join(f"--stage{number}: {red} {green} {blue};" for number, (blue, green, red) in enumerate(BARS, 1))
+    style = f":root {{ {colours} }}\n{STYLE.read_text(encoding='utf-8')}"
     links = "".join(f"<a href=\"#{_anchor(name)}\">{escape(name)}</a>" for name in parts)
     sections = "\n".join(f"<section id=\"{_anchor(name)}\">\n<h2>{escape(name)}</h2>\n{body}\n</section>"
                          for name, body in parts.items())
@@ -39,7 +42,7 @@ def document(title: str, parts: Mapping[str, str], lead: str) -> str:
             f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n"
             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
             "<link rel=\"icon\" href=\"data:,\">\n"
-            f"<title>{escape(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
+            f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
             f"<header>\n<h1>{escape(title)}</h1>\n{lead}\n</header>\n<nav>{links}</nav>\n<main>\n{sections}\n</main>\n"
             f"<script>{script}</script>\n</body>\n</html>\n")
 

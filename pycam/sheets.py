@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from data_tools.isic import CLASSES
 
-from .drawing import outline, overlay
+from .drawing import STAGES, outline, overlay
 from .examples import Example
-from .figures import INK, LINES, STYLE, panels
+from .figures import INK, STYLE, panels
 
 HEAD = 0.5  # inches
 COLUMNS = ("picture, box", *(name.replace("_", " ") for name in CLASSES), "crop")
@@ -52,22 +52,23 @@ def overview(example: Example) -> Figure:
     followed = CLASSES.index(example.row["class"])
     shown = {0: outline(example.image, example.box), 2: overlay(example.image, example.cams[followed],
                                                                float(example.cams.max())), 3: example.crop}
+    bars = {1: (example.probs, STAGES[0]), 4: (example.final, STAGES[1])}
     for column, (axis, title) in enumerate(zip(axes, WAY)):
         axis.set_title(title.format(CLASSES[followed].replace("_", " ")), fontsize=9)
         if column in shown:
             axis.imshow(shown[column][..., ::-1])
             axis.set_axis_off()
         else:
-            _bars(axis, example.probs if column == 1 else example.final)
+            _bars(axis, *bars[column])
         if column:
             axis.annotate("", (-0.06, 0.5), (-0.22, 0.5), xycoords="axes fraction",
                           arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.4})
     return figure
 
 
-def _bars(axis: Any, probs: Sequence[float]) -> None:
+def _bars(axis: Any, probs: Sequence[float], colour: str) -> None:
     """Draw class probabilities as three bars with their names and values."""
-    axis.barh(range(len(probs)), probs, color=LINES[:len(probs)], height=0.6)
+    axis.barh(range(len(probs)), probs, color=colour, height=0.6)
     axis.set_xlim(0, 1.9)  # room for the values behind the bars
     axis.invert_yaxis()
     axis.set_xticks([])
