@@ -2,7 +2,7 @@
 import base64
 from html import escape
 from pathlib import Path
-from typing import Callable, List, Sequence
+from typing import Callable, List, Sequence, Tuple
 from urllib.parse import quote
 
 import cv2
@@ -14,6 +14,7 @@ from data_tools.isic import CLASSES
 
 from .drawing import outline, overlay
 from .examples import Example, Run
+from .regions import Box
 from .sheets import SHORT
 
 EMBEDDED = 200  # pictures inside the page; more lie in a folder beside it and load when they come into view
@@ -25,7 +26,7 @@ FIRST = "00001.jpg"  # by which a finished folder is known
 
 TRUTHS = [("", "any class"), *((str(i), name.replace("_", " ")) for i, name in enumerate(CLASSES))]
 OUTCOMES = [("", "any outcome"), ("right right", "right in both stages"), ("wrong right", "mended by stage 2"),
-            ("right wrong", "broken by stage 2"), ("wrong wrong", "wrong in both stages"), ("whole", "no region found")]
+            ("right wrong", "broken by stage 2"), ("wrong wrong", "wrong in both stages"), ("whole", "crop is the whole picture")]
 SORTS = [("id", "image id"), ("wrong", "surest mistake"), ("m", "melanoma, stage 1,2"), ("sk", "keratosis, stage 1,2"),
          ("own", "true class, stage 1,2"), ("gain", "gain of the true class")]
 
@@ -69,14 +70,20 @@ def strip(example: Example) -> np.ndarray:
                                  interpolation=cv2.INTER_AREA) for tile in tiles])
 
 
+def is_whole(box: Box, size: Tuple[int, int]) -> bool:
+    """Return whether a box is the whole of a picture of some height and width, whatever the reason."""
+    return box == (0, 0, *size)
+
+
 def card(example: Example, source: str, shape: Sequence[int]) -> str:
     """Return one picture's card; its ``data-`` values are what the page sorts and filters by."""
     stages = (example.probs, example.final)
     outcome = " ".join("right" if int(np.argmax(probs)) == example.label else "wrong" for probs in stages)
+    height, width = example.image.shape[:2]
     own = [probs[example.label] for probs in stages]
     wrong = max(example.final) if outcome.endswith("wrong") else 0
     values = {"id": example.image_id, "truth": example.label, "outcome": outcome, "m": example.final[0], "sk": example.final[1],
-              "own": own[1], "gain": own[1] - own[0], "wrong": wrong, "whole": int(example.row["reason"] != "region")}
+              "own": own[1], "gain": own[1] - own[0], "wrong": wrong, "whole": int(is_whole(example.box, (height, width)))}
     data = " ".join(f"data-{key}=\"{escape(str(value))}\"" for key, value in values.items())
     name = escape(example.image_id)
     return (f"<article class=item {data}><img loading=lazy decoding=async width={shape[1]} height={shape[0]} "

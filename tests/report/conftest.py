@@ -27,7 +27,7 @@ def write_run(folder, monkeypatch):
         for i in labels:
             write_image(folder / name / "val" / f"{i}.jpg", random.randint(0, 255, (40, 60, 3), np.uint8))
         write_groundtruth(folder / name / "val" / "groundtruth.csv", labels)
-    lines = [f"{i},0,0,40,40,melanoma,{'region' if n else 'flat'}" for n, i in enumerate(labels)]
+    lines = [f"{i},0,0,40,{40 if n else 60},melanoma,{'region' if n != 1 else 'centre'}" for n, i in enumerate(labels)]
     (folder / "crops" / "val" / "boxes.csv").write_text("\n".join(["image_id,y0,x0,y1,x1,class,reason", *lines]))
     (folder / "results").mkdir()
     for stage in ("1", "2"):

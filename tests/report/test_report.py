@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from pycam import examples, page, runinfo
+from pycam import examples, gallery, page, runinfo
 from pycam.__main__ import main
 from pycam.errors import CamError
 from pycam.examples import median_melanoma, most_wrong, scale_box, shrink, spread
@@ -124,6 +124,19 @@ def test_what_is_missing_is_left_out_and_named(finished_run, capsys, removed, ti
     assert [message.split(": ")[1] for message in messages] == titles
     assert all(words in message for message in messages)
     assert text.count("Left out: ") == len(titles)
+
+
+def test_the_whole_picture_is_known_by_the_box(finished_run):
+    text = make(finished_run, "--net", "deploy.prototxt")
+    found = dict(re.findall(r"<article class=item data-id=\"(.*?)\" .*?data-whole=\"(.)\"", text))
+    assert len(found) == 9
+    assert [image_id for image_id, whole in found.items() if whole == "1"] == ["ISIC_0000000"]  # whose reason is "region"
+
+
+@pytest.mark.parametrize(("box", "whole"), [((0, 0, 40, 60), True), ((0, 0, 60, 40), False), ((0, 0, 40, 59), False),
+                                            ((1, 0, 40, 60), False), ((0, 1, 40, 60), False), ((0, 0, 39, 60), False)])
+def test_a_box_is_whole_when_it_reaches_every_edge(box, whole):
+    assert gallery.is_whole(Box(*box), (40, 60)) == whole
 
 
 def test_without_a_network_what_shows_maps_is_left_out(finished_run, capsys):
