@@ -51,14 +51,20 @@ def _anchor(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def head(rows: Sequence[Tuple[str, str]]) -> str:
+    """Return what the page is about as a compact list for its top: names and values, plain text; empty values are left out."""
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows if value)
+    return f"<dl class=head>{items}</dl>"
+
+
 def paragraph(text: str, style: str = "") -> str:
     """Return a paragraph of plain text; ``style`` is a class name of the page: soft, note or lead."""
     return f"<p class=\"{escape(style)}\">{escape(text)}</p>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], theirs: Sequence[str] = (), style: str = "") -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], theirs: Sequence[str] = (), style: str = "") -> str:
     """Return a table of plain text. ``value (detail)`` shows its detail small; rows named in ``theirs`` stand back."""
-    heads = "".join(f"<th>{escape(name)}</th>" for name in head)
+    heads = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = "\n".join(f"<tr{' class=theirs' if row[0] in theirs else ''}>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return (f"<div class=wide><table class=\"{escape(style)}\"><thead><tr>{heads}</tr></thead>\n"
             f"<tbody>\n{body}\n</tbody></table></div>")
