@@ -80,10 +80,18 @@ def _get(root: Path, part: Part, labels: Dict[str, int], base: str) -> None:
 
 def check_counts(labels: Dict[str, int], split: str, where: Path) -> None:
     """Raise unless the labels are as many of each class as the challenge's split has."""
+    difference = describe_subset(labels, split)
+    if difference:
+        raise DataError(f"{where}: {difference}; to have them all, move the file away and get it again")
+
+
+def describe_subset(labels: Dict[str, int], split: str) -> str:
+    """Say how labels differ in number from the challenge's split, which a training may; an empty text when they do not."""
     found = tuple(count_classes(labels.values()).values())
-    if found != COUNTS[split]:
-        raise DataError(f"{where}: {len(labels)} rows, {counted(found)}; the {split} split of ISIC-2017 has "
-                        f"{sum(COUNTS[split])}, {counted(COUNTS[split])}; delete the file and get it again")
+    if found == COUNTS[split]:
+        return ""
+    return (f"{len(labels)} rows, {counted(found)}; the {split} split of ISIC-2017 has {sum(COUNTS[split])}, "
+            f"{counted(COUNTS[split])}")
 
 
 def _check_labels(table: Path, split: str) -> Dict[str, int]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from data_tools.errors import DataError
 from data_tools.files import listing, write_atomic
@@ -18,8 +19,10 @@ SPLITS = ("train", "val", "test")
 GROUNDTRUTH = "groundtruth.csv"
 OFFICIAL_NAMES = {"train": "Training", "val": "Validation", "test": "Test_v2"}
 SUFFIXES = (".jpg", ".jpeg", ".png")
+OTHER_SUFFIXES = (".bmp", ".dib", ".jp2", ".jpe", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")  # OpenCV reads them
+CONVERT = "import cv2, sys; [cv2.imwrite(name.rpartition('.')[0] + '.png', cv2.imread(name)) for name in sys.argv[1:]]"
 LONGEST = 200  # characters of a header in a message
-NO_PICTURES = ("_superpixels", "_segmentation", "_hair")  # ends of the names of masks
+NO_PICTURES = ("_superpixels", "_segmentation", "_hair")  # ends of the names of masks; in 2016 it was _Segmentation
 ID = "image_id"
 HEADER = (ID, *CLASSES[:2])
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -76,6 +79,7 @@ def load_samples(image_dir: Path, groundtruth: Optional[Path] = None) -> List[Sa
     table = Path(groundtruth) if groundtruth else Path(image_dir) / GROUNDTRUTH
     labels, pictures = read_groundtruth(table), find_pictures(image_dir)
     missing = [image_id for image_id in labels if image_id not in pictures]
+    _refuse_other_formats(image_dir, missing)
     if len(missing) == len(labels):
         raise DataError(f"{table}: none of its {len(labels)} ids is a picture in {image_dir}; is it of another split?")
     if missing:
@@ -93,12 +97,25 @@ def find_pictures(image_dir: Path) -> Dict[str, Path]:
     pictures: Dict[str, Path] = {}
     for name in names:
         stem = os.path.splitext(name)[0]
-        if stem.endswith(NO_PICTURES) or name.startswith("."):
+        if stem.lower().endswith(NO_PICTURES) or name.startswith("."):
             continue
         if stem in pictures:
             raise DataError(f"{image_dir}: both {pictures[stem].name} and {name} are there; keep one of them")
         pictures[stem] = Path(image_dir, name)
+    if not pictures:
+        _refuse_other_formats(image_dir)
     return pictures
+
+
+def _refuse_other_formats(image_dir: Path, image_ids: Optional[Sequence[str]] = None) -> None:
+    """Say how to convert pictures that are there in other formats; any, or those of some ids."""
+    wanted = None if image_ids is None else set(image_ids)
+    names = sorted(path.name for path in Path(image_dir).iterdir()
+                   if path.suffix.lower() in OTHER_SUFFIXES and (wanted is None or path.stem in wanted))
+    if names:
+        files = f"{shlex.quote(str(image_dir))}/*{Path(names[0]).suffix}"
+        raise DataError(f"{image_dir}: {len(names)} pictures are no {', '.join(SUFFIXES)} files: {listing(names)}; convert them: "
+                        f'python -c "{CONVERT}" {files}')
 
 
 def read_groundtruth(path: Path) -> Dict[str, int]:
