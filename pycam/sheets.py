@@ -14,8 +14,8 @@ from .figures import INK, STYLE, panels
 HEAD = 0.5  # inches
 COLUMNS = ("picture, box", *(name.replace("_", " ") for name in CLASSES), "crop")
 SHORT = ("M", "SK", "N")  # the classes where there is little room
-FREE: Any = {**STYLE, "figure.autolayout": False}
-WAY = ("picture", "stage 1", "map of {}", "crop", "stage 2")
+OWN_LAYOUT: Any = {**STYLE, "figure.autolayout": False}  # for figures that place their axes themselves
+STEPS = ("picture", "stage 1", "map of {}", "crop", "stage 2")
 
 
 def tiles(example: Example) -> List[np.ndarray]:
@@ -25,7 +25,7 @@ def tiles(example: Example) -> List[np.ndarray]:
     return [outline(example.image, example.box), *maps, example.crop]
 
 
-@rc_context(FREE)
+@rc_context(OWN_LAYOUT)
 def sheet(examples: Sequence[Example]) -> Figure:
     """Draw examples as rows: picture with box, a map for each class, crop (Fig. 2 and Fig. 4 of the paper)."""
     height = 1.95 * len(examples) + HEAD
@@ -44,16 +44,16 @@ def sheet(examples: Sequence[Example]) -> Figure:
     return figure
 
 
-@rc_context(FREE)
+@rc_context(OWN_LAYOUT)
 def overview(example: Example) -> Figure:
     """Draw the way of one picture through both stages (Fig. 1 of the paper), from left to right."""
-    figure, (axes,) = panels(9, 2.1, 1, len(WAY), gridspec_kw={"width_ratios": [1, 0.75, 1, 1, 0.75]})
+    figure, (axes,) = panels(9, 2.1, 1, len(STEPS), gridspec_kw={"width_ratios": [1, 0.75, 1, 1, 0.75]})
     figure.subplots_adjust(0.01, 0.09, 0.99, 0.87, 0.36)
     followed = CLASSES.index(example.row["class"])
     shown = {0: outline(example.image, example.box), 2: overlay(example.image, example.cams[followed],
                                                                float(example.cams.max())), 3: example.crop}
     bars = {1: (example.probs, STAGES[0]), 4: (example.final, STAGES[1])}
-    for column, (axis, title) in enumerate(zip(axes, WAY)):
+    for column, (axis, title) in enumerate(zip(axes, STEPS)):
         axis.set_title(title.format(CLASSES[followed].replace("_", " ")), fontsize=9)
         if column in shown:
             axis.imshow(shown[column][..., ::-1])

@@ -186,8 +186,9 @@ def test_every_change_since_the_first_download_is_found(copy, capsys):
     (folder / "ISIC_0000000.jpg").write_bytes(JPEG)
     fails("1 pictures are not in the label file: ISIC_0000000")
     (folder / "ISIC_0000000.jpg").unlink()
-    sums.write_text("nonsense\n")
-    fails("SHA256SUMS: damaged")
+    for nonsense in (b"nonsense\n", b"\xff\xfe"):
+        sums.write_bytes(nonsense)
+        fails("SHA256SUMS: damaged")
     sums.unlink()
     assert run(copy, *VAL) == 0
 
