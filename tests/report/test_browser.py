@@ -7,6 +7,7 @@ import pytest
 
 from pycam import examples, gallery, page
 from pycam.__main__ import main
+from pycam.drawing import BARS
 
 pytest.importorskip("matplotlib.figure")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -102,6 +103,15 @@ def test_the_page_fits_and_takes_the_scheme(opened, size, scheme):
     ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, ground[4:-1].split(","))) < 300) == (scheme == "dark")
     assert page.get_log("browser") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_bars_of_the_gallery_have_the_colours_of_the_stages(opened, scheme):
+    browser = opened(scheme=scheme)
+    for row, (blue, green, red) in zip((".stage1", ".stage2"), BARS):
+        painted = browser.execute_script("return getComputedStyle(document.querySelector(arguments[0])).backgroundImage",
+                                         f"{row} td")
+        assert f"rgba({red}, {green}, {blue}, 0.{2 if scheme == 'light' else 33})" in painted
 
 
 HEAD = [
