@@ -79,7 +79,8 @@ def load_samples(image_dir: Path, groundtruth: Optional[Path] = None) -> List[Sa
     table = Path(groundtruth) if groundtruth else Path(image_dir) / GROUNDTRUTH
     labels, pictures = read_groundtruth(table), find_pictures(image_dir)
     missing = [image_id for image_id in labels if image_id not in pictures]
-    _refuse_other_formats(image_dir, missing)
+    if missing:
+        _refuse_other_formats(image_dir, missing)
     if len(missing) == len(labels):
         raise DataError(f"{table}: none of its {len(labels)} ids is a picture in {image_dir}; is it of another split?")
     if missing:
@@ -129,7 +130,7 @@ def read_groundtruth(path: Path) -> Dict[str, int]:
         Label (index into `CLASSES`) by image id, in the order of the file.
     """
     (_, first), *rows = read_rows(path)
-    header = [ID if name == "image" else name for name in first]
+    header = first if ID in first else [ID if name == "image" else name for name in first]
     absent = [name for name in HEADER if name not in header]
     if absent:
         raise DataError(f"{path}: no column {', '.join(absent)}; found {','.join(first)[:LONGEST]}, expected {','.join(HEADER)}")

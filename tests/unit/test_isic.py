@@ -31,6 +31,7 @@ def touch(folder: Path, *names: str) -> Path:
     f"\ufeff{HEADER}\nb,1,0\na,0,1\nc,0,0",
     f"{HEADER},nevus\nb,1,0,0\na,0,1,0\nc,0,0,1\n",
     "melanoma,image_id,seborrheic_keratosis\n1,b,0\n\n0,a,1\n0, c ,0\n",
+    f"image,{HEADER}\n?,b,1,0\n?,a,0,1\n?,c,0,0",
     "image,seborrheic_keratosis,melanoma,x\nb,0.000,1.,?\na,1.0000,0.0,?\nc,0,0,?\n",
 ])
 def test_every_form_of_label_file_gives_the_same_labels_in_its_order(tmp_path, text):
