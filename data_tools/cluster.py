@@ -45,7 +45,7 @@ def _distributed() -> Any:
     try:
         return importlib.import_module("distributed")
     except ImportError as error:
-        raise DataError("--scheduler needs the package distributed: pip install 'skin-lesion-cam[dask]'") from error
+        raise DataError("--scheduler needs the package distributed: pip install '.[dask]' in the project's folder") from error
 
 
 def _connect(scheduler: str) -> Any:

@@ -65,10 +65,10 @@ def download(root: Path, splits: Sequence[str], base: str = BASE) -> None:
         labels[split] = _check_labels(table, split)
     for kind in (pictures, masks):
         for split in splits:
-            _get(root, kind(split), labels[split], base)
+            _fetch_and_unpack(root, kind(split), labels[split], base)
 
 
-def _get(root: Path, part: Part, labels: Dict[str, int], base: str) -> None:
+def _fetch_and_unpack(root: Path, part: Part, labels: Dict[str, int], base: str) -> None:
     wanted = {f"{image_id}{part.ending}" for image_id in labels}
     archive = root / f"{part.name}.zip"
     if wanted <= _names(root / part.name):
@@ -80,10 +80,18 @@ def _get(root: Path, part: Part, labels: Dict[str, int], base: str) -> None:
 
 def check_counts(labels: Dict[str, int], split: str, where: Path) -> None:
     """Raise unless the labels are as many of each class as the challenge's split has."""
+    difference = describe_subset(labels, split)
+    if difference:
+        raise DataError(f"{where}: {difference}; to have them all, move the file away and get it again")
+
+
+def describe_subset(labels: Dict[str, int], split: str) -> str:
+    """Say how labels differ in number from the challenge's split, which a training may; an empty text when they do not."""
     found = tuple(count_classes(labels.values()).values())
-    if found != COUNTS[split]:
-        raise DataError(f"{where}: {len(labels)} rows, {counted(found)}; the {split} split of ISIC-2017 has "
-                        f"{sum(COUNTS[split])}, {counted(COUNTS[split])}; delete the file and get it again")
+    if found == COUNTS[split]:
+        return ""
+    return (f"{len(labels)} rows, {counted(found)}; the {split} split of ISIC-2017 has {sum(COUNTS[split])}, "
+            f"{counted(COUNTS[split])}")
 
 
 def _check_labels(table: Path, split: str) -> Dict[str, int]:
@@ -206,7 +214,7 @@ def _check_files(root: Path, files: List[Path], sums: Dict[str, str], split: str
     names = [str(path.relative_to(root)) for path in files]
     work = [(path, sums.get(name, "")) for path, name in zip(files, names)]
     problems, found = {}, {}
-    with workers(jobs) as pool, contextlib.closing(pool.map(_look, work, len(work), at_a_time(files))) as results:
+    with workers(jobs) as pool, contextlib.closing(pool.map(_check_some, work, len(work), at_a_time(files))) as results:
         for name, (digest, problem) in zip(names, tqdm(results, f"check {split}", len(work), unit="file", disable=None)):
             found[name] = digest
             if problem:
@@ -217,11 +225,11 @@ def _check_files(root: Path, files: List[Path], sums: Dict[str, str], split: str
     return found
 
 
-def _look(tasks: List[Tuple[Path, str]]) -> List[Tuple[str, str]]:
-    return [_look_at(path, known) for path, known in tasks]
+def _check_some(tasks: List[Tuple[Path, str]]) -> List[Tuple[str, str]]:
+    return [_check_file(path, known) for path, known in tasks]
 
 
-def _look_at(path: Path, known: str) -> Tuple[str, str]:
+def _check_file(path: Path, known: str) -> Tuple[str, str]:
     """Return a file's sum and what is wrong with it; an empty text when nothing is."""
     digest = sha256_file(path)
     if known and known != digest:
@@ -239,7 +247,7 @@ def read_sums(path: Path) -> Dict[str, str]:
     """Read a file of ``sha256sum``: sums by name; empty when there is none."""
     if not path.is_file():
         return {}
-    rows = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [line.split("  ", 1) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     if any(len(row) != 2 or len(row[0]) != 64 for row in rows):
         raise DataError(f"{path}: damaged, expected lines `sum  name`; delete it, and the next check writes it anew")
     return {name: digest for digest, name in rows}

@@ -7,8 +7,9 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from data_tools.errors import DataError
 from data_tools.files import listing, write_atomic
@@ -18,12 +19,16 @@ SPLITS = ("train", "val", "test")
 GROUNDTRUTH = "groundtruth.csv"
 OFFICIAL_NAMES = {"train": "Training", "val": "Validation", "test": "Test_v2"}
 SUFFIXES = (".jpg", ".jpeg", ".png")
-NO_PICTURES = ("_superpixels", "_segmentation", "_hair")  # ends of the names of masks
-HEADER = ("image_id", *CLASSES[:2])
+OTHER_SUFFIXES = (".bmp", ".dib", ".jp2", ".jpe", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")  # OpenCV reads them
+CONVERT = "import cv2, sys; [cv2.imwrite(name.rpartition('.')[0] + '.png', cv2.imread(name)) for name in sys.argv[1:]]"
+LONGEST = 200  # characters of a header in a message
+NO_PICTURES = ("_superpixels", "_segmentation", "_hair")  # ends of the names of masks; in 2016 it was _Segmentation
+ID = "image_id"
+HEADER = (ID, *CLASSES[:2])
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 ISIC_2017, MADE_UP, MADE_UP_PREFIX = "ISIC-2017", "made-up pictures", "SYN_"
 _ISIC_ID = re.compile(r"ISIC_\d{7}")
-_VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
+_VALUE = re.compile(r"([01])(\.0*)?")
 
 
 class Sample(NamedTuple):
@@ -76,6 +81,8 @@ def load_samples(image_dir: Path, groundtruth: Optional[Path] = None) -> List[Sa
     table = Path(groundtruth) if groundtruth else Path(image_dir) / GROUNDTRUTH
     labels, pictures = read_groundtruth(table), find_pictures(image_dir)
     missing = [image_id for image_id in labels if image_id not in pictures]
+    if missing:
+        _refuse_other_formats(image_dir, missing)
     if len(missing) == len(labels):
         raise DataError(f"{table}: none of its {len(labels)} ids is a picture in {image_dir}; is it of another split?")
     if missing:
@@ -98,39 +105,53 @@ def find_pictures(image_dir: Path) -> Dict[str, Path]:
     pictures: Dict[str, Path] = {}
     for name in names:
         stem = os.path.splitext(name)[0]
-        if stem.endswith(NO_PICTURES) or name.startswith("."):
+        if stem.lower().endswith(NO_PICTURES) or name.startswith("."):
             continue
         if stem in pictures:
             raise DataError(f"{image_dir}: both {pictures[stem].name} and {name} are there; keep one of them")
         pictures[stem] = Path(image_dir, name)
+    if not pictures:
+        _refuse_other_formats(image_dir)
     return pictures
 
 
-def read_groundtruth(path: Path) -> Dict[str, int]:
-    """Read a label file in the challenge's form, ``image_id,melanoma,seborrheic_keratosis``.
+def _refuse_other_formats(image_dir: Path, image_ids: Optional[Sequence[str]] = None) -> None:
+    """Say how to convert pictures that are there in other formats; any, or those of some ids."""
+    wanted = None if image_ids is None else set(image_ids)
+    names = sorted(path.name for path in Path(image_dir).iterdir()
+                   if path.suffix.lower() in OTHER_SUFFIXES and (wanted is None or path.stem in wanted))
+    if names:
+        files = f"{shlex.quote(str(image_dir))}/*{Path(names[0]).suffix}"
+        raise DataError(f"{image_dir}: {len(names)} pictures are no {', '.join(SUFFIXES)} files: {listing(names)}; convert them: "
+                        f'python -c "{CONVERT}" {files}')
 
-    Values are 0 or 1, also as 0.0 and 1.0; both 0 means nevus, so a third column is not needed and not read.
+
+def read_groundtruth(path: Path) -> Dict[str, int]:
+    """Read a label file in the challenge's form, ``image_id,melanoma,seborrheic_keratosis``, perhaps with ``nevus``.
+
+    Values are 0 or 1, also as 0.0 and 1.0; without a column nevus, both 0 means nevus. ``image`` may stand for ``image_id``.
 
     Returns
     -------
     dict
         Label (index into `CLASSES`) by image id, in the order of the file.
     """
-    header, *rows = _read_table(Path(path))
+    (_, first), *rows = read_rows(path)
+    header = first if ID in first else [ID if name == "image" else name for name in first]
     absent = [name for name in HEADER if name not in header]
     if absent:
-        raise DataError(f"{path}: no column {', '.join(absent)}; found {','.join(header)}, expected {','.join(HEADER)}")
-    columns = [header.index(name) for name in HEADER]
+        raise DataError(f"{path}: no column {', '.join(absent)}; found {','.join(first)[:LONGEST]}, expected {','.join(HEADER)}")
+    columns = [header.index(name) for name in (ID, *CLASSES) if name in header]
     labels: Dict[str, int] = {}
     repeated: List[str] = []
-    for number, row in enumerate(rows, start=2):
+    for line, row in rows:
         if len(row) <= max(columns):
-            raise DataError(f"{path}: row {number} has {len(row)} fields, expected {len(header)}")
-        image_id, *values = (row[column].strip() for column in columns)
-        check_id(image_id, f"{path}: row {number}")
+            raise DataError(f"{path}: line {line} has {len(row)} fields, expected {len(header)}")
+        image_id, *values = (row[column] for column in columns)
+        check_id(image_id, f"{path}: line {line}")
         if image_id in labels:
             repeated.append(image_id)
-        labels[image_id] = _label(values, f"{path}: row {number} ({image_id})")
+        labels[image_id] = _label(values, f"{path}: line {line} ({image_id})")
     if repeated:
         raise DataError(f"{path}: {len(repeated)} ids stand there twice: {listing(repeated)}")
     if not labels:
@@ -138,17 +159,20 @@ def read_groundtruth(path: Path) -> Dict[str, int]:
     return labels
 
 
-def _read_table(path: Path) -> List[List[str]]:
+def read_rows(path: Path) -> List[Tuple[int, List[str]]]:
+    """Read a CSV file in UTF-8, one at least: line number and fields of each row that is not blank."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if any(field.strip() for field in row)]
+            reader = csv.reader(file)
+            rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a CSV file with labels") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a CSV file with one row a picture") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is no CSV file in UTF-8 ({error})") from error
-    if not rows:
+    filled = [(line, row) for line, row in rows if any(row)]
+    if not filled:
         raise DataError(f"{path}: is empty; expected the header {','.join(HEADER)}")
-    return [[name.strip() for name in rows[0]], *rows[1:]]
+    return filled
 
 
 def check_id(image_id: str, where: str) -> None:
@@ -158,12 +182,13 @@ def check_id(image_id: str, where: str) -> None:
 
 
 def _label(values: List[str], where: str) -> int:
-    if any(value not in _VALUES for value in values):
+    found = [_VALUE.fullmatch(value) for value in values]
+    marked = [number for number, value in enumerate(found) if value and value.group(1) == "1"]
+    if not all(found):
         raise DataError(f"{where}: values {','.join(values)}, expected 0 or 1")
-    melanoma, keratosis = (_VALUES[value] for value in values)
-    if melanoma and keratosis:
-        raise DataError(f"{where}: both {HEADER[1]} and {HEADER[2]} are 1, expected one class a picture")
-    return 0 if melanoma else 1 if keratosis else 2
+    if len(marked) > 1 or (len(values) == len(CLASSES) and not marked):
+        raise DataError(f"{where}: values {','.join(values)}, expected one class a picture")
+    return marked[0] if marked else CLASSES.index("nevus")
 
 
 def write_groundtruth(path: Path, labels: Dict[str, int]) -> None:

@@ -64,9 +64,9 @@ def fetch(url: str, target: Path, check: Callable[[Path], object] = lambda path:
         except (BrokenError, RefusedError) as error:
             raise DataError(f"{url}: {error}; put {target.name} into {target.parent}/ by hand, or run this again: it goes on "
                             f"where it broke off") from error
-        _checked(part, check)
+        _keep_if_good(part, check)
         os.replace(part, target)
-        _about(part).unlink()
+        _version_file(part).unlink()
 
 
 @contextlib.contextmanager
@@ -96,16 +96,16 @@ def _until_whole(url: str, part: Path, copies: int) -> None:
 
 def _transfer(url: str, part: Path, copies: int) -> None:
     """Try once; return when the file is whole."""
-    tag, total = _read_about(part)
+    tag, total = _read_version(part)
     have = part.stat().st_size if tag else 0
     with contextlib.closing(_open(url, have, tag)) as response:
         if response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             found = _RANGE.match(response.headers.get("Content-Range", ""))
             if have == total or (found and int(found.group(2)) == have):
                 return
-            raise _anew(part, "the file changed at its source")
+            raise _start_anew(part, "the file changed at its source")
         start, total = _extent(response, have, total, part)
-        _about(part).write_text(f"{_tag(response)}\n{'' if total is None else total}\n", encoding="utf-8")
+        _version_file(part).write_text(f"{_version_of(response)}\n{'' if total is None else total}\n", encoding="utf-8")
         if total is not None:
             _check_disk(part, copies * total - start, total)
         with open(part, "r+b") as file:
@@ -143,7 +143,7 @@ def _extent(response: Any, have: int, expected: Optional[int], part: Path) -> Tu
         return 0, int(length) if length.isdecimal() else None
     found = _RANGE.match(response.headers.get("Content-Range", ""))
     if not found or found.group(1) != str(have) or expected not in (None, int(found.group(2))):
-        raise _anew(part, "the server sent another part than the one that was asked for")
+        raise _start_anew(part, "the server sent another part than the one that was asked for")
     return have, int(found.group(2))
 
 
@@ -169,35 +169,35 @@ def _check_disk(part: Path, needed: int, total: int) -> None:
                         f"{total / 1e9:.1f} GB; make room or choose another disk")
 
 
-def _checked(part: Path, check: Callable[[Path], object]) -> None:
+def _keep_if_good(part: Path, check: Callable[[Path], object]) -> None:
     try:
         check(part)
     except Exception:
         part.unlink()
-        _about(part).unlink()
+        _version_file(part).unlink()
         raise
 
 
 # ---------------------------------------------------------------- which version of the file the part is of
-def _about(part: Path) -> Path:
+def _version_file(part: Path) -> Path:
     return part.with_suffix(".about")
 
 
-def _tag(response: Any) -> str:
+def _version_of(response: Any) -> str:
     """Return what tells one version of the file from another, as If-Range wants it (RFC 9110: no weak tags)."""
     tag = response.headers.get("ETag", "")
     return str(tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", ""))
 
 
-def _read_about(part: Path) -> Tuple[str, Optional[int]]:
+def _read_version(part: Path) -> Tuple[str, Optional[int]]:
     """Return the tag and the size of the file that the part is of; without a tag, nothing can go on."""
     try:
-        tag, total = _about(part).read_text(encoding="utf-8").split("\n")[:2]
+        tag, total = _version_file(part).read_text(encoding="utf-8").split("\n")[:2]
         return tag, int(total) if total else None
     except (OSError, ValueError):
         return "", None
 
 
-def _anew(part: Path, why: str) -> BrokenError:
+def _start_anew(part: Path, why: str) -> BrokenError:
     os.truncate(part, 0)
     return BrokenError(f"{why}; starting anew")

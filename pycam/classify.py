@@ -22,7 +22,7 @@ from data_tools.commands import add
 from data_tools.errors import DataError
 from data_tools.files import decode_image, encode_image, listing, read_image, write_atomic, write_image
 from data_tools.hair import remove_hair
-from data_tools.isic import CLASSES, NO_PICTURES, SUFFIXES
+from data_tools.isic import CLASSES, NO_PICTURES, OTHER_SUFFIXES, SUFFIXES
 from torchcaffe.netparam import read_net
 
 from . import engine, region_rule
@@ -33,8 +33,6 @@ from .predict import ahead, check_finite, check_net, predict, predict_with_maps
 from .preprocess import views
 from .project import source
 from .region_rule import Located, RegionRule, locate
-
-OTHER_SUFFIXES = (".bmp", ".dib", ".jp2", ".jpe", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 
 
 class Preparation(NamedTuple):
@@ -176,7 +174,7 @@ def list_images(paths: Sequence[Path]) -> List[Path]:
     found: List[Path] = []
     for path in paths:
         inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES + OTHER_SUFFIXES
-                        and not file.name.startswith(".") and not file.stem.endswith(NO_PICTURES)) if path.is_dir() else [path]
+                        and not file.name.startswith(".") and not file.stem.lower().endswith(NO_PICTURES)) if path.is_dir() else [path]
         if not inside:
             raise CamError(f"{path}: no pictures in this folder")
         found += inside

@@ -13,7 +13,8 @@ Colour = Tuple[int, int, int]  # BGR
 WHITE, DARK = (255, 255, 255), (30, 30, 30)
 CARD = 360  # height of the pictures on a card
 LINE = 26  # height of a line of text on it
-BARS: Tuple[Colour, ...] = ((60, 113, 217), (217, 143, 60))  # of the stages
+STAGES = ("#d9713c", "#3c8fd9")  # colours of stage 1 and stage 2, wherever they are drawn
+BARS: Tuple[Colour, ...] = tuple((int(rgb[5:], 16), int(rgb[3:5], 16), int(rgb[1:3], 16)) for rgb in STAGES)
 
 
 def overlay(image: np.ndarray, cam: np.ndarray, top: float) -> np.ndarray:

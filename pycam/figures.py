@@ -1,7 +1,9 @@
 """Diagrams of a run: loss curves and ROC curves. No display is needed."""
 import io
+import itertools
+import re
 from pathlib import Path
-from typing import Any, Mapping, Tuple
+from typing import Any, Dict, Iterable, Mapping, Tuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -11,13 +13,14 @@ from sklearn.metrics import roc_curve
 
 from data_tools.files import write_atomic
 
-from .dialects import SCORED
+from .drawing import STAGES
 from .errors import CamError
 from .intervals import roc_band, wins
-from .trainlog import Curve, TrainLog
+from .predictions import SCORED
 
 INK = "#7a808c"  # readable on white and on black: the figures have no background of their own
-LINES = ("#d9713c", "#3c8fd9", "#4ca864", "#9a6cd0")
+OTHERS = ("#4ca864", "#9a6cd0", "#b89b3a", "#cf6394")  # colours of curves that are of no stage
+_STAGE = re.compile(r"stage[ _]?([12])(?!\d|_scratch|, from scratch)", re.IGNORECASE)
 STYLE: Any = {
     "text.color": INK, "axes.titlecolor": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none",
@@ -26,6 +29,8 @@ STYLE: Any = {
 }
 DPI = 160
 FORMATS = (".png", ".pdf", ".svg")
+
+Curve = Mapping[int, float]  # iteration -> value
 
 
 def render(figure: Figure, suffix: str) -> bytes:
@@ -52,16 +57,35 @@ def panels(width: float, height: float, rows: int, columns: int, **more: Any) ->
     return figure, figure.subplots(rows, columns, squeeze=False, **more)
 
 
+def colours(names: Iterable[str]) -> Dict[str, str]:
+    """Return a colour for each name: that of the stage which it names, else one of those that no stage has.
+
+    A training from scratch, and the second of two runs of one stage, are other curves than that of the stage.
+    """
+    chosen: Dict[str, str] = {}
+    others = itertools.cycle(OTHERS)
+    for name in names:
+        numbers = _STAGE.findall(name)
+        own = STAGES[int(numbers[-1]) - 1] if numbers else ""
+        chosen[name] = own if own and own not in chosen.values() else next(others)
+    return chosen
+
+
 @rc_context(STYLE)
-def loss_curves(logs: Mapping[str, TrainLog]) -> Figure:
-    """Draw training and test loss, and test accuracy, of one or several runs (Fig. 3 of the paper)."""
+def loss_curves(logs: Mapping[str, Tuple[Curve, Mapping[str, Curve]]]) -> Figure:
+    """Draw training and test loss, and test accuracy, of one or several runs (Fig. 3 of the paper).
+
+    Parameters
+    ----------
+    logs : mapping
+        Name of a run -> its training loss, and the outputs ``loss`` and ``accuracy`` of its test net (`pycam.trainlog`).
+    """
     figure, ((left, right),) = panels(8, 3.3, 1, 2)
-    for number, (name, log) in enumerate(logs.items()):
-        colour = LINES[number % len(LINES)]
-        tested = log.test.get("loss", {})
-        _draw(left, log.loss, "" if tested else name, color=colour, alpha=0.5, linewidth=1)
+    for (name, colour), (loss, test) in zip(colours(logs).items(), logs.values()):
+        tested = test.get("loss", {})
+        _draw(left, loss, "" if tested else name, color=colour, alpha=0.5, linewidth=1)
         _draw(left, tested, name, color=colour, marker=".")
-        _draw(right, log.test.get("accuracy", {}), name, color=colour, marker=".")
+        _draw(right, test.get("accuracy", {}), name, color=colour, marker=".")
     for axis, title in ((left, "loss: thin in training, dotted on the test net"), (right, "accuracy on the test net")):
         axis.set_title(title, loc="left")
         axis.set_xlabel("iteration")
@@ -88,7 +112,7 @@ def roc_curves(labels: np.ndarray, stages: Mapping[str, np.ndarray]) -> Figure:
     figure, (axes,) = panels(8, 4.1, 1, len(SCORED))
     for number, (axis, name) in enumerate(zip(axes, SCORED)):
         truth = labels == number
-        for colour, (stage, probs) in zip(LINES, stages.items()):
+        for (stage, colour), probs in zip(colours(stages).items(), stages.values()):
             axis.fill_between(*roc_band(labels, probs[:, number], number), color=colour, alpha=0.15, linewidth=0)
             falsely, truly, _ = roc_curve(truth, probs[:, number], drop_intermediate=False)
             axis.plot(falsely, truly, color=colour, label=f"{stage}: {wins(truth, probs[:, number]).mean():.3f}")

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from data_tools.files import encode_image, partial_folder
 from data_tools.isic import CLASSES
 
+from .crops import is_whole
 from .drawing import outline, overlay
 from .examples import Example, Run
 from .sheets import SHORT
@@ -25,7 +26,7 @@ FIRST = "00001.jpg"  # by which a finished folder is known
 
 TRUTHS = [("", "any class"), *((str(i), name.replace("_", " ")) for i, name in enumerate(CLASSES))]
 OUTCOMES = [("", "any outcome"), ("right right", "right in both stages"), ("wrong right", "mended by stage 2"),
-            ("right wrong", "broken by stage 2"), ("wrong wrong", "wrong in both stages"), ("whole", "no region found")]
+            ("right wrong", "broken by stage 2"), ("wrong wrong", "wrong in both stages"), ("whole", "crop is the whole picture")]
 SORTS = [("id", "image id"), ("wrong", "surest mistake"), ("m", "melanoma, stage 1,2"), ("sk", "keratosis, stage 1,2"),
          ("own", "true class, stage 1,2"), ("gain", "gain of the true class")]
 
@@ -62,9 +63,9 @@ def _cards(run: Run, ids: Sequence[str], keep: Callable[[int, bytes], str]) -> L
 
 
 def strip(example: Example) -> np.ndarray:
-    """Return picture with box, map of the class that the crop follows, and crop, side by side: HEIGHT x W x 3 uint8."""
-    followed = example.cams[CLASSES.index(example.row["class"])]
-    tiles = (outline(example.image, example.box), overlay(example.image, followed, float(example.cams.max())), example.crop)
+    """Return picture with box, the map that the crop follows, and crop, side by side: HEIGHT x W x 3 uint8."""
+    top = float(max(example.cams.max(), example.followed.max()))
+    tiles = (outline(example.image, example.box), overlay(example.image, example.followed, top), example.crop)
     return np.hstack([cv2.resize(tile, (max(1, round(tile.shape[1] * HEIGHT / tile.shape[0])), HEIGHT),
                                  interpolation=cv2.INTER_AREA) for tile in tiles])
 
@@ -76,7 +77,7 @@ def card(example: Example, source: str, shape: Sequence[int]) -> str:
     own = [probs[example.label] for probs in stages]
     wrong = max(example.final) if outcome.endswith("wrong") else 0
     values = {"id": example.image_id, "truth": example.label, "outcome": outcome, "m": example.final[0], "sk": example.final[1],
-              "own": own[1], "gain": own[1] - own[0], "wrong": wrong, "whole": int(example.row["reason"] != "region")}
+              "own": own[1], "gain": own[1] - own[0], "wrong": wrong, "whole": int(is_whole(example.row))}
     data = " ".join(f"data-{key}=\"{escape(str(value))}\"" for key, value in values.items())
     name = escape(example.image_id)
     return (f"<article class=item {data}><img loading=lazy decoding=async width={shape[1]} height={shape[0]} "
@@ -88,11 +89,11 @@ def _table(example: Example) -> str:
     """Return the probabilities of both stages; the true class stands out, and a wrong first choice does."""
     heads = "".join(f"<th{' class=own' if i == example.label else ''}>{name}</th>" for i, name in enumerate(SHORT))
     rows = []
-    for name, probs in (("stage 1", example.probs), ("stage 1,2", example.final)):
+    for style, name, probs in (("stage1", "stage 1", example.probs), ("stage2", "stage 1,2", example.final)):
         chosen = int(np.argmax(probs))
         marks = ["" if i != chosen else " class=hit" if i == example.label else " class=miss" for i in range(len(probs))]
         cells = "".join(f"<td{mark} style=\"--p:{p:.3f}\">{p:.2f}</td>" for mark, p in zip(marks, probs))
-        rows.append(f"<tr><th>{name}</th>{cells}</tr>")
+        rows.append(f"<tr class={style}><th>{name}</th>{cells}</tr>")
     return f"<table class=probs><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 

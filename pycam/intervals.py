@@ -38,9 +38,9 @@ def wins(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def influence(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return each picture's share in the error of the AUC: N float64 whose sum of squares is DeLong's variance.
 
-    DeLong, DeLong and Clarke-Pearson 1988: with V10 (V01) the mean wins of each positive (negative), the variance is
-    var(V10) / P + var(V01) / Q. Shares of several AUCs on the same pictures may be added or subtracted before they
-    are squared, which takes care of the covariance: so one function serves the mean of two AUCs and paired tests.
+    The variance is var(V10) / P + var(V01) / Q, where V10 (V01) holds the mean wins of each positive (negative), after
+    DeLong, DeLong and Clarke-Pearson 1988. The mean of two AUCs, or their difference, has the mean or the difference of
+    their shares: the covariance is in the squares.
     """
     table = wins(positive, scores)
     shares = np.zeros(len(scores))
@@ -147,6 +147,6 @@ def paired_test(difference: float, shares: np.ndarray, samples: np.ndarray) -> P
 
 
 def two_sided(samples: np.ndarray) -> float:
-    """Return the two-sided p value of bootstrap samples of a difference: how far they lie on one side of zero."""
+    """Return the two-sided p value of bootstrap samples of a difference: twice the share on the rarer side of zero."""
     tail = min((samples <= 0).sum(), (samples >= 0).sum())
     return min(1.0, 2 * (float(tail) + 1) / (len(samples) + 1))

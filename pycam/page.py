@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence, Tuple
 
+from .drawing import BARS
 from .figures import INK
 
 STYLE = Path(__file__).with_name("report.css")
@@ -32,6 +33,8 @@ def document(title: str, parts: Mapping[str, str], lead: str) -> str:
     script = SCRIPT.read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data: file: 'self'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    colours = " ".join(f"--stage{number}: {red} {green} {blue};" for number, (blue, green, red) in enumerate(BARS, 1))
+    style = f":root {{ {colours} }}\n{STYLE.read_text(encoding='utf-8')}"
     links = "".join(f"<a href=\"#{_anchor(name)}\">{escape(name)}</a>" for name in parts)
     sections = "\n".join(f"<section id=\"{_anchor(name)}\">\n<h2>{escape(name)}</h2>\n{body}\n</section>"
                          for name, body in parts.items())
@@ -39,7 +42,7 @@ def document(title: str, parts: Mapping[str, str], lead: str) -> str:
             f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n"
             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
             "<link rel=\"icon\" href=\"data:,\">\n"
-            f"<title>{escape(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
+            f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
             f"<header>\n<h1>{escape(title)}</h1>\n{lead}\n</header>\n<nav>{links}</nav>\n<main>\n{sections}\n</main>\n"
             f"<script>{script}</script>\n</body>\n</html>\n")
 
@@ -48,14 +51,20 @@ def _anchor(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def head(rows: Sequence[Tuple[str, str]]) -> str:
+    """Return what the page is about as a compact list for its top: names and values, plain text; empty values are left out."""
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows if value)
+    return f"<dl class=head>{items}</dl>"
+
+
 def paragraph(text: str, style: str = "") -> str:
     """Return a paragraph of plain text; ``style`` is a class name of the page: soft, note or lead."""
     return f"<p class=\"{escape(style)}\">{escape(text)}</p>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], theirs: Sequence[str] = (), style: str = "") -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], theirs: Sequence[str] = (), style: str = "") -> str:
     """Return a table of plain text. ``value (detail)`` shows its detail small; rows named in ``theirs`` stand back."""
-    heads = "".join(f"<th>{escape(name)}</th>" for name in head)
+    heads = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = "\n".join(f"<tr{' class=theirs' if row[0] in theirs else ''}>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return (f"<div class=wide><table class=\"{escape(style)}\"><thead><tr>{heads}</tr></thead>\n"
             f"<tbody>\n{body}\n</tbody></table></div>")
@@ -71,11 +80,6 @@ def numbers(items: Iterable[Tuple[str, str, str]]) -> str:
     tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class=soft>{escape(remark)}</dd></div>"
                     for name, value, remark in items)
     return f"<dl class=numbers>{tiles}</dl>"
-
-
-def head(rows: Sequence[Sequence[str]]) -> str:
-    """Return a definition list."""
-    return "<dl class=head>" + "".join(f"<div><dt>{escape(a)}</dt><dd>{escape(b)}</dd></div>" for a, b in rows) + "</dl>"
 
 
 def details(summary: str, body: str) -> str:

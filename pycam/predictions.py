@@ -1,17 +1,29 @@
-"""Prediction files: ``image_id,melanoma,seborrheic_keratosis,nevus``; rows are joined by image id, never by order."""
+"""Prediction files: a row a picture, its id and a probability for each class; rows are joined by id, never by order.
+
+The header names the columns, as ours does (``image_id,melanoma,seborrheic_keratosis,nevus``). The challenge's submissions had
+any header or none: three columns without a class' name are image id, melanoma, seborrheic keratosis.
+"""
 import math
 import os
+import re
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from data_tools.files import listing, write_atomic
-from data_tools.isic import CLASSES
+from data_tools.isic import CLASSES, HEADER, ID, LONGEST, read_groundtruth, read_rows
 
-from .dialects import ID, challenge_number, number, read_table, refuse_repeated
-from .dialects import SCORED as SCORED
 from .errors import CamError
+
+SCORED = CLASSES[:2]  # the challenge's two questions: melanoma or not, seborrheic keratosis or not
+_SHORT = {"image": ID, "id": ID, "m": CLASSES[0], "mel": CLASSES[0], "sk": CLASSES[1], "n": CLASSES[2], "nv": CLASSES[2]}
+_AROUND = re.compile(r".*[/\\]|\.(jpe?g|png)$", re.IGNORECASE)  # folders before an id and the end of a file's name
+_DIGITS = re.compile(r"(?<!\d)\d{7}(?!\d)")  # the number in ISIC_0012086, by which the challenge matched rows
+
+read_truth = read_groundtruth  # label files have one reader
 
 
 def write(path: Path, rows: Iterable[Tuple[str, Sequence[float]]], classes: Sequence[str] = CLASSES) -> None:
@@ -32,7 +44,7 @@ def prepare(path: Path) -> None:
 
 
 def read(path: Path) -> Dict[str, Tuple[float, ...]]:
-    """Read a prediction file in any dialect of `pycam.dialects`.
+    """Read a prediction file.
 
     Returns
     -------
@@ -41,48 +53,68 @@ def read(path: Path) -> Dict[str, Tuple[float, ...]]:
 
     Raises
     ------
-    CamError
-        Names the line or the ids: wrong columns, repeated ids, values that are no numbers, NaN, or outside [0, 1].
+    CamError, DataError
+        Names the line or the ids: other columns, repeated ids, values that are no probabilities.
     """
-    table = read_table(path)
-    found: Dict[str, Tuple[float, ...]] = {}
-    bad: List[Tuple[str, str]] = []
-    for line, image_id, texts in table.rows:
-        values = [number(text) for text in texts]
-        bad += [(image_id, f"line {line} has {text!r}") for text, value in zip(texts, values) if not _is_share(value)]
-        found[image_id] = tuple(math.nan if value is None else value for value in values)
+    rows = _rows(path)
+    _refuse_repeated(path, [image_id for _, image_id, _ in rows])
+    found = {image_id: tuple(map(_share, texts)) for _, image_id, texts in rows}
+    bad = [(image_id, f"line {line} has {text!r}") for line, image_id, texts in rows
+           for text in texts if math.isnan(_share(text))]
     if bad:
-        raise CamError(f"{path}: {bad[0][1]}; expected a probability between 0 and 1; so it is with "
-                       f"{listing(list(dict(bad)))}")
+        raise CamError(f"{path}: {bad[0][1]}; expected a probability between 0 and 1; so it is with {listing(list(dict(bad)))}")
     return found
 
 
-def _is_share(value: Optional[float]) -> bool:
-    return value is not None and 0 <= value <= 1
+def _rows(path: Path) -> List[Tuple[int, str, List[str]]]:
+    """Return line number, image id and the classes' fields of each row."""
+    rows = read_rows(path)
+    first = rows[0][1]
+    titled = all(_number(field) is None for field in first)
+    columns = _columns(path, first, titled)
+    if not rows[titled:]:
+        raise CamError(f"{path}: no rows below the header; expected one row a picture")
+    found = []
+    for line, fields in rows[titled:]:
+        if len(fields) != len(first):
+            raise CamError(f"{path}: line {line} has {len(fields)} columns, the first one has {len(first)}")
+        image_id, *texts = (fields[column] for column in columns)
+        found.append((line, _AROUND.sub("", image_id), texts))
+    return found
 
 
-def read_truth(path: Path) -> Dict[str, int]:
-    """Read the labels of a ground truth in any dialect of `pycam.dialects`: 0 or 1, also as 0.0, 1.000 and so on.
+def _columns(path: Path, first: Sequence[str], titled: bool) -> List[int]:
+    """Return the places of the id and the classes in a row, by the names in the first one or by position."""
+    names = [_SHORT.get(name, name) for name in (re.sub(r"[^a-z0-9]+", "_", field.lower()) for field in first if titled)]
+    named = [name for name in CLASSES if name in names]
+    if not named and len(first) == len(HEADER):
+        if titled:
+            print(f"note: {path}: the header {','.join(first)} names no class; read as {','.join(HEADER)}", file=sys.stderr)
+        return [0, 1, 2]
+    start = names.index(ID) if ID in names else 0
+    if not set(SCORED) <= set(named) or any(names.count(name) > 1 for name in (ID, *named)) or names[start] in named:
+        raise CamError(f"{path}: starts with {','.join(first)[:LONGEST]}; expected the header {','.join(HEADER)}[,{CLASSES[2]}], "
+                       "or no header and three columns")
+    return [start, *(names.index(name) for name in named)]
 
-    Returns
-    -------
-    dict
-        Image id -> class number; a picture that is neither melanoma nor seborrheic keratosis is a nevus.
 
-    Raises
-    ------
-    CamError
-        Names the line of a value that is neither 0 nor 1, or of a picture with two classes.
-    """
-    labels: Dict[str, int] = {}
-    for line, image_id, texts in read_table(path).rows:
-        values = [number(text) for text in texts]
-        if any(value not in (0, 1) for value in values):
-            raise CamError(f"{path}: line {line} ({image_id}) has {','.join(texts)}; expected 0 or 1 for each class")
-        if values.count(1) > 1 or (len(values) == len(CLASSES) and not any(values)):
-            raise CamError(f"{path}: line {line} ({image_id}) has {','.join(texts)}; expected one class a picture")
-        labels[image_id] = values.index(1) if 1 in values else CLASSES.index("nevus")
-    return labels
+def _number(text: str) -> Optional[float]:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _share(text: str) -> float:
+    """Return the probability that a field holds; NaN where it holds none."""
+    value = _number(text)
+    return value if value is not None and 0 <= value <= 1 else math.nan
+
+
+def _refuse_repeated(path: Path, ids: Sequence[str]) -> None:
+    repeated = sorted(image_id for image_id, count in Counter(ids).items() if count > 1)
+    if repeated:
+        raise CamError(f"{path}: {len(repeated)} pictures appear twice: {listing(repeated)}; expected one row a picture")
 
 
 def align(truth: Mapping[str, int], predicted: Mapping[str, Sequence[float]], path: Path) -> np.ndarray:
@@ -95,9 +127,9 @@ def align(truth: Mapping[str, int], predicted: Mapping[str, Sequence[float]], pa
     CamError
         Names the ids that have no prediction, or predictions that are for no picture of the truth.
     """
-    known = {challenge_number(image_id): image_id for image_id in truth}
-    names = [i if i in truth else known.get(challenge_number(i) or "", i) for i in predicted]
-    refuse_repeated(path, names)
+    known = {_challenge_number(image_id): image_id for image_id in truth}
+    names = [i if i in truth else known.get(_challenge_number(i) or "", i) for i in predicted]
+    _refuse_repeated(path, names)
     values = dict(zip(names, predicted.values()))
     missing = [image_id for image_id in truth if image_id not in values]
     extra = [image_id for image_id in values if image_id not in truth]
@@ -107,6 +139,11 @@ def align(truth: Mapping[str, int], predicted: Mapping[str, Sequence[float]], pa
         raise CamError(f"{path}: of {len(truth)} pictures in the ground truth, {' and '.join(problems)}; "
                        "expected predictions for exactly these pictures")
     return np.array([values[image_id][:len(SCORED)] for image_id in truth], np.float64)
+
+
+def _challenge_number(image_id: str) -> Optional[str]:
+    found = _DIGITS.search(image_id)
+    return found.group() if found else None
 
 
 def read_pair(truth_csv: Path, *paths: Path) -> Tuple[np.ndarray, List[np.ndarray]]:
@@ -119,5 +156,5 @@ def read_pair(truth_csv: Path, *paths: Path) -> Tuple[np.ndarray, List[np.ndarra
     probs : list of ndarray
         For each file N x 2 float64 in the same order.
     """
-    truth = read_truth(truth_csv)
+    truth = read_groundtruth(truth_csv)
     return np.array(list(truth.values())), [align(truth, read(path), path) for path in paths]

@@ -61,7 +61,7 @@ def records(folder: Path) -> Dict[str, Any]:
     return {name: {"parameters": record.parameters, "facts": record.facts} for name, record in found.items() if record}
 
 
-def head(folder: Path, split: str) -> Rows:
+def head(folder: Path, split: str) -> List[Tuple[str, str]]:
     """Return what the reader of a report must know first: rows of name, value."""
     known, made = records(folder), find_record(folder / "stage1")
     first, last = (known.get(name, {}) for name in ("stage1", "stage2"))

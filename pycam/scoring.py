@@ -75,11 +75,12 @@ def category(truth: np.ndarray, prob: np.ndarray) -> Dict[str, float]:
     Returns
     -------
     dict
-        auc; auc_above_sensitivity_80, the area under the part of the ROC curve above that sensitivity; average_precision, today's
-        step sum, and average_precision_2017, the trapezoids of that year's scikit-learn; for 82, 89 and 95 %
-        specificity_at_sensitivity_82 and so on, read at the first corner of the ROC curve that reaches it, without
-        interpolation (points on a straight line are no corners, as in the challenge's scorer); accuracy, sensitivity
-        and specificity.
+        ``auc``, ``accuracy``, ``sensitivity``, ``specificity``, and
+
+        - ``auc_above_sensitivity_80``: area under the part of the ROC curve above that sensitivity.
+        - ``average_precision``: today's step sum; ``average_precision_2017``: the trapezoids of that year's scikit-learn.
+        - ``specificity_at_sensitivity_82``, ``_89``, ``_95``: at the first corner of the ROC curve that reaches the
+          sensitivity, without interpolation. Points on a straight line are no corners, as in the challenge's scorer.
     """
     falsely, truly, _ = roc_curve(truth, prob)
     precision, recall, _ = precision_recall_curve(truth, prob)

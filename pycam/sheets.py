@@ -7,15 +7,15 @@ from matplotlib.figure import Figure
 
 from data_tools.isic import CLASSES
 
-from .drawing import outline, overlay
+from .drawing import STAGES, outline, overlay
 from .examples import Example
-from .figures import INK, LINES, STYLE, panels
+from .figures import INK, STYLE, panels
 
 HEAD = 0.5  # inches
 COLUMNS = ("picture, box", *(name.replace("_", " ") for name in CLASSES), "crop")
 SHORT = ("M", "SK", "N")  # the classes where there is little room
-FREE: Any = {**STYLE, "figure.autolayout": False}
-WAY = ("picture", "stage 1", "map of {}", "crop", "stage 2")
+OWN_LAYOUT: Any = {**STYLE, "figure.autolayout": False}  # for figures that place their axes themselves
+STEPS = ("picture", "stage 1", "map of {}", "crop", "stage 2")
 
 
 def tiles(example: Example) -> List[np.ndarray]:
@@ -25,7 +25,7 @@ def tiles(example: Example) -> List[np.ndarray]:
     return [outline(example.image, example.box), *maps, example.crop]
 
 
-@rc_context(FREE)
+@rc_context(OWN_LAYOUT)
 def sheet(examples: Sequence[Example]) -> Figure:
     """Draw examples as rows: picture with box, a map for each class, crop (Fig. 2 and Fig. 4 of the paper)."""
     height = 1.95 * len(examples) + HEAD
@@ -44,30 +44,30 @@ def sheet(examples: Sequence[Example]) -> Figure:
     return figure
 
 
-@rc_context(FREE)
+@rc_context(OWN_LAYOUT)
 def overview(example: Example) -> Figure:
     """Draw the way of one picture through both stages (Fig. 1 of the paper), from left to right."""
-    figure, (axes,) = panels(9, 2.1, 1, len(WAY), gridspec_kw={"width_ratios": [1, 0.75, 1, 1, 0.75]})
+    figure, (axes,) = panels(9, 2.1, 1, len(STEPS), gridspec_kw={"width_ratios": [1, 0.75, 1, 1, 0.75]})
     figure.subplots_adjust(0.01, 0.09, 0.99, 0.87, 0.36)
-    followed = CLASSES.index(example.row["class"])
-    shown = {0: outline(example.image, example.box), 2: overlay(example.image, example.cams[followed],
-                                                               float(example.cams.max())), 3: example.crop}
-    for column, (axis, title) in enumerate(zip(axes, WAY)):
-        axis.set_title(title.format(CLASSES[followed].replace("_", " ")), fontsize=9)
+    top = float(max(example.cams.max(), example.followed.max()))
+    shown = {0: outline(example.image, example.box), 2: overlay(example.image, example.followed, top), 3: example.crop}
+    bars = {1: (example.probs, STAGES[0]), 4: (example.final, STAGES[1])}
+    for column, (axis, title) in enumerate(zip(axes, STEPS)):
+        axis.set_title(title.format(example.row["class"].replace("_", " ")), fontsize=9)
         if column in shown:
             axis.imshow(shown[column][..., ::-1])
             axis.set_axis_off()
         else:
-            _bars(axis, example.probs if column == 1 else example.final)
+            _bars(axis, *bars[column])
         if column:
             axis.annotate("", (-0.06, 0.5), (-0.22, 0.5), xycoords="axes fraction",
                           arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.4})
     return figure
 
 
-def _bars(axis: Any, probs: Sequence[float]) -> None:
+def _bars(axis: Any, probs: Sequence[float], colour: str) -> None:
     """Draw class probabilities as three bars with their names and values."""
-    axis.barh(range(len(probs)), probs, color=LINES[:len(probs)], height=0.6)
+    axis.barh(range(len(probs)), probs, color=colour, height=0.6)
     axis.set_xlim(0, 1.9)  # room for the values behind the bars
     axis.invert_yaxis()
     axis.set_xticks([])

@@ -13,6 +13,7 @@ from data_tools.isic import SPLITS
 from . import intervals
 from .errors import CamError
 from .predictions import SCORED, prepare, read_pair
+from .scoring import p_value
 from .tables import COLUMNS, PAPER, cell
 
 FIELDS = ("row", "predictions", "against")
@@ -131,7 +132,7 @@ def describe(found: Optional[Gain]) -> str:
     if found is None:
         return ""
     change = found.change
-    return (f"{change.difference:+.3f} ({change.low:+.3f} to {change.high:+.3f}, p {change.p:.2f}) against {found.against}")
+    return (f"{change.difference:+.3f} ({change.low:+.3f} to {change.high:+.3f}, p {p_value(change.p)}) against {found.against}")
 
 
 def to_csv(results: Sequence[Result], gains: Dict[str, Gain]) -> str:

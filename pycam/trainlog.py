@@ -12,14 +12,11 @@ PAUSE = 5.0  # seconds between two looks at a log that is followed
 
 Curve = Dict[int, float]  # iteration -> value, in ascending order of iteration
 
-_NUMBER = r"[-+]?(?:nan|inf|[\d.]+(?:e[-+]?\d+)?)"
 _ITERATION = re.compile(r"\] +Iteration (\d+)\b(.*)")
-_LOSS = re.compile(rf", loss = ({_NUMBER})", re.IGNORECASE)
-_RATE = re.compile(rf"lr = ({_NUMBER})", re.IGNORECASE)
+_LOSS = re.compile(r", loss = (\S+)")
 _TESTING = re.compile(r", Testing net \(#(\d+)\)")
-_TEST_OUTPUT = re.compile(rf"\] +Test net output #\d+: (\S+) = ({_NUMBER})", re.IGNORECASE)
-_DONE = "Optimization Done"  # among a log's last lines once its training has ended; a resumed one has it earlier too
-_END = 2000  # characters
+_TEST_OUTPUT = re.compile(r"\] +Test net output #\d+: (\S+) = (\S+)")
+_START, _END = "Initializing solver", "Optimization Done"
 
 
 class TrainLog(NamedTuple):
@@ -27,18 +24,17 @@ class TrainLog(NamedTuple):
 
     Attributes
     ----------
-    loss, rate : dict
-        Iteration -> training loss (as the solver smooths it), learning rate.
+    loss : dict
+        Iteration -> training loss, as the solver smooths it.
     test : dict
         Name of a test net's output -> iteration -> value; further test nets carry their number: ``#1 loss``.
     """
 
     loss: Curve
-    rate: Curve
     test: Dict[str, Curve]
 
 
-def parse(text: str) -> TrainLog:
+def parse(text: str, name: str = "log") -> TrainLog:
     """Parse a glog training log.
 
     A run that was resumed repeats iterations: from the point where the numbers step back, the later run replaces what
@@ -48,50 +44,59 @@ def parse(text: str) -> TrainLog:
     ----------
     text : str
         The whole log, of one run or of several runs one after another.
+    name : str
+        Names the log in the CamError that a value raises when it is no number.
     """
-    log = TrainLog({}, {}, {})
+    log = TrainLog({}, {})
     current, prefix = 0, ""
-    for line in text.splitlines():
-        found = _ITERATION.search(line)
+    for number, line in enumerate(text.split("\n"), 1):
+        found, output = _ITERATION.search(line), _TEST_OUTPUT.search(line)
         if found:
             iteration, rest = int(found.group(1)), found.group(2)
             if iteration < current:
                 _forget(log, iteration)
             current = iteration
-            prefix = _read_iteration(log, iteration, rest)
-        elif "Test net output" in line:
-            output = _TEST_OUTPUT.search(line)
-            if output:
-                log.test.setdefault(prefix + output.group(1), {})[current] = float(output.group(2))
+            loss, testing = _LOSS.search(rest), _TESTING.match(rest)
+            prefix = f"#{testing.group(1)} " if testing and testing.group(1) != "0" else ""
+            if loss:
+                log.loss[current] = _value(loss.group(1), f"{name}: line {number}")
+        elif output:
+            log.test.setdefault(prefix + output.group(1), {})[current] = _value(output.group(2), f"{name}: line {number}")
     return log
 
 
-def _read_iteration(log: TrainLog, iteration: int, rest: str) -> str:
-    """Read one ``Iteration`` line; return the prefix for the test outputs that follow."""
-    for pattern, curve in ((_LOSS, log.loss), (_RATE, log.rate)):
-        value = pattern.search(rest)
-        if value:
-            curve[iteration] = float(value.group(1))
-    testing = _TESTING.match(rest)
-    return f"#{testing.group(1)} " if testing and testing.group(1) != "0" else ""
+def _value(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise CamError(f"{where}: {text!r} is no number; expected a log as the training wrote it, take the line out") from None
 
 
 def _forget(log: TrainLog, iteration: int) -> None:
-    for curve in (log.loss, log.rate, *log.test.values()):
+    for curve in (log.loss, *log.test.values()):
         for later in [i for i in curve if i >= iteration]:
             del curve[later]
 
 
 def read(path: Path) -> TrainLog:
-    """Read a log file; raise a CamError when it is missing or reports no training iteration."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        raise CamError(f"{path}: no such log; expected the log of a training run") from None
-    log = parse(text)
+    """Read a log file; raise a CamError when it is missing, damaged, or reports no training iteration."""
+    if not path.is_file():
+        raise CamError(f"{path}: no such log; expected the log of a training run")
+    log = parse(_whole_lines(path), str(path))
     if not log.loss:
         raise CamError(f"{path}: no line `Iteration N ..., loss = X`; expected the log of a training run")
     return log
+
+
+def _whole_lines(path: Path) -> str:
+    """Return a log without its last line where that is still being written."""
+    content = path.read_bytes()
+    content = content[:content.rfind(b"\n") + 1]
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise CamError(f"{path}: line {line} is no text in UTF-8; expected a log as the training wrote it") from None
 
 
 def add_parser(subparsers: Any) -> None:
@@ -120,22 +125,33 @@ def run(args: argparse.Namespace) -> None:
 
 def follow(paths: Sequence[Path], out: Path) -> None:
     """Draw the curves whenever a log has grown, until each says that its training is done; logs may not exist yet."""
-    drawn: Dict[Path, TrainLog] = {}
+    drawn, waiting = "", False
     while True:
-        texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
-        logs = {path: log for path, log in ((path, parse(text)) for path, text in texts.items()) if log.loss}
-        if logs != drawn:
+        texts = {path: _whole_lines(path) for path in paths if path.is_file()}
+        logs = {path: log for path, log in ((path, parse(text, str(path))) for path, text in texts.items()) if log.loss}
+        absent = [str(path) for path in paths if path not in logs]
+        if absent and not waiting:
+            waiting = True
+            print(f"waiting for the first iteration in {', '.join(absent)}; `make stage1` or `python -m pycam train` starts a "
+                  "training, Ctrl-C ends this", file=sys.stderr)
+        if repr(logs) != drawn and logs:  # as text: a loss that is nan equals no other
             _draw(logs, out)
-            drawn = logs
+            drawn = repr(logs)
             print("; ".join(f"{path}: iteration {max(log.loss)}, loss {log.loss[max(log.loss)]:.4g}"
                             for path, log in logs.items()), file=sys.stderr)
-        if len(logs) == len(paths) and all(_DONE in text[-_END:] for text in texts.values()):
+        if not absent and all(map(_ended, texts.values())):
             return
         time.sleep(PAUSE)
+
+
+def _ended(text: str) -> bool:
+    """Return whether the last of a log's runs went to its end."""
+    return text.rfind(_END) > max(text.rfind(_START), text.rfind("] Iteration "))
 
 
 def _draw(logs: Dict[Path, TrainLog], out: Path) -> None:
     from .figures import loss_curves, save
 
-    save(loss_curves({f"{path.parent.name}/{path.name}" if path.parent.name else path.name: log
-                      for path, log in logs.items()}), out)
+    short = {path: f"{path.parent.name}/{path.name}" if path.parent.name else path.name for path in logs}
+    names = short if len(set(short.values())) == len(logs) else {path: str(path) for path in logs}
+    save(loss_curves({names[path]: log for path, log in logs.items()}), out)

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics
 
 from pycam import predictions, scoring
-from pycam.dialects import SCORED
+from pycam.predictions import SCORED
 
 FILES = 100
 SIZES = (30, 150, 150, 600)  # pictures; the challenge's validation and test sets have 150 and 600

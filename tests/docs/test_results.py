@@ -6,7 +6,8 @@ import sys
 from tests.docs import markdown
 from tests.docs.test_commands import RESULTS, check
 
-SMALL = {"SEEDS": "1", "JOBS": "1", "AUGMENT": "none", "ENGINE": "torch", "PYTHON": sys.executable, "EXCLUDE": "", "MAX_ITER": "2"}
+SMALL = {"SEEDS": "1", "JOBS": "1", "AUGMENT": "none", "ENGINE": "torch", "PYTHON": sys.executable, "EXCLUDE": "",
+         "MAX_ITER": "2"}
 
 
 def test_commands(sandbox, monkeypatch):

@@ -30,9 +30,10 @@ BASE = {"NET": "vgg_gap_narrow", "SOLVERS": "tiny_", "AUGMENT": "none", "JOBS": 
 CHANGES = {  # name -> variables of B; for files, none
     "ISIC": {"ISIC": "pictures two"}, "NET": {"NET": "googlenet_gap", "SOLVERS": "google_"}, "INIT": {"INIT": "one.caffemodel"},
     "START2": {"START2": "one.caffemodel"}, "SPLIT": {"SPLIT": "test"}, "PRECISION": {"PRECISION": "bf16"},
-    "BATCH": {"BATCH": "1"}, "SEED": {"SEED": "7"}, "MAX_ITER": {"MAX_ITER": "2"}, "RESUME": {"RESUME": "no"}, "AUGMENT": {"AUGMENT": "paper"},
-    "BALANCE": {"BALANCE": "oversample"}, "HAIR": {"HAIR": "none"}, "EXCLUDE": {"EXCLUDE": "SYN_0000003"},
-    "REGION": {"REGION": "--threshold 0.7 --ground min --class max"}, "SOLVERS": {"SOLVERS": "fast_"}, "JOBS": {"JOBS": "2"},
+    "BATCH": {"BATCH": "1"}, "SEED": {"SEED": "7"}, "MAX_ITER": {"MAX_ITER": "2"}, "RESUME": {"RESUME": "no"},
+    "AUGMENT": {"AUGMENT": "paper"}, "BALANCE": {"BALANCE": "oversample"}, "HAIR": {"HAIR": "none"},
+    "EXCLUDE": {"EXCLUDE": "SYN_0000003"}, "REGION": {"REGION": "--threshold 0.7 --ground min --class max"},
+    "SOLVERS": {"SOLVERS": "fast_"}, "JOBS": {"JOBS": "2"},
     "training picture": {}, "validation picture": {}, "label": {}, "solver": {}, "net": {}, "deploy net": {}, "weights": {},
 }
 WITHOUT_EFFECT = ("JOBS", "RESUME", "deploy net")  # a training in one go is a fresh one; what changes in the file is a blank
@@ -110,7 +111,8 @@ def changed(name):
     """Change a file of an input for a while; size and time of modification stay where they can."""
     path = {"training picture": "pictures one/train/SYN_0000002.jpg", "validation picture": "pictures one/val/SYN_1000002.jpg",
             "label": "pictures one/train/groundtruth.csv", "solver": "solvers/tiny_stage2.prototxt",
-            "net": "prototxt/tiny.prototxt", "deploy net": "prototxt/vgg_gap_narrow_deploy.prototxt", "weights": "one.caffemodel"}[name]
+            "net": "prototxt/tiny.prototxt", "deploy net": "prototxt/vgg_gap_narrow_deploy.prototxt",
+            "weights": "one.caffemodel"}[name]
     old, status = Path(path).read_bytes(), os.stat(path)
     new = {"training picture": Path("pictures one/train/SYN_0000001.jpg").read_bytes, "label": lambda: swapped(old),
            "validation picture": Path("pictures one/val/SYN_1000001.jpg").read_bytes,

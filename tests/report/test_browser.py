@@ -5,8 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
-from pycam import examples, gallery
+from pycam import examples, gallery, page
 from pycam.__main__ import main
+from pycam.drawing import BARS
 
 pytest.importorskip("matplotlib.figure")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -102,6 +103,40 @@ def test_the_page_fits_and_takes_the_scheme(opened, size, scheme):
     ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, ground[4:-1].split(","))) < 300) == (scheme == "dark")
     assert page.get_log("browser") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_bars_of_the_gallery_have_the_colours_of_the_stages(opened, scheme):
+    browser = opened(scheme=scheme)
+    for row, (blue, green, red) in zip((".stage1", ".stage2"), BARS):
+        painted = browser.execute_script("return getComputedStyle(document.querySelector(arguments[0])).backgroundImage",
+                                         f"{row} td")
+        assert f"rgba({red}, {green}, {blue}, 0.{2 if scheme == 'light' else 33})" in painted
+
+
+HEAD = [
+    ("data", "ISIC-2017"), ("split", "validation, 150 pictures"), ("network", "googlenet_gap"), ("engine", "torchcaffe 1.0.0"),
+    ("starting weights", "bvlc_googlenet.caffemodel"), ("device", "CUDA 0, bf16"), ("hair method", "along"),
+    ("region rule", "threshold 0.35, ground min, margin 0.1, placement exact, views centre, class scored"),
+    ("date", "2026-11-27 05:10 UTC"), ("duration", "3 h 12 min"), ("commit", "c" * 40)]
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_head_is_compact_and_readable(opened, tmp_path, size, scheme):
+    (tmp_path / "head.html").write_text(page.document("title", {"a": "b"}, page.head(HEAD)))
+    browser = opened(size, scheme)
+    browser.get((tmp_path / "head.html").as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+    boxes = browser.execute_script("return [...document.querySelectorAll('.head dt, .head dd')]"
+                                   ".map(e => e.getBoundingClientRect()).map(r => [r.left, r.right, r.top, r.bottom])")
+    assert len(boxes) == 2 * len(HEAD)
+    assert all(0 <= left < right <= size[0] for left, right, _, _ in boxes)
+    assert max(bottom for *_, bottom in boxes) - boxes[0][2] < (400 if size == PHONE else 200)
+    for name in ("dt", "dd"):
+        ink = browser.execute_script("return getComputedStyle(document.querySelector(arguments[0])).color", f".head {name}")
+        assert (sum(map(int, ink[4:-1].split(","))) > 380) == (scheme == "dark")
+    assert browser.get_log("browser") == []
 
 
 def test_names_that_try_to_be_html_are_shown_as_they_are(opened, evil_id):

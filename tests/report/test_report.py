@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from pycam import examples, page, runinfo
+from pycam import examples, gallery, page, runinfo
 from pycam.__main__ import main
 from pycam.errors import CamError
 from pycam.examples import median_melanoma, most_wrong, scale_box, shrink, spread
@@ -54,12 +54,18 @@ EVIL = "<script>alert(1)</script>&\"'"
 
 def test_everything_on_the_page_is_escaped():
     parts = [page.paragraph(EVIL, EVIL), page.table([EVIL], [[EVIL]], style=EVIL), page.details(EVIL, ""),
-             page.numbers([(EVIL, EVIL, EVIL)]), page.drawing(b"<svg ></svg>", EVIL),
+             page.numbers([(EVIL, EVIL, EVIL)]), page.head([(EVIL, EVIL)]), page.drawing(b"<svg ></svg>", EVIL),
              page.card(EVIL, EVIL, [page.picture(b"x", "png", EVIL, value=EVIL)])]
     whole = page.document(EVIL, {EVIL: "".join(parts)}, page.paragraph(EVIL))
     assert whole.count("<script") == 1  # the page's own
     assert "alert(1)" in whole
     assert "alert(1)</script" not in whole
+
+
+def test_the_head_is_a_list_of_names_and_values_in_their_order():
+    text = page.head([("data", "ISIC-2017"), ("device", ""), ("engine", "torch")])
+    assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text) == [("data", "ISIC-2017"), ("engine", "torch")]
+    assert Outline(text).open == []
 
 
 class Outline(html.parser.HTMLParser):
@@ -124,6 +130,19 @@ def test_what_is_missing_is_left_out_and_named(finished_run, capsys, removed, ti
     assert [message.split(": ")[1] for message in messages] == titles
     assert all(words in message for message in messages)
     assert text.count("Left out: ") == len(titles)
+
+
+def test_the_whole_picture_is_known_by_the_box(finished_run):
+    text = make(finished_run, "--net", "deploy.prototxt")
+    found = dict(re.findall(r"<article class=item data-id=\"(.*?)\" .*?data-whole=\"(.)\"", text))
+    assert len(found) == 9
+    assert [image_id for image_id, whole in found.items() if whole == "1"] == ["ISIC_0000000"]  # whose reason is "region"
+
+
+@pytest.mark.parametrize(("box", "whole"), [((0, 0, 40, 60), True), ((0, 0, 60, 40), False), ((0, 0, 40, 59), False),
+                                            ((1, 0, 40, 60), False), ((0, 1, 40, 60), False), ((0, 0, 39, 60), False)])
+def test_a_box_is_whole_when_it_reaches_every_edge(box, whole):
+    assert gallery.is_whole(Box(*box), (40, 60)) == whole
 
 
 def test_without_a_network_what_shows_maps_is_left_out(finished_run, capsys):

@@ -139,5 +139,5 @@ def test_no_scheduler_is_one_line(monkeypatch, address, words):
 
 def test_dask_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(DataError, match=r"needs the package distributed: pip install"):
+    with pytest.raises(DataError, match=r"pip install '\.\[dask\]' in the project's folder"):
         use("tcp://127.0.0.1:9")

@@ -11,7 +11,7 @@ import pytest
 from data_tools import download, transfer
 from data_tools.__main__ import main
 from data_tools.files import encode_image
-from data_tools.isic import SPLITS, find_split, load_samples
+from data_tools.isic import SPLITS, find_split, load_samples, read_groundtruth
 
 JPEG = encode_image(np.full((8, 8, 3), 90, np.uint8), ".jpg")
 PNG = encode_image(np.zeros((8, 8), np.uint8), ".png")
@@ -144,7 +144,22 @@ def test_other_labels_than_the_challenges_are_refused(copy, capsys):
     place.write_text(place.read_text().replace("ISIC_0005000,1.0,0.0", "ISIC_0005000,0.0,0.0"))
     assert run(copy, *VAL) == 1
     assert ("150 rows, melanoma 29, seborrheic_keratosis 42, nevus 79; the val split of ISIC-2017 has 150, melanoma 30, "
-            "seborrheic_keratosis 42, nevus 78; delete the file and get it again") in capsys.readouterr().err
+            "seborrheic_keratosis 42, nevus 78; to have them all, move the file away and get it again") in capsys.readouterr().err
+
+
+def test_a_subset_under_the_official_names_may_be_read_and_is_told(copy, tmp_path):
+    labels = dict.fromkeys(ids("val")[:3], 2)
+    assert download.describe_subset(labels, "val") == (
+        "3 rows, melanoma 0, seborrheic_keratosis 0, nevus 3; the val split of ISIC-2017 has 150, melanoma 30, "
+        "seborrheic_keratosis 42, nevus 78")
+    assert download.describe_subset(read_groundtruth(copy / download.labels_name("val")), "val") == ""
+    table = tmp_path / download.labels_name("val")
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:4]))
+    folder = tmp_path / download.pictures("val").name
+    folder.mkdir()
+    for image_id in ids("val")[:3]:
+        (folder / f"{image_id}.jpg").write_bytes(JPEG)
+    assert len(load_samples(*find_split(tmp_path, "val"))) == 3
 
 
 def test_every_change_since_the_first_download_is_found(copy, capsys):
@@ -171,8 +186,9 @@ def test_every_change_since_the_first_download_is_found(copy, capsys):
     (folder / "ISIC_0000000.jpg").write_bytes(JPEG)
     fails("1 pictures are not in the label file: ISIC_0000000")
     (folder / "ISIC_0000000.jpg").unlink()
-    sums.write_text("nonsense\n")
-    fails("SHA256SUMS: damaged")
+    for nonsense in (b"nonsense\n", b"\xff\xfe"):
+        sums.write_bytes(nonsense)
+        fails("SHA256SUMS: damaged")
     sums.unlink()
     assert run(copy, *VAL) == 0
 

@@ -1,10 +1,14 @@
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from data_tools import isic
 from data_tools.errors import DataError
-from data_tools.files import listing
+from data_tools.files import listing, read_image
 
 HEADER = "image_id,melanoma,seborrheic_keratosis"
 
@@ -27,6 +31,8 @@ def touch(folder: Path, *names: str) -> Path:
     f"\ufeff{HEADER}\nb,1,0\na,0,1\nc,0,0",
     f"{HEADER},nevus\nb,1,0,0\na,0,1,0\nc,0,0,1\n",
     "melanoma,image_id,seborrheic_keratosis\n1,b,0\n\n0,a,1\n0, c ,0\n",
+    f"image,{HEADER}\n?,b,1,0\n?,a,0,1\n?,c,0,0",
+    "image,seborrheic_keratosis,melanoma,x\nb,0.000,1.,?\na,1.0000,0.0,?\nc,0,0,?\n",
 ])
 def test_every_form_of_label_file_gives_the_same_labels_in_its_order(tmp_path, text):
     labels = isic.read_groundtruth(write(tmp_path / "t.csv", text))
@@ -36,12 +42,16 @@ def test_every_form_of_label_file_gives_the_same_labels_in_its_order(tmp_path, t
 @pytest.mark.parametrize(("text", "words"), [
     ("", "is empty"),
     (f"{HEADER}\n", "no rows"),
-    ("image,melanoma\na,1\n", "no column image_id, seborrheic_keratosis; found image,melanoma"),
+    ("picture,melanoma\na,1\n", "no column image_id, seborrheic_keratosis; found picture,melanoma"),
     ("image_id;melanoma;seborrheic_keratosis\na;1;0\n", "no column image_id"),
-    (f"{HEADER}\na,1,1\n", r"row 2 \(a\): both melanoma and seborrheic_keratosis are 1"),
-    (f"{HEADER}\na,0,0\nb,0.3,0\n", r"row 3 \(b\): values 0.3,0, expected 0 or 1"),
+    (f"{HEADER}\na,1,1\n", r"line 2 \(a\): values 1,1, expected one class a picture"),
+    (f"{HEADER},nevus\na,0,0,0\n", r"line 2 \(a\): values 0,0,0, expected one class a picture"),
+    (f"{HEADER},nevus\na,0,1,1\n", r"line 2 \(a\): values 0,1,1, expected one class a picture"),
+    (f"{HEADER}\na,0,0\nb,0.3,0\n", r"line 3 \(b\): values 0.3,0, expected 0 or 1"),
+    (f"\n\n{HEADER}\n,,\n\na,0.3,0\n", r"line 6 \(a\): values"),
+    (f"{HEADER}\na,01,0\n", "expected 0 or 1"),
     (f"{HEADER}\na,,0\n", "expected 0 or 1"),
-    (f"{HEADER}\na,0\n", "row 2 has 2 fields"),
+    (f"{HEADER}\na,0\n", "line 2 has 2 fields"),
     (f"{HEADER}\na,0,0\na,0,0\n", "1 ids stand there twice: a"),
     (f"{HEADER}\n../a,0,0\n", "image id '../a'"),
     (f"{HEADER}\na..b,0,0\n", "image id"),
@@ -95,7 +105,8 @@ def test_what_is_missing_of_a_split_is_named(tmp_path):
 
 
 def test_samples_follow_the_label_file_and_leave_out_other_files(tmp_path):
-    touch(tmp_path, "a.png", "b.JPG", "c.jpeg", "a_superpixels.png", "b_segmentation.png", "c_hair.png", "d.txt")
+    touch(tmp_path, "a.png", "b.JPG", "c.jpeg", "a_superpixels.png", "b_segmentation.png", "c_hair.png", "d.txt", "e.tif",
+          "c_Segmentation.png", "c_SEGMENTATION.PNG")
     write(tmp_path / "groundtruth.csv", f"{HEADER}\nb,1,0\na,0,1\n")
     samples = isic.load_samples(tmp_path)
     assert samples == [("b", 0, tmp_path / "b.JPG"), ("a", 1, tmp_path / "a.png")]
@@ -115,6 +126,33 @@ def test_labels_of_another_split_are_recognised(tmp_path):
     write(tmp_path / "groundtruth.csv", f"{HEADER}\nx,1,0\ny,0,1\n")
     with pytest.raises(DataError, match=r"none of its 2 ids is a picture .* another split"):
         isic.load_samples(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".TIFF", ".bmp", ".webp"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_pictures_of_other_formats_are_named_with_a_command_that_converts_them(tmp_path, suffix, count):
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    image = np.full((8, 8, 3), 200, np.uint8)
+    for number in range(3):
+        write_picture(folder / f"p{number}{suffix if number < count else '.jpg'}", image)
+    write(folder / "groundtruth.csv", f"{HEADER}\np0,1,0\np1,0,1\np2,0,0\n")
+    with pytest.raises(DataError, match=f"my pictures: {count} pictures are no .jpg, .jpeg, .png files: p0{suffix}") as caught:
+        isic.load_samples(folder)
+    program, command = str(caught.value).split("; convert them: ")[1].split(" ", 1)
+    assert program == "python"
+    subprocess.run(f"{sys.executable} {command}", shell=True, check=True)
+    assert [sample.path.suffix for sample in isic.load_samples(folder)] == [".png"] * count + [".jpg"] * (3 - count)
+    assert np.array_equal(read_image(folder / "p0.png"), image)
+
+
+def write_picture(path, image):
+    path.write_bytes(cv2.imencode(path.suffix.lower(), image)[1].tobytes())
+
+
+def test_a_folder_of_other_formats_alone_is_refused_without_labels_too(tmp_path):
+    with pytest.raises(DataError, match=r"2 pictures are no .jpg, .jpeg, .png files: a.tif, b.tif; convert"):
+        isic.find_pictures(touch(tmp_path, "a.tif", "b.tif", "c.txt"))
 
 
 def test_one_id_in_two_files_is_refused(tmp_path):

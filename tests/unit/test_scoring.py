@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from pycam import intervals
 from pycam.__main__ import main
 from pycam.errors import CamError
-from pycam.scoring import category, compare, score
+from pycam.scoring import category, compare, p_value, score
 
 IDS = [f"ISIC_{n:07}" for n in range(6)]
 LABELS = np.array([0, 1, 2, 0, 2, 1])
@@ -164,6 +165,12 @@ def test_a_clear_gain_is_significant_and_its_sign_is_second_minus_first():
     assert loss["difference"] == -gain["difference"]
 
 
+@pytest.mark.parametrize(("value", "text"), [(1.0, "= 1.000"), (0.0314, "= 0.031"), (0.001, "= 0.001"), (0.0009999, "< 0.001"),
+                                             (1e-300, "< 0.001"), (0.0, "< 0.001")])
+def test_a_p_value_is_never_written_as_nought(value, text):
+    assert p_value(value) == text
+
+
 def test_delongs_interval_holds_the_true_value_about_19_times_in_20():
     held = 0
     for seed in range(300):
@@ -214,10 +221,10 @@ def test_columns_are_found_by_name(files, capsys):
     ([*rows_of()[:5], f"{IDS[5]},nan,0.1"], ["line 6", "'nan'"]),
     ([*rows_of()[:5], f"{IDS[5]},often,0.1"], ["line 6", "'often'"]),
     ([*rows_of()[:5], f"{IDS[5]},0.5"], ["line 6", "2 columns"]),
-    ([f"{i},0.5" for i in IDS], ["expected the columns"]),
-    (["id,melanoma,nevus", *rows_of()], ["the header is id,melanoma,nevus"]),
+    ([f"{i},0.5" for i in IDS], ["starts with ISIC_0000000,0.5; expected the header"]),
+    (["id,melanoma,nevus", *rows_of()], ["starts with id,melanoma,nevus; expected the header"]),
     (["image_id,melanoma,seborrheic_keratosis"], ["no rows below the header"]),
-    ([], ["found nothing"]),
+    ([], ["is empty"]),
 ])
 def test_bad_prediction_files_are_refused_in_one_line(files, capsys, rows, words):
     truth, path = files
@@ -238,3 +245,23 @@ def test_long_lists_of_ids_are_cut(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "ISIC_0000009 and 37 more" in message
     assert "ISIC_0000010" not in message
+
+
+def test_no_command_writes_a_p_value_as_nought(tmp_path, capsys):
+    labels, probs = simulated(300, 6, shift=0.1)
+    sure = np.eye(3)[labels][:, :2] * 0.5 + 0.25
+    ids = [f"ISIC_{n:07}" for n in range(len(labels))]
+    (tmp_path / "t.csv").write_text("image_id,melanoma,seborrheic_keratosis\n"
+                                    + "".join(f"{i},{int(k == 0)},{int(k == 1)}\n" for i, k in zip(ids, labels)))
+    for name, values in (("weak", probs), ("sure", sure)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows_of(values, ids)))
+    (tmp_path / "rows.csv").write_text("row,predictions,against\nweak,weak.csv,\nsure,sure.csv,weak\n")
+    weak, best, truth = (str(tmp_path / f"{name}.csv") for name in ("weak", "sure", "t"))
+    for words, count in ((["score", best, "--against", weak, "--truth", truth], 6),
+                         (["table1", "--stage1", weak, "--stage2", best, "--truth", truth, "--out", str(tmp_path)], 2),
+                         (["summary", "--rows", str(tmp_path / "rows.csv"), "--root", str(tmp_path), "--truth", truth,
+                           "--seeds", "1", "--out", str(tmp_path / "summary")], 1)):
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        assert said.count("< 0.001") == count
+        assert not re.search(r"p =? ?0\.00", said)

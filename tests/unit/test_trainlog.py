@@ -29,10 +29,9 @@ RUN = log(
 )
 
 
-def test_losses_rates_and_test_outputs_by_iteration():
+def test_losses_and_test_outputs_by_iteration():
     found = trainlog.parse(RUN)
     assert found.loss == {0: 1.4, 10: 0.0012, 20: 0.9}
-    assert found.rate == {0: 0.01, 10: 1e-05}
     assert found.test == {"accuracy": {0: 0.25, 20: 1.0}, "loss": {0: 1.5}}
 
 
@@ -57,10 +56,32 @@ def test_a_loss_that_is_no_number_is_kept_as_such(text):
 def test_other_lines_that_name_iterations_are_not_read():
     text = "base_lr: 0.1\nmax_iter: 30\nIteration 4, loss = 5\n"
     found = trainlog.parse(text + log("Solving net", "lr_policy: fixed"))
-    assert found == ({}, {}, {})
+    assert found == ({}, {})
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe no log"])
+@pytest.mark.parametrize(("content", "words"), [
+    (log("Iteration 0, loss = 1", "Iteration 5 (2 iter/s), loss = 0.5."), "line 2: '0.5.' is no number"),
+    (log("Iteration 0, loss = 1", "    Test net output #0: accuracy = 0..5"), "line 2: '0..5' is no number"),
+    (log("Iteration 0, loss = -1.#IND"), "line 1: '-1.#IND' is no number"),
+    (f"{log('Iteration 0, loss = 1')}caf\xe9\n".encode("latin-1"), "line 2 is no text in UTF-8"),
+    (log("Iteration 0, loss = 1").encode("utf-16"), "line 1 is no text in UTF-8"),
+])
+@pytest.mark.parametrize("follow", [[], ["--follow"]])
+def test_a_damaged_log_is_one_line_that_says_where(tmp_path, capsys, content, words, follow):
+    path = tmp_path / "train.log"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["curves", str(path), *follow]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {path}: {words}; expected a log as the training wrote it")
+
+
+@pytest.mark.parametrize("end", ["Iteration 20, loss = 0.", "Iteration 20, loss = 1e", "Iteration 2", "\xe2\x82"])
+def test_a_line_that_is_still_being_written_is_not_read(tmp_path, end):
+    path = tmp_path / "train.log"
+    path.write_bytes((RUN + HEAD).encode() + end.encode("latin-1"))
+    assert trainlog.read(path) == trainlog.parse(RUN)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe no log", b"no log\n"])
 def test_a_file_without_a_run_is_refused(tmp_path, content):
     path = tmp_path / "train.log"
     if content is not None:
@@ -97,14 +118,18 @@ def test_curves_follow_a_log_that_does_not_exist_yet_until_its_end(tmp_path, cap
     assert sizes[2] is not None
     assert sizes[3] > sizes[2]  # drawn again
     said = capsys.readouterr()
-    assert said.err.splitlines() == [f"{path}: iteration 0, loss 3", f"{path}: iteration 1, loss 2"]
+    waiting, *progress = said.err.splitlines()
+    assert waiting.startswith(f"waiting for the first iteration in {path}; `make stage1` or ")
+    assert progress == [f"{path}: iteration 0, loss 3", f"{path}: iteration 1, loss 2"]
     assert said.out.strip() == str(tmp_path / "curves.png")
 
 
-def test_a_resumed_training_is_followed_beyond_its_first_end(tmp_path, monkeypatch):
+@pytest.mark.parametrize("later", [["Iteration 1, loss = 2"], ["Initializing solver from parameters:"],
+                                   ["Initializing solver from parameters:", *["Iteration 1, loss = 2"] * 40]])
+def test_a_resumed_training_is_followed_beyond_its_first_end(tmp_path, monkeypatch, later):
     pytest.importorskip("matplotlib.figure")
     path = tmp_path / "train.log"
-    path.write_text(log("Iteration 0, loss = 3", "Optimization Done.") + log(*["Iteration 1, loss = 2"] * 40))
+    path.write_text(log("Iteration 0, loss = 3", "Optimization Done.") + log(*later))
     waited = []
 
     def sleep(seconds):
@@ -113,6 +138,31 @@ def test_a_resumed_training_is_followed_beyond_its_first_end(tmp_path, monkeypat
     monkeypatch.setattr(trainlog.time, "sleep", sleep)
     assert main(["curves", str(path), "--follow", "--out", str(tmp_path / "a.pdf")]) == 0
     assert waited == [trainlog.PAUSE]
+
+
+def test_a_loss_that_is_nan_is_drawn_once(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib.figure")
+    path, looks = tmp_path / "train.log", []
+    path.write_text(log("Iteration 0, loss = nan"))
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            path.write_text(path.read_text() + log("Optimization Done."))
+    monkeypatch.setattr(trainlog.time, "sleep", sleep)
+    assert main(["curves", str(path), "--follow"]) == 0
+    assert capsys.readouterr().err == f"{path}: iteration 0, loss nan\n"
+
+
+def test_logs_of_one_name_are_curves_of_their_own(tmp_path, monkeypatch):
+    figures = pytest.importorskip("pycam.figures")
+    drawn, paths = [], [tmp_path / run / "stage1" / "train.log" for run in "ab"]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text(log("Iteration 0, loss = 3", "Iteration 1, loss = 2"))
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
+    assert main(["curves", *map(str, paths)]) == 0
+    assert [line.get_label() for line in drawn[0].axes[0].lines] == [str(path) for path in paths]
 
 
 def test_an_unknown_kind_of_figure_is_refused(tmp_path, capsys):

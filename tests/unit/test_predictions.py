@@ -1,9 +1,11 @@
-"""The forms in which people keep prediction files and ground truths, read alike or refused with the ids."""
+"""Prediction files and ground truths: the three kinds that users have are read alike, all else is refused in one line."""
 import json
 
 import numpy as np
 import pytest
 
+from data_tools.errors import DataError
+from data_tools.isic import read_groundtruth
 from pycam import predictions
 from pycam.__main__ import main
 from pycam.errors import CamError
@@ -19,7 +21,7 @@ def with_header(header, lines=LINES):
     return "\n".join([header, *lines]) + "\n"
 
 
-DIALECTS = {
+KNOWN = {
     "2017": with_header("image_id,melanoma,seborrheic_keratosis"),
     "2018": with_header("image,melanoma,seborrheic_keratosis"),
     "no header, no last line end": BARE,
@@ -33,33 +35,54 @@ DIALECTS = {
     "something behind the number": BARE.replace(",0", "_resized,0", 1),
     "quotes": "\n".join(f'"{line.replace(",", chr(34) + "," + chr(34))}"' for line in LINES),
     "trailing comma": with_header("image_id,melanoma,seborrheic_keratosis,", [f"{line}," for line in LINES]),
-    "tabs": BARE.replace(",", "\t"),
-    "blanks only": BARE.replace(",", "   "),
-    "semicolons, decimal commas": BARE.replace(",", ";").replace("0.", "0,"),
-    "comment": "# made by us\n" + BARE,
     "scientific": "\n".join(f"{i},{m:.10e},{s:.10E}" for i, (m, s) in PROBS.items()),
     "index column": with_header(",image_id,melanoma,seborrheic_keratosis", [f"{n},{line}" for n, line in enumerate(LINES)]),
-    "index column, no header": "\n".join(f"{n},{line}" for n, line in enumerate(LINES)),
     "id is the index, unnamed": with_header(",melanoma,seborrheic_keratosis"),
     "other order": with_header("SK,Image ID,Nevus,Melanoma", [f"{s},{i},0.5,{m}" for i, (m, s) in PROBS.items()]),
-    "more columns": with_header("image_id,age,seborrheic keratosis,melanoma_prob", [f"{i},50,{s},{m}"
+    "more columns": with_header("image_id,age,Seborrheic keratosis,melanoma", [f"{i},50,{s},{m}"
                                                                                  for i, (m, s) in PROBS.items()]),
+    "short names": with_header("image,SK,NV,MEL", [f"{i},{s},0.5,{m}" for i, (m, s) in PROBS.items()]),
+}
+UNKNOWN = {
+    "tabs": BARE.replace(",", "\t"),
+    "blanks only": BARE.replace(",", "   "),
+    "semicolons": BARE.replace(",", ";"),
+    "decimal commas": BARE.replace("0.", "0,"),
+    "comment": "# made by us\n" + BARE,
+    "index column, no header": "\n".join(f"{n},{line}" for n, line in enumerate(LINES)),
     "nevus, no header": "\n".join(f"{line},0.5" for line in LINES),
+    "one question": with_header("image_id,melanoma,nevus"),
+    "another word": with_header("image_id,non_melanoma,seborrheic_keratosis"),
+    "a class twice": with_header("image_id,melanoma,mel,sk", [f"{line},0.1" for line in LINES]),
+    "two ids": with_header("id,image,melanoma,sk", [f"{n},{line}" for n, line in enumerate(LINES)]),
+    "no id": with_header("melanoma,seborrheic_keratosis,name"),
+    "one long line": "x" * 5000,
 }
 
 
-@pytest.mark.parametrize("name", DIALECTS)
-def test_a_dialect_reads_as_the_same_predictions(tmp_path, name):
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_known_kind_reads_as_the_same_predictions(tmp_path, name):
     path = tmp_path / "p.csv"
-    path.write_bytes(DIALECTS[name].encode())
+    path.write_bytes(KNOWN[name].encode())
     found = predictions.align(LABELS, predictions.read(path), path)
     np.testing.assert_array_equal(found, list(PROBS.values()))
 
 
-def test_utf_16_as_spreadsheets_write_it(tmp_path):
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_another_kind_is_refused_with_the_columns_that_are_read(tmp_path, name):
     path = tmp_path / "p.csv"
-    path.write_bytes(BARE.replace(",", "\t").encode("utf-16"))
-    assert predictions.read(path) == PROBS
+    path.write_text(UNKNOWN[name])
+    with pytest.raises(CamError, match="expected the header image_id,melanoma,seborrheic_keratosis") as error:
+        predictions.read(path)
+    assert str(error.value).startswith(f"{path}: starts with {UNKNOWN[name].splitlines()[0][:200]}")
+    assert len(str(error.value)) < 500
+
+
+def test_another_encoding_is_refused(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_bytes(BARE.encode("utf-16"))
+    with pytest.raises(DataError, match="no CSV file in UTF-8"):
+        predictions.read(path)
 
 
 def test_a_header_that_names_no_class_is_read_by_position_and_said(tmp_path, capsys):
@@ -76,43 +99,25 @@ TRUTHS = {
                                                                          for i, k in LABELS.items()]),
     "three columns": with_header("image,melanoma,nevus,seborrheic_keratosis", [f"{i},{int(k == 0)},{int(k == 2)},{int(k == 1)}"
                                                                               for i, k in LABELS.items()]),
-    "no header, CRLF": "\r\n".join(f"{i},{k == 0:.6f},{k == 1:.6f}" for i, k in LABELS.items()),
-    "suffix": with_header("image_id,melanoma,seborrheic_keratosis", [f"{i}.jpg,{int(k == 0)},{int(k == 1)}"
-                                                                    for i, k in LABELS.items()]),
+    "byte order mark, CRLF, many digits": "\ufeff" + with_header("image_id,melanoma,seborrheic_keratosis", [
+        f"{i},{k == 0:.6f},{k == 1:.6f}" for i, k in LABELS.items()]).replace("\n", "\r\n"),
 }
 
 
 @pytest.mark.parametrize("name", TRUTHS)
-def test_a_dialect_reads_as_the_same_labels(tmp_path, name):
+def test_a_label_file_reads_as_the_same_labels(tmp_path, name):
     path = tmp_path / "t.csv"
     path.write_bytes(TRUTHS[name].encode())
-    assert predictions.read_truth(path) == LABELS
+    assert read_groundtruth(path) == LABELS
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    (f"{IDS[0]},0.5,0\n{IDS[1]},0,1", ["line 1", IDS[0], "0 or 1"]),
-    (f"{IDS[0]},1,1", ["line 1", IDS[0], "one class"]),
-    (with_header("image,melanoma,seborrheic_keratosis,nevus", [f"{IDS[0]},0,0,0"]), ["line 2", "one class"]),
-    (f"{IDS[0]},1,0\n{IDS[0]}.jpg,1,0", ["twice", IDS[0]]),
-])
-def test_bad_labels_are_refused(tmp_path, text, words):
-    path = tmp_path / "t.csv"
-    path.write_text(text)
-    with pytest.raises(CamError) as error:
-        predictions.read_truth(path)
-    assert all(word in str(error.value) for word in words)
-
-
-@pytest.mark.parametrize(("text", "words"), [
-    (with_header("image_id,melanoma,nevus"), ["the header is image_id,melanoma,nevus"]),
-    (with_header("image_id,non_melanoma,seborrheic_keratosis"), ["the header is"]),
-    (with_header("image_id,melanoma,mel,sk", [f"{line},0.1" for line in LINES]), ["the header is"]),
-    (BARE.replace("0.", "0,"), ["expected the columns"]),
+    (BARE.replace(",", ";").replace("0.", "0,"), ["line 1 has '125;0'", "between 0 and 1"]),
     (BARE + "\nISIC_0012092,0,5,0.5", ["line 7 has 4 columns"]),
     ("\n".join([*LINES, LINES[0].replace(",", ".jpg,", 1), LINES[1]]), ["2 pictures appear twice", IDS[0], IDS[1]]),
     ("\n".join(f"{i},1.5,0.5" for i in IDS), ["line 1 has '1.5'", *IDS]),
 ])
-def test_what_could_mean_two_things_is_refused(tmp_path, text, words):
+def test_bad_rows_are_refused(tmp_path, text, words):
     path = tmp_path / "p.csv"
     path.write_text(text)
     with pytest.raises(CamError) as error:
