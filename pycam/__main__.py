@@ -14,7 +14,7 @@ from .errors import CamError
 
 COMMANDS = (  # modules, in the pipeline's order
     "pipeline", "experiment", "project", "doctor", "weights", "train", "predict", "crops", "classify", "studies.localization",
-    "scoring", "tables", "summary", "trainlog", "report")
+    "scoring", "table1", "summary", "trainlog", "report")
 ERRORS = (CamError, DataError, CaffeError, OSError)
 
 

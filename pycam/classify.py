@@ -169,12 +169,16 @@ def read_any(path: Path) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def _is_picture(path: Path) -> bool:
+    hidden_or_mask = path.name.startswith(".") or path.stem.lower().endswith(NO_PICTURES)
+    return path.suffix.lower() in SUFFIXES + OTHER_SUFFIXES and not hidden_or_mask
+
+
 def list_images(paths: Sequence[Path]) -> List[Path]:
     """List the files among some paths, and the pictures in the folders among them."""
     found: List[Path] = []
     for path in paths:
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES + OTHER_SUFFIXES
-                        and not file.name.startswith(".") and not file.stem.lower().endswith(NO_PICTURES)) if path.is_dir() else [path]
+        inside = sorted(filter(_is_picture, path.iterdir())) if path.is_dir() else [path]
         if not inside:
             raise CamError(f"{path}: no pictures in this folder")
         found += inside

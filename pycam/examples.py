@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from data_tools.files import listing, read_image
-from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures
+from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, read_groundtruth
 from data_tools.steps import find_record
 
 from . import predictions
@@ -80,7 +80,7 @@ class Run:
     @cached_property
     def labels(self) -> Dict[str, int]:
         """True classes by image id."""
-        return predictions.read_truth(self.clean / GROUNDTRUTH)
+        return read_groundtruth(self.clean / GROUNDTRUTH)
 
     @cached_property
     def stage1(self) -> Probabilities:

@@ -18,7 +18,7 @@ from data_tools.files import listing, write_atomic
 from data_tools.steps import find_record, is_current
 
 from .errors import CamError
-from .tables import table_file
+from .table1 import table_file
 from .variables import VARIABLES, problem, values
 
 MARK = ".skin-lesion-cam"  # a file that tells that a folder is a run's

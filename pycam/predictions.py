@@ -23,7 +23,6 @@ _SHORT = {"image": ID, "id": ID, "m": CLASSES[0], "mel": CLASSES[0], "sk": CLASS
 _AROUND = re.compile(r".*[/\\]|\.(jpe?g|png)$", re.IGNORECASE)  # folders before an id and the end of a file's name
 _DIGITS = re.compile(r"(?<!\d)\d{7}(?!\d)")  # the number in ISIC_0012086, by which the challenge matched rows
 
-read_truth = read_groundtruth  # label files have one reader
 
 
 def write(path: Path, rows: Iterable[Tuple[str, Sequence[float]]], classes: Sequence[str] = CLASSES) -> None:

@@ -13,22 +13,22 @@ from data_tools.files import encode_image, write_atomic
 from data_tools.isic import CLASSES, GROUNDTRUTH, SPLITS
 from torchcaffe.errors import CaffeError
 
-from . import engine, page, predictions, runinfo, trainlog
+from . import engine, html_page, predictions, runinfo, trainlog
 from .crops import is_whole, row_box
 from .errors import CamError
 from .examples import FAILURES, SHOWN, Example, Run, median_melanoma, most_wrong, spread
 from .gallery import gallery
 from .predict import open_net
 from .scoring import MEAN, p_value
-from .tables import COLUMNS, FIGURES, STAGE1, STAGE2, cell, describe_gain, metrics_file, read_metrics, table_rows
+from .table1 import COLUMNS, FIGURES, STAGE1, STAGE2, cell, describe_gain, metrics_file, read_metrics, table_rows
 
 JPEG_QUALITY = 85
 TITLE = "Skin lesion classification with class activation maps"
 LEAD = ("Jia and Shen's two-stage classifier on ISIC-2017, part 3: one network on whole pictures, and again on the regions "
         "that its class activation maps point at. All figures come from this run's own files; the paper's are marked.")
 RUNS = {"stage 1": "stage1", "stage 2": "stage2", "stage 1, from scratch": "stage1_scratch"}  # curve -> folder of its log
-CODE = tuple(f"pycam.{name}" for name in ("report", "page", "examples", "gallery", "sheets", "drawing", "figures", "runinfo",
-                                          "tables", "trainlog", "cam", "region_rule", "regions", "predict", "preprocess"))
+CODE = tuple(f"pycam.{name}" for name in ("report", "html_page", "examples", "gallery", "sheets", "drawing", "figures", "runinfo",
+                                          "table1", "trainlog", "cam", "region_rule", "regions", "predict", "preprocess"))
 
 
 def add_parser(subparsers: Any) -> None:
@@ -71,7 +71,7 @@ def _inputs(folder: Path, split: str, *files: Optional[Path]) -> Dict[str, Path]
                *(folder / "results" / f"{stage}_{split}.csv" for stage in ("stage1", "stage2"))]
     logs = [folder / place / "train.log" for place in RUNS.values()]
     pictures = [path for part in ("clean", "crops") for path in sorted((folder / part / split).glob("[!.]*"))]
-    own = [page.STYLE, page.SCRIPT, runinfo.DECISIONS]
+    own = [html_page.STYLE, html_page.SCRIPT, runinfo.DECISIONS]
     weights = [path / engine.FINAL_WEIGHTS if path and path.is_dir() else path for path in files]
     known = {str(path): path for path in filter(None, (*results, *logs, *pictures, *own, *weights)) if path.is_file()}
     return {os.path.relpath(path, folder): path for path in known.values()}
@@ -90,11 +90,11 @@ def write_page(material: Run, out: Path) -> List[Path]:
         except (CamError, DataError, CaffeError) as problem:
             left_out += 1
             print(f"left out: {title}: {problem}", file=sys.stderr)
-            parts[title] = page.paragraph(f"Left out: {problem}", "note")
+            parts[title] = html_page.paragraph(f"Left out: {problem}", "note")
     if left_out == len(sections):
         raise CamError(f"{material.folder}: nothing to report yet; expected clean, crops, stage1, stage2, results in it")
-    lead = page.paragraph(LEAD, "soft") + page.head(runinfo.head(material.folder, material.split))
-    write_atomic(out, page.document(TITLE, parts, lead).encode())
+    lead = html_page.paragraph(LEAD, "soft") + html_page.head(runinfo.head(material.folder, material.split))
+    write_atomic(out, html_page.document(TITLE, parts, lead).encode())
     print(out)
     return [out]
 
@@ -112,12 +112,12 @@ def table_section(material: Run) -> str:
     tiles.append(("what stage 2 adds", f"{gain['difference']:+.3f}",
                   f"95 %: {gain['low']:+.3f} to {gain['high']:+.3f}, p {p_value(gain['p_delong'])}"))
     return "\n".join([
-        page.numbers([*tiles, (f"{metrics['data']}, {material.split}", str(metrics["pictures"]),
+        html_page.numbers([*tiles, (f"{metrics['data']}, {material.split}", str(metrics["pictures"]),
                                "pictures; AUC, each class against the rest")]),
-        page.paragraph("M: melanoma, SK: seborrheic keratosis, AVG: their mean. Area under the ROC curve, below it its 95 % "
+        html_page.paragraph("M: melanoma, SK: seborrheic keratosis, AVG: their mean. Area under the ROC curve, below it its 95 % "
                        "bootstrap interval."),
-        page.table(["", *COLUMNS], rows, theirs=list(metrics["paper"])), page.paragraph(describe_gain(metrics)),
-        page.details("The challenge's other figures", page.table(["", *scores], figures))])
+        html_page.table(["", *COLUMNS], rows, theirs=list(metrics["paper"])), html_page.paragraph(describe_gain(metrics)),
+        html_page.details("The challenge's other figures", html_page.table(["", *scores], figures))])
 
 
 def roc_section(material: Run) -> str:
@@ -150,7 +150,7 @@ def _drawing(folder: Path, name: str, figure: Any, caption: str) -> str:
     from .figures import render
 
     _save(folder, name, figure)
-    return page.drawing(render(figure, ".svg"), caption)
+    return html_page.drawing(render(figure, ".svg"), caption)
 
 
 def _save(folder: Path, name: str, figure: Any) -> None:
@@ -183,7 +183,7 @@ def failures_section(material: Run) -> str:
     """Return the pictures that stage 1 got wrong with the highest confidence (Fig. 4 of the paper)."""
     wrong = most_wrong(material.labels, material.stage1)
     if not wrong:
-        return page.paragraph(f"None: stage 1 got all {len(material.labels)} pictures right.")
+        return html_page.paragraph(f"None: stage 1 got all {len(material.labels)} pictures right.")
     shown = wrong[:FAILURES]
     return _cases(material, "failures", shown,
                   f"Stage 1 gives {len(wrong)} of {len(material.labels)} pictures a wrong class the highest "
@@ -197,7 +197,7 @@ def _cases(material: Run, name: str, ids: Sequence[str], text: str) -> str:
     material.check()
     shown = [material.example(image_id) for image_id in ids]
     _save(material.folder, name, sheet(shown))
-    return "\n".join([page.paragraph(text), *map(case, shown)])
+    return "\n".join([html_page.paragraph(text), *map(case, shown)])
 
 
 def case(example: Example) -> str:
@@ -207,24 +207,25 @@ def case(example: Example) -> str:
 
     values = ["", *(f"{p:.2f}" for p in example.probs), ""]
     followed = [name == example.row["class"] for name in ("", *CLASSES, "")]
-    figures = [page.picture(encode_image(tile, ".jpg", JPEG_QUALITY), "jpeg", caption, value=value, chosen=chosen)
+    figures = [html_page.picture(encode_image(tile, ".jpg", JPEG_QUALITY), "jpeg", caption, value=value, chosen=chosen)
                for tile, caption, value, chosen in zip(tiles(example), NAMES, values, followed)]
     height, width = row_box(example.row).size
     reason = ", the whole picture" if is_whole(example.row) else ""
     reason += "" if example.row["reason"] == "region" else f" ({example.row['reason']})"
     after = ", ".join(f"{short} {p:.2f}" for short, p in zip(SHORT, example.final))
     remark = f"true class {CLASSES[example.label].replace('_', ' ')} · crop {width} x {height} pixels{reason} · stage 2: {after}"
-    return page.card(example.image_id, remark, figures)
+    return html_page.card(example.image_id, remark, figures)
 
 
 def run_section(material: Run) -> str:
     """Return what the run was made with, and the decisions that the paper left open."""
-    parts: List[str] = [page.table(["step", "parameters"], runinfo.parameters(material.folder), style="text")]
-    parts.append(page.details("Versions of what wrote this page", page.table(["", ""], runinfo.versions(), style="text")))
+    parts: List[str] = [html_page.table(["step", "parameters"], runinfo.parameters(material.folder), style="text")]
+    versions = html_page.table(["", ""], runinfo.versions(), style="text")
+    parts.append(html_page.details("Versions of what wrote this page", versions))
     try:
         rows = runinfo.decisions()
-        parts.append(page.details(f"The {len(rows)} decisions that the paper leaves open",
-                                  page.table(["question", "choice", "switch"], rows, style="text")))
+        parts.append(html_page.details(f"The {len(rows)} decisions that the paper leaves open",
+                                  html_page.table(["question", "choice", "switch"], rows, style="text")))
     except CamError as problem:
-        parts.append(page.paragraph(f"Without the list of decisions: {problem}", "note"))
+        parts.append(html_page.paragraph(f"Without the list of decisions: {problem}", "note"))
     return "\n".join(parts)

@@ -7,6 +7,7 @@ from typing import Any, Dict, List
 import numpy as np
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from data_tools.commands import add
 from data_tools.files import write_atomic
 from data_tools.isic import count_classes
 
@@ -127,12 +128,12 @@ def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Dict[s
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``score``."""
-    parser = subparsers.add_parser(
-        "score", help="score a prediction file by the ISIC-2017 rules",
-        description="Score predictions by the rules of ISIC-2017 part 3: melanoma and seborrheic keratosis, each "
-                    "against the rest, and their mean; with 95 % intervals and, with --against, a paired test.",
-        epilog="example: python -m pycam score --truth build/clean/val/groundtruth.csv "
-               "build/results/stage2_val.csv --against build/results/stage1_val.csv")
+    parser = add(
+        subparsers, "score", "score a prediction file by the ISIC-2017 rules",
+        "python -m pycam score --truth build/clean/val/groundtruth.csv build/results/stage2_val.csv "
+        "--against build/results/stage1_val.csv",
+        "Score predictions by the rules of ISIC-2017 part 3: melanoma and seborrheic keratosis, each against the rest, and "
+        "their mean; with 95 % intervals and, with --against, a paired test.")
     parser.add_argument("predictions", type=Path, metavar="PRED.csv",
                         help="image_id,melanoma,seborrheic_keratosis[,nevus]")
     parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv", help="ground truth of the same pictures")

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from data_tools.commands import add
 from data_tools.files import write_atomic
 from data_tools.isic import SPLITS
 
@@ -14,7 +15,7 @@ from . import intervals
 from .errors import CamError
 from .predictions import SCORED, prepare, read_pair
 from .scoring import p_value
-from .tables import COLUMNS, PAPER, cell
+from .table1 import COLUMNS, PAPER, cell
 
 FIELDS = ("row", "predictions", "against")
 
@@ -153,12 +154,12 @@ def to_csv(results: Sequence[Result], gains: Dict[str, Gain]) -> str:
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``summary``."""
-    parser = subparsers.add_parser(
-        "summary", help="write the table of an experiment with several rows and seeds",
-        description="Score the prediction files of every row and seed, average over the seeds, hold each row against another "
-                    "on the same pictures, write NAME.md and NAME.csv, and print the table.",
-        epilog="example: python -m pycam summary --rows experiments/rows.csv --root build/experiment "
-               "--truth build/experiment/clean/val/groundtruth.csv --out docs/results/table1")
+    parser = add(
+        subparsers, "summary", "write the table of an experiment with several rows and seeds",
+        "python -m pycam summary --rows experiments/rows.csv --root docs/results/predictions "
+        "--truth docs/results/predictions/groundtruth.csv --out build/table1",
+        "Score the prediction files of every row and seed, average over the seeds, hold each row against another on the same "
+        "pictures, write NAME.md and NAME.csv, and print the table.")
     parser.add_argument("--rows", type=Path, required=True, metavar="CSV", help=f"columns {','.join(FIELDS)}")
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that the paths in CSV start from")
     parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv",

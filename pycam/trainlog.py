@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Sequence
 
+from data_tools.commands import add
+
 from .errors import CamError
 
 PAUSE = 5.0  # seconds between two looks at a log that is followed
@@ -101,11 +103,11 @@ def _whole_lines(path: Path) -> str:
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``curves``."""
-    parser = subparsers.add_parser(
-        "curves", help="draw the loss curves of training logs, live with --follow",
-        description="Draw training loss, test loss and test accuracy of training logs (Fig. 3 of the paper). With --follow "
-                    "the figure is drawn anew while the training goes on, until it is done or Ctrl-C is pressed.",
-        epilog="example: python -m pycam curves build/stage1/train.log --follow")
+    parser = add(
+        subparsers, "curves", "draw the loss curves of training logs, live with --follow",
+        "python -m pycam curves build/stage1/train.log --follow",
+        "Draw training loss, test loss and test accuracy of training logs (Fig. 3 of the paper). With --follow the figure is "
+        "drawn anew while the training goes on, until it is done or Ctrl-C is pressed.")
     parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="training log, of either engine")
     parser.add_argument("--out", type=Path, metavar="FIGURE",
                         help="where the figure goes: .png, .pdf or .svg (default: curves.png beside the first log)")

@@ -146,8 +146,9 @@ def find_lesions(images: Path, masks: Path, truth: Sequence[Path]) -> List[Lesio
     labels: Dict[str, int] = {}
     for path in truth or [path for path in (images / GROUNDTRUTH,) if path.is_file()]:
         labels.update(read_groundtruth(path))
-    found = [Lesion(image_id, labels.get(image_id), path, masks / f"{image_id}{MASK}")
-             for image_id, path in find_pictures(images).items() if (masks / f"{image_id}{MASK}").is_file()]
+    there = {path.name.lower(): path for path in masks.iterdir()} if masks.is_dir() else {}  # in 2016 it was _Segmentation
+    found = [Lesion(image_id, labels.get(image_id), path, there[f"{image_id}{MASK}".lower()])
+             for image_id, path in find_pictures(images).items() if f"{image_id}{MASK}".lower() in there]
     if not found:
         raise CamError(f"{masks}: no <image_id>{MASK} of a picture in {images}")
     unknown = [lesion.image_id for lesion in found if lesion.label is None]

@@ -105,7 +105,8 @@ def test_another_network_has_runs_of_its_own_and_splits_are_a_variable(commands)
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ({"ROWS": "stages tigth"}, "'tigth' is not known, did you mean tight?"), ({"INIT": "nowhere"}, "nowhere: no pretrained weights")])
+    ({"ROWS": "stages tigth"}, "'tigth' is not known, did you mean tight?"),
+    ({"INIT": "nowhere"}, "nowhere: no pretrained weights")])
 def test_what_is_wrong_is_said_before_anything_is_done(commands, given, message):
     with pytest.raises(CamError) as caught:
         commands(given.get("ROWS", "stages"), **{name: value for name, value in given.items() if name != "ROWS"})

@@ -6,7 +6,7 @@ import pytest
 
 from pycam.__main__ import main
 from pycam.scoring import score
-from pycam.tables import PAPER, cell
+from pycam.table1 import PAPER, cell
 
 LABELS = np.array([0, 1, 2] * 10)
 

@@ -9,10 +9,10 @@ import numpy as np
 from data_tools import steps
 from data_tools.commands import add
 from data_tools.files import write_together
-from data_tools.isic import ISIC_2017, SPLITS, data_set
+from data_tools.isic import ISIC_2017, SPLITS, data_set, read_groundtruth
 
 from .errors import CamError
-from .predictions import SCORED, read_pair, read_truth
+from .predictions import SCORED, read_pair
 from .scoring import MEAN, Scores, compare, p_value, score
 
 PAPER = {  # Table 1, 150 validation pictures
@@ -22,7 +22,7 @@ PAPER = {  # Table 1, 150 validation pictures
 STAGE1, STAGE2, BOTH = "Stage1", "Stage1,2", "mean of both stages"
 COLUMNS = ("M_AUC", "SK_AUC", "AVG_AUC")
 FIGURES = (*SCORED, MEAN)
-CODE = ("pycam.tables", "pycam.scoring", "pycam.intervals", "pycam.predictions")
+CODE = ("pycam.table1", "pycam.scoring", "pycam.intervals", "pycam.predictions")
 
 
 class Row(NamedTuple):
@@ -143,7 +143,7 @@ def step(args: argparse.Namespace) -> steps.Step:
 
     def work() -> List[Path]:
         labels, (stage1, stage2) = read_pair(args.truth, args.stage1, args.stage2)
-        metrics = evaluate(labels, stage1, stage2, data_set(read_truth(args.truth)))
+        metrics = evaluate(labels, stage1, stage2, data_set(read_groundtruth(args.truth)))
         args.out.mkdir(parents=True, exist_ok=True)
         texts = {metrics_path: json.dumps(metrics, indent=2) + "\n", out: to_csv(metrics),
                  out.with_suffix(".md"): to_markdown(metrics)}
