@@ -29,6 +29,7 @@ from data_tools import __main__ as data_tools
 from data_tools import manifest
 from data_tools.errors import DataError
 from data_tools.isic import load_samples
+from data_tools.steps import RECORDS
 from pycam import __main__ as pycam
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,9 +123,9 @@ def alive(session: int) -> bool:
 
 
 def snapshot(folder: Path, patterns: tuple = ("*",)) -> Dict[str, bytes]:
-    """Return the bytes of a folder's files, at any depth, by name."""
+    """Return the bytes of a folder's files, at any depth, by name; not of the steps' records, which tell times."""
     return {str(path.relative_to(folder)): path.read_bytes() for pattern in patterns for path in folder.rglob(pattern)
-            if path.is_file()}
+            if path.is_file() and path.name not in RECORDS}
 
 
 def what_readers_see(command: Command, out: Path, whole: List[Dict[str, bytes]]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_tools.commands import add
 from data_tools.files import write_atomic
-from data_tools.isic import SPLITS
+from data_tools.isic import ISIC_2017, SPLITS, data_set, read_groundtruth
 
 from . import intervals
 from .errors import CamError
@@ -108,11 +108,15 @@ def gain(row: Result, other: Result) -> Optional[Gain]:
     return Gain(other.name, common, change)
 
 
-def to_markdown(results: Sequence[Result], gains: Dict[str, Gain], missing: Sequence[str]) -> str:
-    """Return the table as Markdown: means over seeds with 95 % intervals, each seed's mean AUC, the paired test."""
+def to_markdown(results: Sequence[Result], gains: Dict[str, Gain], missing: Sequence[str], paper: bool = True) -> str:
+    """Return the table as Markdown: means over seeds with 95 % intervals, each seed's mean AUC, the paired test.
+
+    The paper's rows stand first, if they are wanted: beside pictures of its own data set.
+    """
     lines = ["| row | runs | " + " | ".join(COLUMNS) + " | AVG of each run | change of AVG, paired |",
              "| --- |" + " --- |" * (len(COLUMNS) + 3)]
-    lines += [f"| {name} | | " + " | ".join(f"{value:.3f}" for value in values) + " | | |" for name, values in PAPER.items()]
+    lines += [f"| {name} | | " + " | ".join(f"{value:.3f}" for value in values) + " | | |"
+              for name, values in PAPER.items() if paper]
     for result in results:
         cells = [cell(*figure) for figure in figures(result)]
         each = ", ".join(f"{auc:.3f}" for auc in result.aucs[:, -1])
@@ -188,7 +192,9 @@ def write(table: Path, root: Path, truth: Path, seeds: Sequence[int], run_name: 
     pairs = {spec.name: (found[spec.name], found.get(spec.against)) for spec in specs}
     tested = {name: gain(row, other) for name, (row, other) in pairs.items() if row and other}
     gains = {name: change for name, change in tested.items() if change}
-    markdown = to_markdown(results, gains, [name for name, result in found.items() if result is None])
+    pictures = read_groundtruth(Path(str(truth).replace("{seed}", str(results[0].seeds[0]))))
+    missing = [name for name, result in found.items() if result is None]
+    markdown = to_markdown(results, gains, missing, data_set(pictures) == ISIC_2017)
     write_atomic(out.with_suffix(".csv"), to_csv(results, gains).encode())
     write_atomic(out.with_suffix(".md"), markdown.encode())
     print(markdown, end="")
