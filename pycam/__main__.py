@@ -12,7 +12,7 @@ from . import __version__
 from .errors import CamError
 
 COMMANDS = (  # modules, in the pipeline's order
-    "project", "doctor", "weights", "train", "predict", "crops", "classify", "localization", "scoring", "tables", "summary",
+    "init", "doctor", "weights", "train", "predict", "crops", "classify", "localization", "scoring", "tables", "summary",
     "trainlog", "report")
 INTERRUPTED = 130
 

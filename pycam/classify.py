@@ -27,9 +27,9 @@ from .cam import Grid, merge, read_grid, select
 from .crops import add_region_arguments
 from .drawing import card
 from .errors import CamError
+from .init import source
 from .predict import ahead, check_finite, check_net, predict_views
 from .preprocess import views
-from .project import source
 from .regions import CAM_THRESHOLD, CROP_MARGIN, Region, find_region, level
 
 OTHER_SUFFIXES = (".bmp", ".dib", ".jp2", ".jpe", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
