@@ -160,7 +160,7 @@ def run(step: Step) -> bool:
         reader = _Reader(step, old)
         began, inputs = time.time(), reader.marks(step.inputs)
         step.prepare(old)
-        begun = Record(_plain(step.parameters), inputs)
+        begun = Record(_plain(step.parameters), inputs, facts=dict(step.facts))  # prepare may have noted something
         if step.resumes:
             write_record(step.record, begun)
         outputs = {os.path.relpath(path, step.record.parent): path for path in step.work()}

@@ -13,7 +13,7 @@ from . import __version__
 from .errors import CamError
 
 COMMANDS = (  # modules, in the pipeline's order
-    "pipeline", "experiment", "project", "doctor", "weights", "train", "predict", "crops", "classify", "studies.localization",
+    "pipeline", "experiment", "init", "doctor", "weights", "train", "predict", "crops", "classify", "studies.localization",
     "scoring", "table1", "summary", "trainlog", "report")
 ERRORS = (CamError, DataError, CaffeError, OSError)
 

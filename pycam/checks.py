@@ -2,91 +2,50 @@
 
 Further lines of what a check returns are details: the table of the weights, notes.
 """
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
 from google.protobuf import text_format
 
 from data_tools import manifest
 from data_tools.augment import PATCH_SIZE
+from data_tools.errors import DataError
 from data_tools.files import listing
-from torchcaffe.proto import caffe_pb2
 
 from . import engine, preprocess, weights
 from .errors import CamError
-from .probe import LARGEST_ERROR, Net, Probe, Wanted
+from .job import Job, named_files
+from .probe import LARGEST_ERROR, Net, Probe, Request, probe
 from .snapshots import newest_state
-from .texts import Job
 
 HISTORIES = {"Adam": 2, "AdaDelta": 2}  # arrays of a solver's state for each parameter; the other types have one
 COLOURS = 3
 FLOAT = 4  # bytes
 ENGINE_BYTES = 400e6  # of memory that an engine takes before its first net
 SCRATCH = 1.5  # an engine's working space; the narrow net in batches of 32 peaks at 0.9 GB in Caffe, 1.3 in torchcaffe, 1.3 here
-
-
 MEMORY = Path("/proc/meminfo")
 
 
-class Check(NamedTuple):
-    """Something to look at: its title, what looks, the titles of those that must be well before."""
+def check_training(job: Job, start: Optional[Path], instead: str, backend: engine.Backend, checked: bool) -> List[str]:
+    """Make the checks before one training, but its sources; return notes and the table of the weights.
 
-    title: str
-    look: Callable[[], str]
-    needs: Tuple[str, ...] = ()
-
-
-class Given(NamedTuple):
-    """What the checks of one training go by.
-
-    `start` are the weights that it starts from; where they come from something else that needs no check, `instead` says from
-    what. `waiting`: LMDBs that make makes first may still be missing. `nets` gives what its training net and its test net
-    need, or raises.
+    `start` are the weights that it starts from; where it starts from something else, `instead` says from what. What does not
+    depend on records was `checked` before.
     """
-
-    job: Job
-    start: Optional[Path]
-    instead: str
-    waiting: bool
-    gpu: Optional[int]
-    nets: Callable[[], Tuple[Net, Net]]
-
-
-def of_files(given: Given) -> List[Check]:
-    """Return the quick checks of one training."""
-    job = given.job
-    return [
-        Check("folder", lambda: check_folder(job)),
-        Check("sources", lambda: check_sources(job, given.waiting)),
-        Check("records", lambda: check_data(job), ("sources",)),
-        Check("mean", lambda: check_mean(job)),
-        Check("fillers", lambda: check_fillers(given)),
-    ]
-
-
-def of_engine(tried: Callable[[], Probe], gpu: Optional[int], precision: str) -> List[Check]:
-    """Return the checks of an engine that was tried."""
-    return [
-        Check("engine", lambda: tried().versions()),
-        Check("device", lambda: check_device(tried(), gpu, precision), ("engine",)),
-    ]
-
-
-def of_nets(given: Given) -> List[Check]:
-    """Return the checks of one training that need its nets made."""
-    job, nets = given.job, given.nets
-    return [
-        Check("net", lambda: f"{len(nets()[0].params)} layers, {count(nets()[0]) / 1e6:.2f} million parameters", ("device",)),
-        Check("weights", lambda: check_start(nets()[0], given), ("fillers", "net")),
-        Check("memory", lambda: check_memory(job, *nets(), given.gpu), ("net",)),
-        Check("disk", lambda: check_disk(job, count(nets()[0])), ("net", "folder")),
-    ]
+    found = [check_records(job)]
+    if not checked:
+        tried = probe(backend, requests(job))
+        found += [check_folder(job), check_mean(job), check_fillers(job, start, instead), check_engine(tried),
+                  check_device(tried, backend), check_net(job, tried), check_start(job, tried, start, instead),
+                  check_memory(job, tried, backend.gpu), check_disk(job, tried)]
+    return [line for text in found for line in text.splitlines()[1:]]
 
 
 def check_folder(job: Job) -> str:
@@ -108,18 +67,17 @@ def _nearest(folder: Path) -> Path:
 
 # ---------------------------------------------------------------- records
 def data_layers(job: Job) -> Iterator[Tuple[Any, bool]]:
-    """Yield the Data layers of the training's stage, and whether each is of the training net."""
-    for layer in job.net.layer:
-        if layer.type == "Data" and any(job.stage in rule.stage for rule in layer.include):
-            yield layer, any(rule.phase == caffe_pb2.TRAIN for rule in layer.include)
+    """Yield the Data layers of the training net, then of the test nets, and whether each is of the training net."""
+    for net in (job.training, *job.testing):
+        for layer in net.layer:
+            if layer.type == "Data":
+                yield layer, net is job.training
 
 
 def check_sources(job: Job, waiting: bool) -> str:
-    """See that everything is there that a `source:` or a `mean_file:` of the stage names; LMDBs are opened later."""
-    named = [layer.data_param.source for layer, _ in data_layers(job)]
-    named += [getattr(layer, field).source for layer in job.net.layer
-              for field in ("image_data_param", "hdf5_data_param", "window_data_param") if getattr(layer, field).source]
-    named += [layer.transform_param.mean_file for layer in job.net.layer if layer.transform_param.mean_file]
+    """See that every file is there that the nets name; LMDBs that make makes first may be missing while `waiting`."""
+    named = {getattr(part, name): None for net in (job.training, *job.testing) for layer in net.layer
+             for part, name in named_files(layer) if name in ("source", "mean_file")}
     absent = [source for source in named if not Path(source).exists()]
     to_come = [str(job.folder.parent / "lmdb" / f"{job.stage}_{split}") for split in ("train", "val")] if waiting else []
     wrong = [source for source in absent if source not in to_come]
@@ -129,29 +87,38 @@ def check_sources(job: Job, waiting: bool) -> str:
     return f"{len(named) - len(absent)} of {len(named)} there" + (f", make {job.stage} makes the others" if absent else "")
 
 
-def check_data(job: Job) -> str:
+def check_records(job: Job) -> str:
     """See that the stage's LMDBs are whole by their manifests and fit the net."""
-    outputs = [layer.inner_product_param.num_output for layer in job.net.layer if layer.type == "InnerProduct"]
-    said, notes = [], []
+    said: List[str] = []
+    notes: List[str] = []
     for layer, training in data_layers(job):
-        source, batch = layer.data_param.source, layer.data_param.batch_size
-        if not Path(source).exists():  # and check_sources let it pass
+        source = Path(layer.data_param.source)
+        if not source.exists():  # and check_sources let it pass
             continue
-        made = manifest.read(Path(source))
-        if outputs and len(made.per_class) > outputs[-1]:
-            raise CamError(f"{source}: {len(made.per_class)} classes, the net has {outputs[-1]} outputs; set num_output")
-        if made.channel_order != "BGR":
-            raise CamError(f"{source}: channels {made.channel_order}, the predictor's are BGR; make the LMDB again")
-        said.append(f"{Path(source).name} {made.records}")
-        height, width = _input_size(layer)
-        if (height, width) != (PATCH_SIZE, PATCH_SIZE):
-            notes.append(f"note: records of {source} are {height} x {width}, predictions are made from "
-                         f"{PATCH_SIZE} x {PATCH_SIZE}")
-        if not training and job.solver.test_iter and job.solver.test_iter[0] * batch != made.records:
-            notes.append(f"note: test_iter {job.solver.test_iter[0]} x batch_size {batch} is not the {made.records} records of "
-                         f"{source}: each test sees other ones, or some twice")
+        made = manifest.read(source)
+        _check_labels(job, source, made)
+        said.append(f"{source.name} {made.records}")
+        notes += _notes(job, layer, training, made)
     seen = f"{', '.join(said)} records, whole, BGR, classes within num_output" if said else "none yet"
     return "\n".join([seen, *notes])
+
+
+def _check_labels(job: Job, source: Path, made: manifest.Manifest) -> None:
+    outputs = [layer.inner_product_param.num_output for layer in job.training.layer if layer.type == "InnerProduct"]
+    if outputs and len(made.per_class) > outputs[-1]:
+        raise CamError(f"{source}: {len(made.per_class)} classes, the net has {outputs[-1]} outputs; set num_output")
+    if made.channel_order != "BGR":
+        raise CamError(f"{source}: channels {made.channel_order}, the predictor's are BGR; make the LMDB again")
+
+
+def _notes(job: Job, layer: Any, training: bool, made: manifest.Manifest) -> Iterator[str]:
+    """Yield what is legal, but seldom meant."""
+    source, batch, (height, width) = layer.data_param.source, layer.data_param.batch_size, _input_size(layer)
+    if (height, width) != (PATCH_SIZE, PATCH_SIZE):
+        yield f"note: records of {source} are {height} x {width}, predictions are made from {PATCH_SIZE} x {PATCH_SIZE}"
+    if not training and job.solver.test_iter[0] * batch != made.records:
+        yield (f"note: test_iter {job.solver.test_iter[0]} x batch_size {batch} is not the {made.records} records of {source}: "
+               f"each test sees other ones, or some twice")
 
 
 def check_mean(job: Job) -> str:
@@ -165,45 +132,106 @@ def check_mean(job: Job) -> str:
     return f"{', '.join(f'{value:g}' for value in preprocess.MEAN_BGR)} (BGR), as the predictor's"
 
 
-# ---------------------------------------------------------------- weights
-def check_fillers(given: Given) -> str:
+# ---------------------------------------------------------------- the engine
+def check_engine(tried: Probe) -> str:
+    """See that the engine can be loaded; tell the versions of what it stands on."""
+    return ", ".join(f"{name} {version}" for name, version in tried.result("engine", "").items())
+
+
+def check_device(tried: Probe, backend: engine.Backend) -> str:
+    """See that the engine computes on the device what numpy does."""
+    error = tried.result("device", "the engine cannot compute: ")
+    if not error <= LARGEST_ERROR[backend.precision]:
+        raise CamError(f"a convolution is wrong by {error:.1g} of its largest value: the engine was not built for this device, "
+                       f"take another one (docs/docker.md)")
+    return f"{'CPU' if backend.gpu is None else f'GPU {backend.gpu}'}: a convolution agrees with numpy to {error:.0e}"
+
+
+def requests(job: Job) -> List[Request]:
+    """Return the nets of a training to be made, with empty blobs in place of its records."""
+    return [Request(f"{job.name} {name}", text_format.MessageToString(_without_records(net)), phase)
+            for name, net, phase in zip(("training", "testing"), (job.training, *job.testing), ("TRAIN", "TEST"))]
+
+
+def timing(job: Job) -> Request:
+    """Return the training net to be timed, with its solver."""
+    return requests(job)[0]._replace(name=f"{job.name} time", solver=text_format.MessageToString(job.solver))
+
+
+def _without_records(net: Any) -> Any:
+    bare = type(net)()
+    bare.CopyFrom(net)
+    bare.ClearField("state")
+    for layer in bare.layer:
+        layer.ClearField("include")
+        layer.ClearField("exclude")
+        if layer.type == "Data":
+            batch, (height, width) = layer.data_param.batch_size, _input_size(layer)
+            layer.type = "DummyData"
+            for shape in ((batch, COLOURS, height, width), (batch,))[:len(layer.top)]:
+                layer.dummy_data_param.shape.add().dim.extend(shape)
+            layer.ClearField("data_param")
+            layer.ClearField("transform_param")
+    return bare
+
+
+def _input_size(layer: Any) -> Tuple[int, int]:
+    """Return (height, width) of what a Data layer puts out."""
+    side = layer.transform_param.crop_size or PATCH_SIZE
+    with contextlib.suppress(DataError):  # which check_records raises again
+        if not layer.transform_param.crop_size:
+            height, width = manifest.read(Path(layer.data_param.source)).shape
+            return height, width
+    return side, side
+
+
+# ---------------------------------------------------------------- nets and weights
+def check_net(job: Job, tried: Probe) -> str:
+    """See that the engine makes the training net and the test net."""
+    for request in requests(job):
+        tried.result(request.name, "the net cannot be made: ")
+    net = tried.net(f"{job.name} training")
+    return f"{len(net.params)} layers, {count(net) / 1e6:.2f} million parameters"
+
+
+def check_fillers(job: Job, start: Optional[Path], instead: str) -> str:
     """Refuse to start from nothing a net whose layers name no filler."""
-    bare = [layer.name for layer in given.job.net.layer
+    bare = [layer.name for layer in job.training.layer
             if layer.type == "Convolution" and not layer.convolution_param.HasField("weight_filler")]
-    if bare and given.start is None and not given.instead:
-        raise CamError(f"{given.job.net.name}: {bare[0]} and others have no filler, they come from pretrained weights: "
+    if bare and start is None and not instead:
+        raise CamError(f"{job.net.name}: {bare[0]} and others have no filler, they come from pretrained weights: "
                        f"give --weights (INIT= of make), or train the scratch network")
     return f"{len(bare)} layers without, they come from weights" if bare else "every convolution has one"
 
 
-def check_start(net: Net, given: Given) -> str:
+def check_start(job: Job, tried: Probe, start: Optional[Path], instead: str) -> str:
     """See which layers the weights fill; refuse weights that would end or spoil the training later."""
-    if given.instead:
-        return given.instead
-    if given.start is None:
-        return "none: every layer starts from its filler"
-    start = engine.weights_file(given.start)
-    rows = weights.compare(net.params, engine.weight_shapes(start))
-    weights.check_start(rows, start)
+    net = tried.net(f"{job.name} training")
+    if instead or start is None:
+        return instead or "none: every layer starts from its filler"
+    rows = weights.compare(net.params, engine.weight_shapes(engine.weights_file(start)))
+    weights.check_start(rows, engine.weights_file(start))
     counts = [sum(row.state == state for row in rows) for state in (weights.COPIED, weights.FRESH)]
-    return f"{start}: {counts[0]} layers copied, {counts[1]} fresh\n{weights.table(rows)}"
+    return f"{engine.weights_file(start)}: {counts[0]} layers copied, {counts[1]} fresh\n{weights.table(rows)}"
 
 
-# ---------------------------------------------------------------- room
+# ---------------------------------------------------------------- room and time
 def count(net: Net) -> int:
     """Return the number of a net's parameters."""
     return sum(int(np.prod(shape)) for blobs in net.params.values() for shape in blobs)
 
 
-def memory_needed(job: Job, training: Net, testing: Net) -> float:
+def memory_needed(job: Job, tried: Probe) -> float:
     """Estimate a training's bytes: values and gradients of the training net, values of the test net, parameters."""
+    training = tried.net(f"{job.name} training")
+    testing = tried.net(f"{job.name} testing").numbers if job.testing else 0
     copies = 2 + HISTORIES.get(job.solver.type, 1)  # values, gradients, the solver's history
-    return SCRATCH * FLOAT * (2 * training.numbers + testing.numbers + copies * count(training)) + ENGINE_BYTES
+    return SCRATCH * FLOAT * (2 * training.numbers + testing + copies * count(training)) + ENGINE_BYTES
 
 
-def check_memory(job: Job, training: Net, testing: Net, gpu: Optional[int]) -> str:
+def check_memory(job: Job, tried: Probe, gpu: Optional[int]) -> str:
     """Hold an estimate of what the batch needs against the memory that is free on the device."""
-    needed, (free, where) = memory_needed(job, training, testing), free_memory(gpu)
+    needed, (free, where) = memory_needed(job, tried), free_memory(gpu)
     text = f"about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free {where}"
     if needed > free:
         raise CamError(f"{text}; compute fewer pictures at a time: --batch (BATCH= of make) divides the batch, results stay the "
@@ -216,25 +244,31 @@ def free_memory(gpu: Optional[int]) -> Tuple[float, str]:
     if gpu is None:
         kibibytes = re.search(r"MemAvailable: *(\d+)", MEMORY.read_text() if MEMORY.exists() else "")
         return (1024.0 * int(kibibytes.group(1)) if kibibytes else np.inf), "in main memory"
-    command = ["nvidia-smi", f"--id={_nvidia_id(gpu)}", "--query-gpu=memory.free,name", "--format=csv,noheader,nounits"]
-    try:
-        free, _, name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().partition(", ")
-    except (OSError, subprocess.CalledProcessError):
-        free, name = "", ""
+    free, name = _ask_driver(gpu)
     return (1048576.0 * int(free) if free.isdecimal() else np.inf), f"on GPU {gpu} ({name or 'nvidia-smi does not tell'})"
 
 
-def _nvidia_id(gpu: int) -> str:
-    """Return nvidia-smi's name of the GPU that CUDA counts as number `gpu`."""
+def device(gpu: Optional[int]) -> str:
+    """Return the name of a device."""
+    return "CPU" if gpu is None else _ask_driver(gpu)[1] or f"GPU {gpu}"
+
+
+def _ask_driver(gpu: int) -> Tuple[str, str]:
+    """Return nvidia-smi's words for the free MiB and the name of the GPU that CUDA counts as number `gpu`."""
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return visible[gpu] if gpu < len(visible) else str(gpu)
+    command = ["nvidia-smi", f"--id={visible[gpu] if gpu < len(visible) else gpu}", "--query-gpu=memory.free,name",
+               "--format=csv,noheader,nounits"]
+    try:
+        free, _, name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().partition(", ")
+    except (OSError, subprocess.CalledProcessError):
+        return "", ""
+    return free, name
 
 
-def check_disk(job: Job, parameters: int) -> str:
+def check_disk(job: Job, tried: Probe) -> str:
     """Hold the size of the snapshots that are still to come against the disk."""
-    state = newest_state(job.prefix)
-    to_come = job.solver.max_iter - (state[0] if state else 0)
-    pairs = -(-to_come // job.solver.snapshot)
+    parameters = count(tried.net(f"{job.name} training"))
+    pairs = -(-to_come(job) // job.solver.snapshot)
     pair = FLOAT * parameters * (1 + HISTORIES.get(job.solver.type, 1))
     needed = pairs * pair + FLOAT * parameters  # and the final weights once more
     free = shutil.disk_usage(_nearest(job.prefix.parent)).free
@@ -244,36 +278,16 @@ def check_disk(job: Job, parameters: int) -> str:
     return text
 
 
-# ---------------------------------------------------------------- the engine
-def check_device(tried: Probe, gpu: Optional[int], precision: str) -> str:
-    """See that the engine computes on the device what numpy does."""
-    error = tried.error()
-    if not error <= LARGEST_ERROR[precision]:
-        raise CamError(f"a convolution is wrong by {error:.1g} of its largest value: the engine was not built for this device, "
-                       f"take another one (docs/docker.md)")
-    return f"{'CPU' if gpu is None else f'GPU {gpu}'}: a convolution agrees with numpy to {error:.0e}"
+def to_come(job: Job) -> int:
+    """Return how many iterations are still to come."""
+    state = newest_state(job.prefix)
+    return max(0, int(job.solver.max_iter) - (state[0] if state else 0))
 
 
-def wanted_nets(job: Job) -> List[Wanted]:
-    """Return the training and the test net of a training, with empty blobs in place of its LMDBs."""
-    net = type(job.net)()
-    net.CopyFrom(job.net)
-    for layer in net.layer:
-        if layer.type == "Data":
-            batch, (height, width) = layer.data_param.batch_size, _input_size(layer)
-            layer.type = "DummyData"
-            for shape in ((batch, COLOURS, height, width), (batch,))[:len(layer.top)]:
-                layer.dummy_data_param.shape.add().dim.extend(shape)
-            layer.ClearField("data_param")
-            layer.ClearField("transform_param")
-    text = text_format.MessageToString(net)
-    return [Wanted(text, phase, job.stage) for phase in ("TRAIN", "TEST")]
-
-
-def _input_size(layer: Any) -> Tuple[int, int]:
-    """Return (height, width) of what a Data layer puts out."""
-    side = layer.transform_param.crop_size
-    if not side and (Path(layer.data_param.source) / manifest.NAME).is_file():
-        height, width = manifest.read(Path(layer.data_param.source)).shape
-        return height, width
-    return (side or PATCH_SIZE,) * 2
+def check_time(job: Job, tried: Probe) -> str:
+    """Tell how long the training will take, tests and reading aside."""
+    tried.net(f"{job.name} training")
+    seconds = tried.result(f"{job.name} time", "an iteration cannot be computed: ")
+    total = seconds * to_come(job)
+    told = f"{total / 3600:.1f} h" if total > 3600 else f"{total / 60:.0f} min" if total > 60 else f"{total:.0f} s"
+    return f"about {told} for {to_come(job)} iterations ({seconds:.3g} s each), without tests"

@@ -29,9 +29,9 @@ from . import engine, region_rule
 from .cam import Grid, read_grid
 from .drawing import card
 from .errors import CamError
+from .init import source
 from .predict import ahead, check_finite, check_net, predict, predict_with_maps
 from .preprocess import views
-from .project import source
 from .region_rule import Located, RegionRule, locate
 
 

@@ -25,7 +25,7 @@ FINAL_WEIGHTS = "final.caffemodel"
 
 _MISSING = {
     "caffe": "this Python cannot import caffe: use a Python that has BVLC Caffe (make caffe), or --engine torch",
-    "torch": "this Python cannot import torch: pip install 'skin-lesion-cam[torch]', or --engine caffe",
+    "torch": "this Python cannot import torch: pip install '.[torch]' in the project's folder, or --engine caffe",
 }
 _TRY_NET = "import sys, caffe; caffe.Net(sys.argv[1], caffe.TEST)"
 _TRY_GPU = "import sys, caffe; caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))"
@@ -95,18 +95,31 @@ def load(engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32
 def choose(engine: str, gpu: Optional[int], precision: str) -> str:
     """Return the engine that `load` takes, ``caffe`` or ``torch``, without importing it."""
     if gpu is not None and gpu < 0:
-        raise CamError(f"--gpu {gpu}: expected a device number of 0 or more (leave --gpu out for the CPU)")
+        raise CamError(f"--gpu {gpu} (GPU= of make): expected a device number of 0 or more (leave it out for the CPU)")
     if engine == "auto":
-        engine = "caffe" if importlib.util.find_spec("caffe") else "torch"
+        engine = "caffe" if _finds_caffe() else "torch"
     if engine == "caffe" and precision != "fp32":
         raise CamError(f"--precision {precision}: BVLC Caffe computes in fp32 only; use --engine torch, or leave it out")
     return engine
 
 
+def _finds_caffe() -> bool:
+    """Tell whether `import caffe` is BVLC Caffe with its compiled part, and not any folder of that name."""
+    spec = importlib.util.find_spec("caffe")
+    return any(list(Path(folder).glob("_caffe*.so")) for folder in (spec and spec.submodule_search_locations) or ())
+
+
+def version(engine: str) -> str:
+    """Return the name and version of an engine, ``caffe`` or ``torch``."""
+    os.environ.setdefault("GLOG_minloglevel", GLOG_WARNING)
+    module = importlib.import_module("caffe" if engine == "caffe" else "torchcaffe")
+    return f"{NAMES[module.__name__]} {getattr(module, '__version__', '')}".rstrip()
+
+
 def _check_gpu(gpu: int) -> None:
     reason = _reason_of_abort(_TRY_GPU, str(gpu))
     if reason:
-        raise CamError(f"--gpu {gpu}: BVLC Caffe cannot use this device ({reason}); leave --gpu out for the CPU")
+        raise CamError(f"--gpu {gpu} (GPU= of make): BVLC Caffe cannot use this device ({reason}); leave it out for the CPU")
 
 
 def _reason_of_abort(program: str, argument: str) -> Optional[str]:
@@ -123,6 +136,8 @@ def _import(engine: str) -> Any:
     os.environ.setdefault("GLOG_minloglevel", GLOG_WARNING)
     try:
         if engine == "caffe":
+            if not _finds_caffe():
+                raise ImportError("no package caffe with its compiled _caffe")
             import caffe as module
         else:
             import torchcaffe as module
@@ -131,7 +146,7 @@ def _import(engine: str) -> Any:
         raise CamError(f"engine {engine}: {_MISSING[engine]} ({error})") from error
     if engine not in _announced:
         _announced.append(engine)
-        print(f"engine: {NAMES[module.__name__]} {getattr(module, '__version__', '')}".rstrip(), file=sys.stderr)
+        print(f"engine: {version(engine)}", file=sys.stderr)
     return module
 
 

@@ -1,19 +1,24 @@
 """Try an engine in a process of its own, since real Caffe aborts on what it does not like: does it compute, what do nets need.
 
 The process, ``python -m pycam.probe``, reads a request as JSON and prints a line of JSON for everything that went well: the
-versions, the error of a small convolution on the device, then each net. Its memory is free again when it ends.
+versions, the error of a small convolution on the device, then each net or its time. Its memory is free again when it ends.
 """
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from importlib import import_module
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
+from google.protobuf import text_format
 
 from torchcaffe.errors import CaffeError
+from torchcaffe.netparam import parse_text
+from torchcaffe.proto import caffe_pb2
 
 from . import engine
 from .errors import CamError
@@ -22,18 +27,20 @@ Shapes = Dict[str, List[Tuple[int, ...]]]
 REASON = re.compile(r"^(?:error: |F\d{4} \S+ +\d+ \S+\] )(.*)")  # our line, or glog's, that says why a process ended
 VERSIONS = ("numpy", "google.protobuf", "cv2", "lmdb", "torch")
 SMOKE = """
-layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 6 dim: 6 } } }
-layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 5 dim: 5 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 5 } }
 """
+PROBE_SECONDS, STEPS = 8, 4  # that the timing of a training takes, about, and how many iterations at most
 LARGEST_ERROR = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}  # of that convolution, relative to its largest value
 
 
-class Wanted(NamedTuple):
-    """A net to make: its text, its phase (``TRAIN`` or ``TEST``), its stage."""
+class Request(NamedTuple):
+    """A net to make, under a name: its text, its phase (``TRAIN`` or ``TEST``); with a solver's text, to be timed."""
 
+    name: str
     text: str
     phase: str
-    stage: str = ""
+    solver: str = ""
 
 
 class Net(NamedTuple):
@@ -44,45 +51,42 @@ class Net(NamedTuple):
 
 
 class NotTriedError(CamError):
-    """The process ended before it came to this."""
+    """Something before it failed."""
 
 
-class Probe:
-    """What a tried engine said: `lines` of what went well, and the `problem` that ended it, if any."""
+class Probe(NamedTuple):
+    """What a tried engine said: what went well, by name, and the name and the reason of what did not, if any."""
 
-    def __init__(self, lines: Sequence[Dict[str, Any]], problem: str) -> None:
-        self.lines, self.problem = lines, problem
+    found: Dict[str, Any]
+    failed: str = ""
+    problem: str = ""
 
-    def _line(self, place: int, what: str) -> Dict[str, Any]:
-        if place > len(self.lines):
-            raise NotTriedError("not tried: the engine's process ended before")
-        if place == len(self.lines):
+    def result(self, name: str, what: str) -> Any:
+        """Return what is known of something; raise the reason, after `what`, where it failed."""
+        if name == self.failed:
             raise CamError(f"{what}{self.problem}")
-        return self.lines[place]
+        if name not in self.found:
+            raise NotTriedError(f"not looked at, needs: {self.failed}")
+        return self.found[name]
 
-    def versions(self) -> str:
-        """Return the engine and the versions of what it stands on."""
-        return ", ".join(f"{name} {version}" for name, version in self._line(0, "").items())
-
-    def error(self) -> float:
-        """Return the largest error of a small convolution, relative to its largest value."""
-        return float(self._line(1, "the engine cannot compute: ")["error"])
-
-    def net(self, place: int) -> Net:
-        """Return what the net at a place of the request needs."""
-        line = self._line(2 + place, "the net cannot be made: ")
+    def net(self, name: str) -> Net:
+        """Return what a net needs; a failed one is for another check to tell."""
+        if name not in self.found:
+            raise NotTriedError(f"not looked at, needs: {self.failed}")
+        line = self.found[name]
         return Net({layer: [tuple(shape) for shape in blobs] for layer, blobs in line["params"].items()}, line["numbers"])
 
 
-def probe(name: str, gpu: Optional[int], precision: str, nets: Sequence[Wanted]) -> Probe:
-    """Try the engine `name` (``caffe`` or ``torch``) on a device with nets; never raises for what it finds."""
-    request = {"engine": name, "gpu": gpu, "precision": precision, "nets": [list(net) for net in nets]}
-    tried = subprocess.run([sys.executable, "-m", "pycam.probe"], input=json.dumps(request).encode(), check=False,
-                           capture_output=True)
-    lines = [json.loads(line) for line in tried.stdout.splitlines() if line.startswith(b"{")]
+def probe(backend: engine.Backend, requests: Sequence[Request]) -> Probe:
+    """Try an engine on a device with nets; never raises for what it finds."""
+    tried = subprocess.run([sys.executable, "-m", "pycam.probe"], check=False, capture_output=True,
+                           input=json.dumps([list(backend), [list(request) for request in requests]]).encode())
+    lines = [json.loads(line)["well"] for line in tried.stdout.splitlines() if line.startswith(b'{"well"')]
+    names = ["engine", "device", *(request.name for request in requests)]
     said = tried.stderr.decode(errors="replace").splitlines() or [""]
     last = next((line for line in said if REASON.match(line)), said[-1])
-    return Probe(lines, re.sub(r"\S*/probe\w*\.prototxt", "its prototxt", reason(last, tried.returncode)))
+    problem = re.sub(r"\S*/probe\w*\.prototxt", "its prototxt", reason(last, tried.returncode))
+    return Probe(dict(zip(names, lines)), *((names[len(lines)], problem) if len(lines) < len(names) else ()))
 
 
 def reason(line: str, status: int) -> str:
@@ -98,19 +102,21 @@ def reason(line: str, status: int) -> str:
 # ---------------------------------------------------------------- in the process
 def main() -> None:
     """Answer the request on stdin."""
-    request = json.load(sys.stdin)
-    caffe = engine.load(request["engine"], request["gpu"], request["precision"])
+    backend, requests = json.load(sys.stdin)
+    caffe = engine.load(*backend)
     _say(_versions(caffe))
-    _say({"error": _convolution_error(caffe)})
-    for text, phase, stage in request["nets"]:
-        net = _make(caffe, text, phase, stage)
-        numbers = sum(int(np.prod(blob.shape)) for blob in net.blobs.values())
-        params = {layer: [list(blob.data.shape) for blob in blobs] for layer, blobs in net.params.items()}
-        _say({"params": params, "numbers": numbers})
+    _say(_convolution_error(caffe))
+    for _, text, phase, solver in requests:
+        _say(_seconds(caffe, text, solver) if solver else _needs(_make(caffe, text, phase)))
 
 
-def _say(line: Dict[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
+def _say(found: Any) -> None:
+    print(json.dumps({"well": found}), flush=True)
+
+
+def _needs(net: Any) -> Dict[str, Any]:
+    return {"params": {layer: [list(blob.data.shape) for blob in blobs] for layer, blobs in net.params.items()},
+            "numbers": sum(int(np.prod(blob.shape)) for blob in net.blobs.values())}
 
 
 def _versions(caffe: Any) -> Dict[str, str]:
@@ -120,25 +126,57 @@ def _versions(caffe: Any) -> Dict[str, str]:
     return found
 
 
-def _make(caffe: Any, text: str, phase: str, stage: str) -> Any:
+@contextlib.contextmanager
+def _file(text: str) -> Iterator[str]:
     with tempfile.NamedTemporaryFile("w", prefix="probe", suffix=".prototxt", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        return caffe.Net(file.name, getattr(caffe, phase), stages=[stage] if stage else None)
+        yield file.name
+
+
+def _make(caffe: Any, text: str, phase: str) -> Any:
+    with _file(text) as path:
+        return caffe.Net(path, getattr(caffe, phase))
+
+
+def _seconds(caffe: Any, text: str, solver_text: str) -> float:
+    """Return the seconds of a training's iteration, measured with as many pictures as there is time for."""
+    net, solver = (parse_text(part, message, "training") for part, message in (
+        (text, caffe_pb2.NetParameter()), (solver_text, caffe_pb2.SolverParameter())))
+    for field in ("test_iter", "test_state", "snapshot", "display", "stepvalue"):
+        solver.ClearField(field)
+    pieces, solver.iter_size, solver.lr_policy = solver.iter_size, 1, "fixed"
+    batch = max((shape.dim[0] for layer in net.layer for shape in layer.dummy_data_param.shape), default=1)
+    one = _step(caffe, net, solver, 1)
+    some = max(1, min(batch, int(PROBE_SECONDS / STEPS / one)))
+    return float(pieces * batch / some * (_step(caffe, net, solver, some) if some > 1 else one))
+
+
+def _step(caffe: Any, net: Any, solver: Any, pictures: int) -> float:
+    """Return the seconds of a training's step with a number of pictures; the first step takes longer."""
+    for layer in net.layer:
+        for shape in layer.dummy_data_param.shape:
+            shape.dim[0] = pictures
+    with _file(text_format.MessageToString(net)) as solver.net, _file(text_format.MessageToString(solver)) as path:
+        made = caffe.get_solver(path)
+    made.frugal = True
+    seconds: List[float] = []
+    while len(seconds) < STEPS and sum(seconds) < PROBE_SECONDS / 2:
+        began = time.monotonic()
+        made.step(1)
+        float(next(iter(made.net.params.values()))[0].data.flat[0])  # waits for a GPU
+        seconds.append(time.monotonic() - began)
+    return min(seconds)
 
 
 def _convolution_error(caffe: Any) -> float:
-    net, random = _make(caffe, SMOKE, "TEST", ""), np.random.RandomState(1)
-    pictures, weights, bias = (random.randn(*shape).astype(np.float32) for shape in ((2, 3, 6, 6), (4, 3, 3, 3), (4,)))
+    net, random = _make(caffe, SMOKE, "TEST"), np.random.RandomState(1)
+    pictures, weights, bias = (random.randn(*shape).astype(np.float32) for shape in ((2, 3, 5, 5), (4, 3, 5, 5), (4,)))
     net.blobs["data"].data[...] = pictures
     for blob, values in zip(net.params["conv"], (weights, bias)):
         blob.data[...] = values
-    wanted = np.empty((2, 4, 4, 4))
-    for y in range(4):
-        for x in range(4):
-            patch = pictures[:, :, y:y + 3, x:x + 3].astype(float)
-            wanted[:, :, y, x] = np.tensordot(patch, weights.astype(float), ((1, 2, 3), (1, 2, 3))) + bias
-    return float(np.abs(net.forward()["conv"] - wanted).max() / np.abs(wanted).max())
+    wanted = np.tensordot(pictures.astype(float), weights.astype(float), ((1, 2, 3), (1, 2, 3))) + bias
+    return float(np.abs(net.forward()["conv"].reshape(wanted.shape) - wanted).max() / np.abs(wanted).max())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
 """Run one stage's training with either engine: check first, resume by itself, stop at a loss that is not finite.
 
 The command that it runs is Caffe's own (``caffe train`` or ``python -m torchcaffe train``) and is printed, so it can be typed by
-hand. The solver and the net are copied into the run's folder with ``build/`` replaced by that folder: what lies there is exactly
-what was trained, and a training that goes on is held against it.
+hand. Solver and net are written into the training's folder as they are run, beside the record of what the weights depend on.
 """
 import argparse
 import contextlib
-import functools
-import json
 import os
 import re
 import shlex
@@ -16,20 +13,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, List, Optional
+from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from tqdm import tqdm
 
-from data_tools import manifest
-from data_tools.files import sha256_file, write_atomic
+from data_tools import steps
+from data_tools.files import listing, write_atomic
 
-from . import checks, engine
+from . import checks, engine, job
 from .errors import CamError
-from .probe import REASON, probe, reason
-from .snapshots import ANEW, LOG, ORIGIN, check_unchanged, forget, newest_state
-from .texts import NET, SOLVER, Job, prepare
+from .job import SOLVER, Job
+from .probe import REASON, reason
+from .snapshots import LOG, ORIGIN, newest_state, set_aside
 
 STAGES = ("stage1", "stage2")
+ROUNDING, RESUMED = "rounding", "resumed"  # parameters in which an unfinished training that goes on may differ
 _ITERATION = re.compile(r"\] Iteration (\d+).*?, loss = (\S+)")
 _GRACE = 60  # seconds that an interrupted engine gets to write its snapshot
 
@@ -39,73 +37,139 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train", help="train one stage",
         description="Train one stage with Caffe or torchcaffe. Checks data, weights and folders first, goes on from the "
-                    "newest complete snapshot, writes RUN/STAGE/train.log and, at the end, RUN/STAGE/final.caffemodel.",
+                    "newest complete snapshot, writes RUN/STAGE/train.log and, at the end, RUN/STAGE/final.caffemodel. Does "
+                    "nothing when that is there and nothing has changed; what another training left goes into RUN/STAGE/old-1.",
         epilog="example: python -m pycam train --solver solvers/stage1.prototxt --stage stage1 --run build "
                "--weights vgg16CAM_train_iter_90000.caffemodel")
     parser.add_argument("--solver", type=Path, required=True, help="solver prototxt")
     parser.add_argument("--stage", choices=STAGES, required=True, help="stage of the paper")
-    parser.add_argument("--run", type=Path, default=Path("build"), dest="folder", metavar="RUN",
-                        help="replaces build/ in the prototxts (default: build)")
     parser.add_argument("--into", metavar="NAME", help="folder under RUN, instead of STAGE, for another training of that stage")
     parser.add_argument("--weights", type=Path, metavar="W", help=".caffemodel, or folder with final.caffemodel, to start from")
-    parser.add_argument("--batch", type=int, metavar="B",
-                        help="pictures computed at a time; must divide the net's batch, which iter_size then restores")
     parser.add_argument("--seed", type=int, metavar="S", help="replaces the solver's random_seed")
-    parser.add_argument("--fresh", action="store_true", help="start anew instead of going on from the newest snapshot")
+    parser.add_argument("--fresh", action="store_true", help="only a training in one go counts: start anew, keep no snapshot")
+    parser.add_argument("--checked", action="store_true", help="make only the checks that `pycam doctor` could not make before")
+    job.add_arguments(parser)
     engine.add_arguments(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, step=step)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``train``."""
-    job = prepare(args.solver, args.folder, args.stage, args.gpu, args.batch, args.seed, args.into)
-    name = engine.choose(args.engine, args.gpu, args.precision)
-    state = None if args.fresh else newest_state(job.prefix, tell=True)
-    start = engine.weights_file(args.weights) if args.weights else None
-    look(job, start, "the newest snapshot" if state else "", name, args)
-    origin = {"records": records(job), "weights": sha256_file(start) if start else ""}
-    if state is None:
-        forget(job.prefix, job.folder)
-    else:
-        check_unchanged(job.folder, job.solver, job.net, origin)
-    begin(job, origin)
-    final = Path(f"{job.prefix}_iter_{job.solver.max_iter}.caffemodel")
-    if state is None or state[0] < job.solver.max_iter or not final.is_file():
-        flags = ["-snapshot", str(state[1])] if state else ["-weights", str(start)] if start else []
-        flags += ["-gpu", str(args.gpu)] if args.gpu is not None else []
-        flags += ["-precision", args.precision] if args.precision != "fp32" else []
-        execute([*command(name), "train", "-solver", str(job.folder / SOLVER), *flags], job.folder / LOG, job.solver.max_iter,
-                appending=state is not None)
-    if not final.is_file():
-        raise CamError(f"{job.folder / LOG}: training ended without {final.name}; {ANEW}")
-    write_atomic(job.folder / engine.FINAL_WEIGHTS, final.read_bytes())
-    print(f"{job.folder / engine.FINAL_WEIGHTS}: {args.stage} after {job.solver.max_iter} iterations")
+    steps.run(step(args))
 
 
-def look(job: Job, start: Optional[Path], instead: str, name: str, args: argparse.Namespace) -> None:
-    """Make the checks of ``pycam doctor`` that concern this training; print only the engine, the weights table and notes."""
-    tried = functools.lru_cache(maxsize=None)(lambda: probe(name, args.gpu, args.precision, checks.wanted_nets(job)))
-    given = checks.Given(job, start, instead, False, args.gpu, lambda: (tried().net(0), tried().net(1)))
-    for check in [*checks.of_files(given), *checks.of_engine(tried, args.gpu, args.precision), *checks.of_nets(given)]:
-        text, *details = check.look().splitlines()
-        for line in [f"engine: {text}"] if check.title == "engine" else details:
-            print(line, file=sys.stderr)
+def step(args: argparse.Namespace) -> steps.Step:
+    """Return the training of the arguments as a step; its records must be there."""
+    read = job.read_job(args.solver, args.folder, args.stage, args.into, gpu=args.gpu, batch=args.batch, seed=args.seed,
+                        max_iter=args.max_iter)
+    checks.check_sources(read, waiting=False)
+    start = args.weights or read.start
+    return Training(read, engine.weights_file(start) if start else None, engine.backend(args), args.fresh, args.checked).step
 
 
-def records(job: Job) -> Dict[str, str]:
-    """Return the hashes of the records that are trained on, by the name of their LMDB."""
-    sources = [Path(layer.data_param.source) for layer, training in checks.data_layers(job) if training]
-    return {source.name: manifest.read(source).data_sha256 for source in sources}
+class Training:
+    """The work of one training's step.
+
+    Parameters
+    ----------
+    read : Job
+    start : Path, optional
+        The weights that it starts from.
+    backend : Backend
+    fresh, checked : bool
+        See ``pycam train --help``.
+    """
+
+    def __init__(self, read: Job, start: Optional[Path], backend: engine.Backend, fresh: bool, checked: bool) -> None:
+        self.job, self.start, self.backend, self.fresh, self.checked = read, start, backend, fresh, checked
+        self.state: Optional[Tuple[int, Path]] = None  # the snapshot that it goes on from, once prepared
+        self.facts: Dict[str, Any] = {}
+        weights = {"weights": start} if start else {}
+        self.step = steps.Step(f"train/{read.folder.name}", read.folder, read.folder / ORIGIN, self._parameters(),
+                               {**weights, **job.inputs(read)}, self.work, self.prepare, resumes=True, facts=self.facts)
+
+    def _parameters(self) -> Dict[str, Any]:
+        """Return what the weights depend on; those of a resumed training are as good as others, but for ``--fresh``."""
+        old = steps.read_record(self.job.folder / ORIGIN)
+        rounding = {**self.backend.parameters(), "pieces": self.job.solver.iter_size}
+        resumed = bool(old and old.finished and not self.fresh and old.parameters.get(RESUMED))
+        return {**job.essence(self.job), **_pictures(self.job), ROUNDING: rounding, RESUMED: resumed}
+
+    # ------------------------------------------------------------ before
+    def prepare(self, old: Optional[steps.Record]) -> None:
+        """Find the snapshot to go on from, make the checks, then move aside what must not be mixed."""
+        foreign = old is None and not self.step.record.exists()
+        newest = None if self.fresh else newest_state(self.job.prefix, tell=True)
+        same = old is not None and not self.fresh and self._goes_on(old)
+        self.state = newest if same or foreign else None
+        self._check()
+        if foreign and self.state:
+            print(f"note: {self.job.folder} has snapshots from elsewhere; nothing tells whether solver, net and data are the "
+                  f"same", file=sys.stderr)
+        if not (self.state or (same and old and not old.finished)):
+            self._set_aside(old)
+        self._note_facts(old)
+
+    def _goes_on(self, old: steps.Record) -> bool:
+        """Tell whether a record is of the same training, apart from what an unfinished one may change."""
+        free = {RESUMED} if old.finished else {RESUMED, ROUNDING}
+        return not set(steps.changes(self.step, old)) - free and steps.kept(self.step, old, *free) == list(self.step.inputs)
+
+    def _check(self) -> None:
+        instead = "the newest snapshot" if self.state else ""
+        for note in checks.check_training(self.job, self.start, instead, self.backend, self.checked):
+            print(note, file=sys.stderr)
+
+    def _set_aside(self, old: Optional[steps.Record]) -> None:
+        place = set_aside(self.job.folder)
+        if place:
+            changed = [name for name in steps.changes(self.step, old) if name != RESUMED] if old else []
+            print(f"note: {self.step.name} begins anew ({listing(changed) or 'other files, or --fresh'}); what was there is in "
+                  f"{place}", file=sys.stderr)
+
+    def _note_facts(self, old: Optional[steps.Record]) -> None:
+        """Note what trains: every engine and device that had a part."""
+        told = {"engine": engine.version(self.step.parameters[ROUNDING]["engine"]), "device": checks.device(self.backend.gpu)}
+        before = old.facts if self.state and old else {}
+        for name, value in told.items():
+            parts = before.get(name, "unknown" if self.state else "").split(", ")
+            self.facts[name] = ", ".join(part for part in dict.fromkeys([*parts, value]) if part)
+        self.facts["iterations"] = self.job.solver.max_iter
+        if self.state:
+            went_on = self.state[0] < self.job.solver.max_iter
+            self.facts["resumed"] = before.get("resumed", []) + [self.state[0]] * went_on
+            self.step.parameters[RESUMED] = went_on or old is None or bool(old.parameters.get(RESUMED))
+
+    # ------------------------------------------------------------ the training
+    def work(self) -> Iterable[Path]:
+        """Train to the end."""
+        folder, max_iter = self.job.folder, self.job.solver.max_iter
+        copies = job.write(self.job)
+        final, made = Path(f"{self.job.prefix}_iter_{max_iter}.caffemodel"), folder / engine.FINAL_WEIGHTS
+        if not (self.state and self.state[0] == max_iter):
+            execute(self._words(), folder / LOG, max_iter, self.state[0] if self.state else None,
+                    again="the same command" + " without --fresh (RESUME=no of make)" * self.fresh)
+        if not final.is_file():
+            raise CamError(f"{folder / LOG}: training ended without {final.name}; start anew with --fresh (RESUME=no of make)")
+        write_atomic(made, final.read_bytes())
+        print(f"{made}: {self.job.stage} after {max_iter} iterations")
+        return [made, *copies]
+
+    def _words(self) -> List[str]:
+        """Return the engine's command line."""
+        name, gpu, precision = self.step.parameters[ROUNDING]["engine"], self.backend.gpu, self.backend.precision
+        flags = ["-snapshot", str(self.state[1])] if self.state else ["-weights", str(self.start)] if self.start else []
+        flags += ["-gpu", str(gpu)] if gpu is not None else []
+        flags += ["-precision", precision] if precision != "fp32" else []
+        return [*command(name), "train", "-solver", str(self.job.folder / SOLVER), *flags]
 
 
-def begin(job: Job, origin: Dict[str, Any]) -> None:
-    """Write what is trained, and from what, into the training's folder."""
-    for folder in (job.folder, job.prefix.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not (job.folder / ORIGIN).is_file():
-        write_atomic(job.folder / ORIGIN, json.dumps(origin, indent=2).encode())
-    for name, text in zip((SOLVER, NET), job.texts):
-        write_atomic(job.folder / name, text.encode())
+def _pictures(read: Job) -> Dict[str, Any]:
+    """Return how the pictures of the records were made, as the record of the training's LMDB tells."""
+    sources = [Path(layer.data_param.source) for layer in read.training.layer if layer.type == "Data"]
+    records = [steps.find_record(source) for source in sources]
+    return next(({"pictures": record.parameters["pictures"]} for record in records if record and "pictures" in record.parameters),
+                {})
 
 
 # ---------------------------------------------------------------- the engine's process
@@ -120,8 +184,18 @@ def command(name: str) -> List[str]:
     return [program]
 
 
-def execute(words: List[str], log: Path, max_iter: int, appending: bool) -> None:
-    """Run a training command, copy what it prints to `log`, show a bar; raise unless it trained to the end.
+def execute(words: List[str], log: Path, max_iter: int, start: Optional[int], again: str = "the same command") -> None:
+    """Run a training command, copy what it prints to a log, show a bar on a terminal; raise unless it trained to the end.
+
+    Parameters
+    ----------
+    words : list of str
+        The command.
+    log : Path
+        Written anew, or when the training goes on from iteration `start` appended to.
+    max_iter, start : int
+    again : str
+        What goes on after an interrupt.
 
     Raises
     ------
@@ -131,13 +205,13 @@ def execute(words: List[str], log: Path, max_iter: int, appending: bool) -> None
     """
     print("+ " + " ".join(map(shlex.quote, words)), file=sys.stderr)
     environment = {k: v for k, v in os.environ.items() if k != "GLOG_minloglevel"}
-    with _ends_like_ctrl_c(), open(log, "ab" if appending else "wb") as file, subprocess.Popen(
+    with _ends_like_ctrl_c(), open(log, "wb" if start is None else "ab") as file, subprocess.Popen(
             words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=environment,
             start_new_session=True) as process:
         try:
-            last = _follow(process, file, max_iter)
+            last = _follow(process, file, max_iter, start or 0)
         except KeyboardInterrupt:
-            _stop(process, file)
+            _stop(process, file, again)
             raise
         finally:
             process.kill()
@@ -159,10 +233,10 @@ def _ends_like_ctrl_c() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _follow(process: Any, file: IO[bytes], max_iter: int) -> str:
+def _follow(process: Any, file: IO[bytes], max_iter: int, start: int) -> str:
     """Copy the lines of a running training; return the one that tells how it ended."""
-    ended, line = "", ""
-    with tqdm(total=max_iter, unit="it", dynamic_ncols=True) as bar:
+    ended, line, done = "", "", start  # a bar that is not shown does not count
+    with tqdm(total=max_iter, initial=start, unit="it", dynamic_ncols=True, disable=None) as bar:
         for raw in process.stderr:
             file.write(raw)
             line = raw.decode(errors="replace").rstrip() or line
@@ -170,18 +244,20 @@ def _follow(process: Any, file: IO[bytes], max_iter: int) -> str:
             found = _ITERATION.search(line)
             if found:
                 file.flush()
-                bar.update(int(found.group(1)) - bar.n)
+                bar.update(int(found.group(1)) - done)
+                done = int(found.group(1))
                 bar.set_postfix(loss=found.group(2))
                 if found.group(2).lstrip("-+").lower()[:3] in ("nan", "inf"):
                     raise CamError(f"the loss is {found.group(2)} at iteration {found.group(1)}: lower base_lr or set "
-                                   f"clip_gradients in the solver, then {ANEW} (whole log: {file.name})")
+                                   f"clip_gradients in the solver, then start again (whole log: {file.name})")
     process.wait()
     return ended or line
 
 
-def _stop(process: Any, file: IO[bytes]) -> None:
+def _stop(process: Any, file: IO[bytes], again: str) -> None:
     """Let the engine write its snapshot (SIGINT); it ends at once after `_GRACE` seconds or a second Ctrl-C."""
-    print("stopping: the engine finishes its iteration and writes a snapshot; Ctrl-C again ends it at once", file=sys.stderr)
+    print(f"stopping: the engine finishes its iteration and writes a snapshot, from which {again} goes on; Ctrl-C again ends it "
+          f"at once", file=sys.stderr)
     process.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
         file.write(process.communicate(timeout=_GRACE)[1])

@@ -1,12 +1,19 @@
 """Which layers of a network a weights file fills: Caffe copies by name and says nothing about the rest."""
 import argparse
+import os
+import zipfile
 from pathlib import Path
 from typing import Any, List, NamedTuple, Tuple
 
-from . import engine, pretrained, public
+import numpy as np
+
+from data_tools.files import listing
+
+from . import engine, public_weights
 from .errors import CamError
 from .probe import Shapes
 
+SUFFIXES = ("_w", "_b")  # of the arrays with a layer's weights and bias, in the order of Caffe's blobs
 COPIED, FRESH, MISMATCHED = "copied", "fresh", "mismatched"
 
 
@@ -38,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command ``weights``."""
     if args.action == "fetch":
-        public.get(args.weights)
+        public_weights.get(args.weights)
     (import_arrays if args.action == "import" else show)(args)
 
 
@@ -57,8 +64,8 @@ def import_arrays(args: argparse.Namespace) -> None:
     engine.check_prototxt(args.net)
     caffe = engine.load(args.engine, args.gpu, args.precision)
     net = caffe.Net(str(args.net), caffe.TEST)
-    pretrained.fill(net, args.weights)
-    pretrained.save(net, args.out)
+    fill(net, args.weights)
+    _save(net, args.out)
     print(f"{args.out}: {sum(len(blobs) for blobs in net.params.values())} blobs of {len(net.params)} layers")
 
 
@@ -94,3 +101,46 @@ def check_start(rows: List[Row], weights: Path) -> None:
     if not any(row.state == COPIED for row in rows):
         raise CamError(f"{weights}: fills no layer of the network; expected layer names such as "
                        f"{', '.join(row.layer for row in rows[:3])}")
+
+
+# ---------------------------------------------------------------- plain arrays (D19)
+def fill(net: Any, arrays: Path) -> None:
+    """Set the parameters of a network from an ``.npz`` file.
+
+    Parameters
+    ----------
+    net : Net
+        Network of either engine.
+    arrays : Path
+        For every layer with parameters ``<layer>_w`` and ``<layer>_b``: float arrays of Caffe's shapes (a convolution's
+        are outputs x inputs / groups x height x width, for BGR pictures). Other arrays of the file are not used.
+
+    Raises
+    ------
+    CamError
+        If the file cannot be read, lacks an array, or holds one of another shape.
+    """
+    try:
+        with np.load(arrays, allow_pickle=False) as found:
+            wanted = {name + suffix: blob for name, blobs in net.params.items() for suffix, blob in zip(SUFFIXES, blobs)}
+            missing = sorted(set(wanted) - set(found.files))
+            if missing:
+                raise CamError(f"{arrays}: lacks {listing(missing)}; the network needs <layer>_w and <layer>_b of each layer")
+            for name, blob in wanted.items():
+                values = found[name]
+                if values.shape != tuple(blob.data.shape):
+                    raise CamError(f"{arrays}: {name} has shape {values.shape}; the network needs {tuple(blob.data.shape)}")
+                blob.data[...] = values.astype(np.float32)
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise CamError(f"{arrays}: not an .npz file of plain arrays: {error}") from error
+
+
+def _save(net: Any, path: Path) -> None:
+    """Write the network's weights as a ``.caffemodel``, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        net.save(str(partial))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -135,8 +135,8 @@ def weights_for_state(patch):
 
 
 def other_solver(patch):
-    set_solver(base_lr="0.5", max_iter=4)
-    return TRAIN
+    set_solver(base_lr="0.5")
+    return f"{TRAIN} --weights data/weights/vgg16CAM_train_iter_90000.caffemodel"
 
 
 def no_folder(patch):

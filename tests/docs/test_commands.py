@@ -35,12 +35,12 @@ NOT_MADE = {  # targets of make whose commands are only held against their parse
     "demo": "takes minutes; tests/e2e/test_pipeline.py runs its steps on fewer pictures",
     "experiment": "minutes; test_results.py runs it as docs/results has it",
     "data": "12 GB; tests/unit/test_download.py fetches them from a server of its own",
-    "weights": "fetches; tests/unit/test_public.py does it from a server of its own",
+    "weights": "fetches; tests/unit/test_public_weights.py does it from a server of its own",
     "docker": "needs Docker; tests/unit/test_docker.py", "docker-run": "needs Docker; tests/unit/test_docker.py",
 }
 UNTRIED = {  # other programs: how the command begins, why it is not run
     "docker ": "needs Docker",
-    "pip install": "needs a network; tests/unit/test_project.py installs the wheel",
+    "pip install": "needs a network; tests/unit/test_init.py installs the wheel",
     "python benchmarks/": "measures for minutes; the file must be there",
 }
 

@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from data_tools.isic import read_groundtruth
+from data_tools.steps import read_record, write_record
 from pycam import predictions
 from torchcaffe.snapshot import read_weights
 
@@ -17,6 +19,7 @@ LOSS = re.compile(r"\] Iteration (\d+) .*, loss = (\S+)")
 OTHER = {"torch": "caffe", "caffe": "torch"}
 PARITY = 1e-5  # of probabilities
 LOSS_PARITY = 1e-4  # relative, of losses after a switch of engines
+LONG = 60  # iterations, of which four are over in no time
 WAY_PARITY = 0.02  # difference of the weights as a share of the way that they went since the switch
 
 
@@ -66,7 +69,7 @@ def test_a_second_make_does_nothing(bench, finished, engine):
 
 @pytest.mark.parametrize("through", ["make", "command"])
 def test_an_interrupted_training_goes_on_from_its_newest_snapshot(bench, run, engine, through, waiting):
-    long = bench.solver("stage1", "long_stage1", max_iter=3000, snapshot=2)
+    long = bench.solver("stage1", "long_stage1", max_iter=LONG, snapshot=2)
     bench.solver("stage2", "long_stage2")  # which make looks at too, before it begins
     words = bench.make(engine, "stage1", run, prefix="long_") if through == "make" else bench.train(engine, run, long)
     process = bench.start(engine, *words)
@@ -83,14 +86,16 @@ def test_an_interrupted_training_goes_on_from_its_newest_snapshot(bench, run, en
     newest = max(int(path.stem.rpartition("_")[2]) for path in run.glob("stage1/*.solverstate"))
     (run / "stage1" / f"tiny_iter_{newest + 9}.solverstate").write_bytes(b"\x08")  # cut off
     (run / "stage1" / f"tiny_iter_{newest + 8}.solverstate").write_bytes(b"")
-    short = bench.solver("stage1", "short_stage1", max_iter=newest + 2, snapshot=2)
-    status, _, err = bench.run(engine, *bench.train(engine, run, short))
+    status, _, err = bench.run(engine, *bench.train(engine, run, long))
     assert status == 0, err
     assert f"-snapshot {run}/stage1/tiny_iter_{newest}.solverstate" in err
     assert err.count("passed over") == 2
-    assert (run / "stage1" / "final.caffemodel").read_bytes() == (
-        run / "stage1" / f"tiny_iter_{newest + 2}.caffemodel").read_bytes()
+    assert "it/s" not in err
+    assert (run / "stage1" / "final.caffemodel").read_bytes() == (run / "stage1" / f"tiny_iter_{LONG}.caffemodel").read_bytes()
     assert sorted(losses(run / "stage1" / "train.log"))[:2] == [0, 1]  # the log has both parts
+    assert read_record(run / "stage1" / "origin.json").facts["resumed"] == [newest]
+    status, out, _ = bench.run(engine, *bench.train(engine, run, long))
+    assert (status, out) == (0, "train/stage1: up to date\n")
 
 
 def test_a_failing_training_stops_make_and_leaves_no_final_weights(bench, run, engine):
@@ -125,10 +130,15 @@ def test_a_solver_state_goes_on_in_the_other_engine(bench, finished, run, began,
     folder, _ = finished(began)
     finished("caffe")
     (run / "stage1").mkdir()
-    for name in ("tiny_iter_3.solverstate", "tiny_iter_3.caffemodel", "solver.prototxt", "train_val.prototxt", "origin.json"):
+    for name in ("tiny_iter_3.solverstate", "tiny_iter_3.caffemodel", "solver.prototxt", "train_val.prototxt"):
         shutil.copy(folder / "stage1" / name, run / "stage1")
+    record = read_record(folder / "stage1" / "origin.json")
+    write_record(run / "stage1" / "origin.json", replace(record, finished=False))  # as one that was stopped leaves it
     status, _, err = bench.run(OTHER[began], *bench.train(OTHER[began], run))
     assert status == 0, err
+    assert "/tiny_iter_3.solverstate" in err
+    told = read_record(run / "stage1" / "origin.json").facts["engine"]
+    assert ("BVLC Caffe" in told, "torchcaffe" in told) == (True, True)
     straight, switched = losses(folder / "stage1" / "train.log"), losses(run / "stage1" / "train.log")
     assert sorted(straight) == [0, 1, 2, 3, 4, 5]
     assert sorted(switched) == [3, 4, 5]

@@ -13,10 +13,7 @@ from data_tools import build
 from data_tools.augment import variants
 from data_tools.isic import load_samples
 from data_tools.synthetic import make_root
-from pycam.snapshots import ORIGIN
-from pycam.texts import NET as NET_NAME
-from pycam.texts import SOLVER as SOLVER_NAME
-from pycam.texts import prepare
+from pycam.job import read_job
 from torchcaffe.proto import caffe_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,30 +44,18 @@ solver_mode: CPU
 
 @pytest.fixture
 def run(tmp_path):
-    """Return a folder with the stage's LMDBs, of 6 and 3 records, and functions: texts there, the copies of a begun training."""
+    """Return a folder with the stage's LMDBs, of 6 and 3 records, and a function: a job there, of changed texts."""
     make_root(tmp_path / "isic", {"train": 6, "val": 3}, height=60, width=80)
     for split in ("train", "val"):
         samples, database = load_samples(tmp_path / "isic" / split), tmp_path / "lmdb" / f"stage1_{split}"
         build.build(samples, database, variants((0,), False, "centre"), size=32, patch_size=28)
 
-    def job(change=lambda text: text, batch=None):
+    def job(change=lambda text: text, **more):
         source, net = tmp_path / "solver.prototxt", tmp_path / "net.prototxt"
         net.write_text(change(NET))
         source.write_text(change(SOLVER.format(net=net)))
-        return prepare(source, tmp_path, "stage1", None, batch)
-
-    def texts(*words, **more):
-        made = job(*words, **more)
-        return (*made.texts, made.solver, made.net)
-
-    def begin(origin):
-        solver_text, net_text, *_ = texts()
-        folder = tmp_path / "stage1"
-        folder.mkdir()
-        for name, text in ((SOLVER_NAME, solver_text), (NET_NAME, net_text), (ORIGIN, origin)):
-            (folder / name).write_text(text)
-        return folder
-    return SimpleNamespace(folder=tmp_path, texts=texts, job=job, begin=begin, written=SOLVER + NET)
+        return read_job(source, tmp_path, "stage1", **more)
+    return SimpleNamespace(folder=tmp_path, job=job, written=SOLVER.format(net="") + NET)
 
 
 @pytest.fixture

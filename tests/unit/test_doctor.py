@@ -8,15 +8,12 @@ import pytest
 
 from pycam import doctor
 from pycam.__main__ import main
-from pycam.checks import Check
-from pycam.errors import CamError
 from pycam.probe import Probe
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
 NET = {"params": {"fc": [[3, 4], [3]]}, "numbers": 10}
-WELL = [{"torchcaffe": "1.0.0", "Python": "3.11"}, {"error": 1e-7}, NET, NET, NET]
-STAGE1 = ["folder", "sources", "records", "mean", "fillers", "net", "weights", "memory", "disk"]
+STAGE1 = ["folder", "sources", "records", "mean", "fillers", "net", "weights", "memory", "disk", "time"]
 
 
 @pytest.fixture
@@ -25,14 +22,24 @@ def look(run, monkeypatch, capsys):
     run.job()  # writes solver and net
     monkeypatch.chdir(ROOT)
 
-    def findings(*words, lines=WELL, problem="", status=0):
-        monkeypatch.setattr(doctor, "probe", lambda *_: Probe(lines, problem))
+    def lines(*words, status=0):
+        findings(*words, status=status)
+        return findings.said
+
+    def findings(*words, failed="", problem="", status=0, **others):
+        def probe(_, requests):
+            names = ["engine", "device", *(request.name for request in requests)]
+            found = {name: 2.5 if name.endswith(" time") else others.get(name.replace(" ", "_"), NET) for name in names}
+            found.update(engine={"torchcaffe": "1.0.0", "Python": "3.11"}, device=1e-7)
+            return Probe({name: found[name] for name in (names[:names.index(failed)] if failed else names)}, failed, problem)
+        monkeypatch.setattr(doctor, "probe", probe)
         assert main(["doctor", "--solver", str(run.folder / "solver.prototxt"), "--net", str(DEPLOY), "--run", str(run.folder),
                      "--isic", str(run.folder / "isic"), "--engine", "torch", *words]) == status
-        found = [re.fullmatch(r"(ok  |FAIL|--  )  (.*?): (.*)|      (.*)", line) for line in capsys.readouterr().out.splitlines()]
+        findings.said = capsys.readouterr().out.splitlines()
+        found = [re.fullmatch(r"(ok  |FAIL|--  )  (.*?): (.*)|      (.*)", line) for line in findings.said]
         assert all(found)
         return {match.group(2): (match.group(1).strip(), match.group(3)) for match in found if match.group(2)}
-    findings.folder = run.folder
+    findings.folder, findings.lines = run.folder, lines
     return findings
 
 
@@ -42,31 +49,28 @@ def test_all_is_well(look):
     assert list(found) == ["engine", "device", "pictures", *(f"stage1 {title}" for title in STAGE1), "predictions"]
     assert found["engine"][1] == "torchcaffe 1.0.0, Python 3.11"
     assert found["pictures"][1].startswith(f"{look.folder}/isic: train 6 (melanoma ")
+    assert found["stage1 time"][1] == "about 17 min for 400 iterations (2.5 s each), without tests"
+    assert look("--max-iter", "20")["stage1 time"][1].startswith("about 50 s for 20 iterations")
     assert look("--quiet") == {}
 
 
 def test_what_stands_on_a_failure_is_not_looked_at(look):
-    found = look(lines=[], problem="engine caffe: not here", status=1)
+    found = look(failed="engine", problem="engine caffe: not here", status=1)
     assert found["engine"] == ("FAIL", "engine caffe: not here")
     unseen = [title for title, (mark, _) in found.items() if mark == "--"]
-    assert unseen == ["device", *(f"stage1 {title}" for title in ("net", "weights", "memory", "disk")), "predictions"]
+    assert unseen == ["device", *(f"stage1 {title}" for title in ("net", "weights", "memory", "disk", "time")), "predictions"]
+    assert found["stage1 net"][1] == "not looked at, needs: engine"
     assert {found[f"stage1 {title}"][0] for title in STAGE1[:5]} == {"ok"}  # these need no engine
-    assert "stage1 folder" not in look("--quiet", lines=[], problem="x", status=1)
-
-
-def test_needs_are_passed_on():
-    def fail():
-        raise CamError("broken;\nmend it")
-    looks = [Check("a", fail), Check("b", str, ("a",)), Check("c", lambda: "fine"), Check("d", lambda: "fine", ("c", "b"))]
-    assert list(doctor.examine(looks)) == [
-        doctor.Finding("a", False, "broken; mend it"), doctor.Finding("b", None, "not looked at, needs: a"),
-        doctor.Finding("c", True, "fine"), doctor.Finding("d", None, "not looked at, needs: b")]
+    assert "stage1 folder" not in look("--quiet", failed="engine", problem="x", status=1)
 
 
 def test_a_net_that_ends_the_engine_leaves_the_others_open(look):
-    found = look(lines=WELL[:2], problem="Unknown layer type: Convulsion", status=1)
+    found = look(failed="stage1 training", problem="Unknown layer type: Convulsion", status=1)
     assert found["stage1 net"] == ("FAIL", "the net cannot be made: Unknown layer type: Convulsion")
-    assert found["predictions"][0] == "--"
+    assert {found[title][0] for title in ("stage1 weights", "stage1 disk", "stage1 time", "predictions")} == {"--"}
+    found = look(failed="stage1 time", problem="out of memory", status=1)
+    assert found["stage1 time"] == ("FAIL", "an iteration cannot be computed: out of memory")
+    assert found["predictions"][0] == "ok"
 
 
 def test_pictures_that_are_missing(look):
@@ -83,13 +87,26 @@ def test_a_run_whose_pictures_are_clean_needs_no_originals(look):
     assert look(status=1)["pictures"][0] == "FAIL"
 
 
-def test_official_labels_have_official_counts(look):
+def test_a_part_of_the_challenge_is_legal_and_noted(look):
     root = look.folder / "isic"
     (root / "val" / "groundtruth.csv").rename(root / "ISIC-2017_Validation_Part3_GroundTruth.csv")
+    lines = look.lines()
+    place = next(place for place, line in enumerate(lines) if line.startswith("ok    pictures"))
+    assert "note: " in lines[place + 1]
+    assert "3 rows, " in lines[place + 1]
+    assert "the val split of ISIC-2017 has 150" in lines[place + 1]
+    assert "delete" not in lines[place + 1]
+
+
+@pytest.mark.parametrize("folder", ["isic", "clean"])
+def test_validation_pictures_that_cannot_be_scored(look, folder):
+    if folder == "clean":
+        shutil.copytree(look.folder / "isic", look.folder / "clean")
+    table = look.folder / folder / "val" / "groundtruth.csv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([header, *(f"{row.split(',')[0]},0,0" for row in rows)]))
     mark, text = look(status=1)["pictures"]
-    assert mark == "FAIL"
-    assert "3 rows, " in text
-    assert "the val split of ISIC-2017 has 150" in text
+    assert (mark, f"{table}: 0 of 3 pictures are melanoma, and a score (table1) needs both kinds" in text) == ("FAIL", True)
 
 
 def test_records_that_are_cut_off_and_records_to_come(look):
@@ -104,14 +121,14 @@ def test_records_that_are_cut_off_and_records_to_come(look):
 
 def test_a_deploy_file_of_another_network(look):
     other = {"params": {"fc": [[3, 5], [3]], "more": [[1]]}, "numbers": 10}
-    mark, text = look(lines=[*WELL[:4], other], status=1)["predictions"]
+    mark, text = look(predictions=other, status=1)["predictions"]
     assert mark == "FAIL"
     assert "its layers fc, more are not in the trained net with these shapes; name the deploy file" in text
 
 
 def test_a_solver_that_cannot_be_read_or_names_no_stage(look):
     solver = look.folder / "other.prototxt"
-    solver.write_text((look.folder / "solver.prototxt").read_text().replace("train_state", "test_state"))
+    solver.write_text((look.folder / "solver.prototxt").read_text().replace('train_state { stage: "stage1" }', ""))
     found = look("--solver", str(look.folder / "solver.prototxt"), str(solver), "none.prototxt", status=1)
     assert found[str(solver)][1].startswith(f"{solver}: names no stage")
     assert "No such file" in found["none.prototxt"][1]
@@ -123,12 +140,23 @@ def test_stage_2_starts_from_what_stage_1_will_make_or_has_made(look, snapshot):
     first = look.folder / "solver.prototxt"
     second.write_text(first.read_text().replace('"stage1"', '"stage2"').replace("/stage1/", "/stage2/"))
     words = ["--solver", str(first), str(second)]
-    lines = [*WELL[:4], NET, NET, NET]
-    assert look(*words, lines=lines)["stage2 weights"] == ("ok", "those that stage1 will make")
+    assert look(*words)["stage2 weights"] == ("ok", "those that stage1 will make")
     (look.folder / "stage1").mkdir()
     snapshot(look.folder, 1)
     (look.folder / "net_iter_1.caffemodel").rename(look.folder / "stage1" / "final.caffemodel")
-    assert "fc; Caffe would abort" in look(*words, lines=lines, status=1)["stage2 weights"][1]
-    lines = [*WELL[:4], *[{**NET, "params": {"fc": [[100]]}}] * 2, NET]
-    assert "1 layers copied" in look(*words, lines=lines, status=1)["stage2 weights"][1]  # and predictions fail
-    assert "nowhere" in look(*words, "--start2", "nowhere", lines=lines, status=1)["stage2 weights"][1]
+    assert "fc; Caffe would abort" in look(*words, status=1)["stage2 weights"][1]
+    fits = {"stage2_training": {**NET, "params": {"fc": [[100]]}}}
+    assert "1 layers copied" in look(*words, **fits, status=1)["stage2 weights"][1]  # and predictions fail
+    assert "nowhere" in look(*words, "--start2", "nowhere", **fits, status=1)["stage2 weights"][1]
+
+
+def test_another_training_of_stage_1_has_a_folder_and_a_start_of_its_own(look, snapshot):
+    scratch, first = look.folder / "scratch.prototxt", look.folder / "solver.prototxt"
+    scratch.write_text(first.read_text().replace("/stage1/", "/stage1_scratch/"))
+    snapshot(look.folder, 1)
+    weights = look.folder / "net_iter_1.caffemodel"
+    found = look("--solver", str(first), str(scratch), "--weights", str(weights), status=1)
+    assert [title for title in found if title.startswith("stage1_scratch ")] == [f"stage1_scratch {title}" for title in STAGE1]
+    assert found["stage1 weights"][0] == "FAIL"  # they do not fit
+    assert found["stage1_scratch weights"] == ("ok", "none: every layer starts from its filler")
+    assert "stage1_scratch can be written" in found["stage1_scratch folder"][1]

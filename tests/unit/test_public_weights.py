@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools import transfer
-from pycam import public
+from pycam import public_weights as public
 from pycam.__main__ import main
 from pycam.errors import CamError
 from torchcaffe.netparam import read_net
