@@ -27,6 +27,7 @@ NETWORK = ("train", "predict", "crops", "report", "doctor")  # commands that nee
 DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "AUGMENT": "none", "REGION": "--threshold 0.65"}
 DEMO_PICTURES = {"train": "600", "val": "150", "seed": "1"}
 PREFIXES = {"vgg_gap": "", "vgg_gap_narrow": "narrow_", "googlenet_gap": "googlenet_"}  # of solver files
+TRAININGS = ("stage1", "stage1_scratch", "stage2")
 MAKE_ONLY = ("PYTHON", "TARGET", "DIGEST", "CMD")  # variables that make itself uses
 TARGETS = ("stage1", "crops", "stage2", "scratch", "table", "report", "all", "demo", "doctor", "clean")
 
@@ -168,6 +169,7 @@ class Runner:
 
     def __init__(self, run: Run, trainings: List[str]) -> None:
         self.run, self.trainings, self.checked = run, trainings, False
+        self.worked: List[str] = []  # commands that had work to do
         caffe = Path(run.values["CAFFE"])
         foreign = run.values["ENGINE"] == "caffe" and (caffe / "complete").is_file()
         self.python = str(caffe / "bin" / "python3") if foreign else sys.executable
@@ -182,6 +184,7 @@ class Runner:
         if self.trainings and not self.checked:
             self.execute([*doctor_words(self.run, self.trainings), "--quiet"], told=False)
             self.checked = True
+        self.worked.append(words[1])
         self.execute([*words, "--checked"] if words[1] == "train" and self.checked else words)
 
     def execute(self, words: Words, told: bool = True) -> None:
@@ -232,13 +235,13 @@ def make_target(target: str, words: Dict[str, str]) -> None:
     for command in needed:  # a misspelt option ends here, before anything is done
         parse(command)
     mark(run.folder)
-    runner = Runner(run, [Path(command[3]).stem for command in needed if command[1] == "train"])
+    runner = Runner(run, [training for training in TRAININGS for command in needed if run.solver(training) in command])
     if target == "demo":
         pictures = [word for name, value in DEMO_PICTURES.items() for word in (f"--{name}", value)]
         needed.insert(0, ["data_tools", "synthetic", "--out", run.values["ISIC"], *pictures])
     for command in needed:
         runner(command)
-    if target in ("table", "report", "all", "demo"):
+    if target in ("table", "report", "all", "demo") and "table1" not in runner.worked:
         print(table_file(run.folder / "results", run.values["SPLIT"]).with_suffix(".md").read_text(encoding="utf-8"))
     if target in ("report", "all", "demo"):
         print(f"report: {report_file(run)}")
