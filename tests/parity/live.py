@@ -287,7 +287,7 @@ def main(argv: List[str]) -> None:
     caffe = importlib.import_module(engine)
     found: Arrays = {}
     for part in parts.split(","):
-        found.update({"first": first, "second": second}[part](caffe, engine, folder))
+        found.update({"first": first, "second": second, "trainings": run_solvers}[part](caffe, engine, folder))
     np.savez(out, **found)
 
 

@@ -90,11 +90,7 @@ def test_a_frozen_parameter_stays_and_one_with_a_past_moves_on(solver):
 
 
 def test_weights_in_another_order_in_memory_look_as_ever(solver):
-    caffe.set_precision("bf16")  # the smallest convolutions go the way of large ones
-    try:
-        found = solver()
-    finally:
-        caffe.set_precision("fp32")
+    found = solver()
     weight = found.net.params["b"][0]
     found.step(1)
     assert weight.tensor.stride() == (36, 1, 12, 4)

@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import blas, libm
 from ..blob import Shape
 from ..proto import caffe_pb2 as pb
 from .base import FULL, LOW, Layer, Tensors, register
-from .small import Project, is_small
 
 SMALL = 1_000_000  # weights of an inner product, at most, that stays float32
 
@@ -39,8 +37,6 @@ class InnerProduct(Layer):
     def compute(self, *tensors: Tensor) -> Tensors:
         x, weight = tensors[0].flatten(self.at), tensors[1]
         bias = tensors[2] if len(tensors) > 2 else None
-        if is_small(x, weight.numel(), x.numel() * self.param.inner_product_param.num_output, x.dtype):
-            return Project.apply(x, weight, bias, self)  # type: ignore[no-untyped-call]
         return F.linear(x, weight.t() if self.param.inner_product_param.transpose else weight, bias)
 
 
@@ -98,15 +94,6 @@ class MVN(Layer):
         return moved / (torch.where(varies, var, 1.0).sqrt() * varies + p.eps)
 
 
-def softmax(x: Tensor, at: int) -> Tensor:
-    """Return exp(x) over its sum along an axis; on a CPU it adds and rounds as softmax_layer.cpp does."""
-    powers = libm.exp(x - x.amax(at, keepdim=True))
-    if x.is_cuda:
-        return powers / powers.sum(at, keepdim=True)
-    total = blas.sum_classes(powers.reshape(math.prod(x.shape[:at]), x.shape[at], math.prod(x.shape[at + 1:])))
-    return powers / total.view(*x.shape[:at], 1, *x.shape[at + 1:])
-
-
 @register
 class Softmax(Layer):
     """exp(x) over its sum along `axis`."""
@@ -115,8 +102,7 @@ class Softmax(Layer):
         self.at = self.axis(self.param.softmax_param.axis, shapes[0])
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        y = F.softmax(tensors[0], self.at)
-        return y + (softmax(tensors[0].detach(), self.at) - y).detach()  # torch's gradient, Caffe's digits
+        return F.softmax(tensors[0], self.at)
 
 
 @register

@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import blas, libm
 from ..blob import Shape
 from .base import Layer, Tensors, register
-from .dense import softmax
 
 _FLT_MIN = 1.17549435e-38  # the smallest probability whose logarithm Caffe takes
 
@@ -51,11 +49,6 @@ def _labels(layer: Layer, labels: Tensor, classes: int, ignored: Optional[int]) 
     return index, valid
 
 
-def _sum(x: Tensor) -> Tensor:
-    """Return the sum of all values, on a CPU one after the other."""
-    return x.sum() if x.is_cuda else blas.add_up(x.flatten())
-
-
 class _Sloped(torch.autograd.Function):
     """A value whose gradient with respect to the scores is given."""
 
@@ -93,10 +86,10 @@ class SoftmaxWithLoss(_Loss):
         index, valid = _labels(self, labels.reshape(self.outer, self.inner), self.classes,
                                _ignored(self.param.loss_param))
         flat = scores.reshape(self.outer, self.classes, self.inner)
-        shares = softmax(flat.detach(), 1)
-        each = -libm.log(shares.gather(1, index[:, None])[:, 0].clamp(min=_FLT_MIN)) * valid
+        shares = F.softmax(flat.detach(), 1)
+        each = -shares.gather(1, index[:, None])[:, 0].clamp(min=_FLT_MIN).log() * valid
         slope = (shares - F.one_hot(index, self.classes).movedim(-1, 1)) * valid[:, None]
-        loss = _Sloped.apply(flat, _sum(each), slope) / self.normalizer(self.outer, self.inner, valid)  # type: ignore[no-untyped-call]
+        loss = _Sloped.apply(flat, each.sum(), slope) / self.normalizer(self.outer, self.inner, valid)  # type: ignore[no-untyped-call]
         return (loss, shares.reshape(scores.shape))[:max(1, len(self.param.top))]
 
 
