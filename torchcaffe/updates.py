@@ -4,7 +4,7 @@ Each rule works on lists of tensors, one entry a parameter, through torch's fuse
 the gradients in place; afterwards the gradient of a parameter is the step, ``w -= step``.
 """
 import math
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ def l2_norm(grads: List[Tensor]) -> float:
     return float(torch.stack(torch._foreach_norm(grads)).norm())
 
 
-def _squares(values: List[Tensor]) -> Sequence[Tensor]:
-    return torch._foreach_mul(values, values)
+def _squares(values: List[Tensor]) -> List[Tensor]:
+    return list(torch._foreach_mul(values, values))
 
 
 def _sgd(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], _: List[Tensor]) -> None:

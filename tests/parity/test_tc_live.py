@@ -48,7 +48,7 @@ def test_batches_are_equal_bit_for_bit(results, live_cases, name):
     live_cases()
 
 
-@pytest.mark.parametrize("name", ["resize", "oversample", "preprocess", "deprocess", "net_spec"])
+@pytest.mark.parametrize("name", ["resize", "oversample", "preprocess", "deprocess", "net_spec", "coord_map"])
 def test_pycaffe_without_nets(results, live_cases, name):
     for key, found, wanted in both(results, f"python/{name}"):
         assert live.error(found, wanted) <= LAYER_BOUND, key

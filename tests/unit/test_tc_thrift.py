@@ -31,12 +31,11 @@ def solver(tmp_path):
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(
         f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.05 random_seed: 1')
-    return lambda: caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    return lambda **more: caffe.get_solver(str(tmp_path / "solver.prototxt"), **more)
 
 
 def test_a_frugal_solver_learns_the_same_and_frees_blobs(solver):
-    plain, frugal = solver(), solver()
-    frugal.frugal = True
+    plain, frugal = solver(), solver(frugal=True)
     plain.step(3)
     frugal.step(3)
     for layer, blobs in plain.net.params.items():

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..blob import Shape
 from ..proto import caffe_pb2 as pb
-from .base import FULL, LOW, Layer, Tensors, register
+from .base import ALWAYS, FORWARD_ONLY, FULL, LOW, Layer, Tensors, register
 
 SMALL = 1_000_000  # weights of an inner product, at most, that stays float32
 
@@ -44,6 +44,7 @@ class InnerProduct(Layer):
 class BatchNorm(Layer):
     """Zero mean and unit variance a channel; keeps sums of both and their number (batch_norm_layer.cpp)."""
 
+    in_place = ALWAYS
     repeatable = False
 
     def setup(self, shapes: List[Shape]) -> None:
@@ -83,6 +84,8 @@ class BatchNorm(Layer):
 class MVN(Layer):
     """Zero mean and, unless switched off, unit variance of each picture or of each of its channels."""
 
+    in_place = FORWARD_ONLY
+
     def compute(self, *tensors: Tensor) -> Tensors:
         p, x = self.param.mvn_param, tensors[0]
         axes = list(range(1 if p.across_channels else 2, x.dim()))
@@ -97,6 +100,8 @@ class MVN(Layer):
 @register
 class Softmax(Layer):
     """exp(x) over its sum along `axis`."""
+
+    in_place = ALWAYS
 
     def setup(self, shapes: List[Shape]) -> None:
         self.at = self.axis(self.param.softmax_param.axis, shapes[0])
