@@ -40,10 +40,10 @@ def parse_text(text: str, into: Any, origin: str) -> Any:
     """Parse prototxt text into a message and return it."""
     try:
         return text_format.Parse(text, into)
-    except UnicodeError:
-        raise CaffeError(f"{origin}: a value between quotes is not UTF-8; save the file as UTF-8") from None
     except (text_format.ParseError, message.Error, RecursionError, ValueError) as error:
         fault = " ".join(str(error).split()) or type(error).__name__
+        if "surrogates not allowed" in fault:
+            fault = "a value between quotes is not UTF-8; save the file as UTF-8"
         raise CaffeError(f"{origin}: {_V0 if _V0_FAULT in fault else fault + hints.of_fault(fault)}") from None
 
 
