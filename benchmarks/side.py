@@ -37,9 +37,13 @@ def pycaffe(args: argparse.Namespace) -> Callable[[], Any]:
         net.blobs["data"].data[...] = data
         net.frugal = True  # as `pycam predict` does; real Caffe ignores it
         return lambda: net.forward()["prob"].sum()
-    solver = caffe.get_solver(args.text)
+    if args.side == "caffe":
+        solver = caffe.get_solver(args.text)
+    else:  # as `torchcaffe train` does
+        from torchcaffe import heap
+        solver = caffe.get_solver(args.text, frugal=True)
+        solver.add_callback(lambda: None, heap.keep)
     solver.net.blobs["data"].data[...], solver.net.blobs["label"].data[...] = data, labels
-    solver.frugal = True  # as `torchcaffe train` does; real Caffe ignores it
     return lambda: solver.step(1)
 
 

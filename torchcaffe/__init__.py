@@ -5,23 +5,27 @@ Names are loaded when first used, so that `torchcaffe.proto` needs no torch.
 import importlib
 from typing import Any
 
+from . import alias, threads  # noqa: F401  (threads watches from now on what others leave free)
+
 __version__ = "1.0.0"  # the Caffe whose rules this follows
 
 _WHERE = {
     "blob": ["Blob"],
+    "classifier": ["Classifier"],
     "context": ["set_device", "set_mode_cpu", "set_mode_gpu", "set_precision", "set_random_seed", "set_solver_count",
                 "set_solver_rank", "solver_count", "solver_rank"],
+    "detector": ["Detector"],
     "errors": ["CaffeError"],
     "layers.python": ["Layer"],
     "net": ["Net"],
     "net_spec": ["NetSpec", "layers", "params", "to_proto"],
     "proto.caffe_pb2": ["TEST", "TRAIN"],
     "solver": ["get_solver"],
+    "timer": ["Timer"],
 }
 _SOURCE = {name: module for module, names in _WHERE.items() for name in names}
-_MODULES = ("io", "proto", "net_spec")
+_MODULES = ("coord_map", "draw", "io", "net_spec", "proto")
 _SOLVERS = ("SGDSolver", "NesterovSolver", "AdaGradSolver", "RMSPropSolver", "AdaDeltaSolver", "AdamSolver")
-_REFUSED = ("Classifier", "Detector", "NCCL", "Timer", "draw")
 
 __all__ = sorted([*_SOURCE, *_SOLVERS, "io", "layer_type_list", "proto"])
 
@@ -44,6 +48,6 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(".solver", __name__).SOLVERS[name[:-len("Solver")]]
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
-    if name in _REFUSED:
-        raise AttributeError(f"torchcaffe has no {name}; use Net with caffe.io.Transformer, and torchrun for several GPUs")
+    if name == "NCCL":
+        raise AttributeError("torchcaffe has no NCCL; write `torchcaffe train -gpu 0,1`, or start it by torchrun")
     raise AttributeError(f"module 'torchcaffe' has no attribute {name!r}")

@@ -3,14 +3,16 @@
 Everything runs as there; what real Caffe aborts on ends with `error: <one line>` and exit status 1.
 """
 import argparse
+import importlib.util
 import os
 import signal
 import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from . import heap
 from .errors import CaffeError
-from .log import log, number
+from .log import log, number, open_file
 
 _USAGE = """\
 command line brew
@@ -37,7 +39,14 @@ _FLAGS = [
     ("precision", "fp32", "fp32, tf32 (products on a GPU) or bf16 (products and what lies between them) (train, test, time)"),
     ("sigint_effect", "stop", "what Ctrl-C does while training: stop (with a snapshot), snapshot or none"),
     ("sighup_effect", "snapshot", "what SIGHUP does while training: stop, snapshot or none"),
+    ("log_dir", os.environ.get("GLOG_log_dir", ""), "folder for a copy of the log lines"),  # noqa: SIM112  (glog spells it so)
+    ("minloglevel", os.environ.get("GLOG_minloglevel", ""), "1 hides ordinary log lines, 2 warnings too"),  # noqa: SIM112
 ]
+# Other flags of glog, which change nothing here: lines always go to standard error, as those of `caffe` do.
+_SWITCHES = {"alsologtostderr", "colorlogtostderr", "drop_log_memory", "log_prefix", "logtostderr", "logtostdout",
+             "stop_logging_if_full_disk", "symbolize_stacktrace"}  # take a value only after "="
+_UNUSED = ("alsologtoemail", "log_backtrace_at", "log_link", "logbuflevel", "logbufsecs", "logemaillevel", "logmailer",
+           "max_log_size", "stderrthreshold", "v", "vmodule")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +58,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-resume_data", "--resume_data", action="store_true", help="keep the data's position beside each "
                         "snapshot, and with -snapshot go on from there; without it data start at record 0, as in Caffe (train)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    for name in _UNUSED:
+        parser.add_argument(f"-{name}", f"--{name}", help=argparse.SUPPRESS)
     return parser
+
+
+def _without_switches(words: List[str]) -> List[str]:
+    """Return the words but for glog's switches."""
+    names = _SWITCHES | {f"no{name}" for name in _SWITCHES}
+    return [word for word in words if not word.startswith("-") or word.lstrip("-").split("=")[0] not in names]
 
 
 def _stages(flags: Any) -> List[str]:
@@ -61,6 +78,13 @@ def _integer(flags: Any, name: str) -> int:
         return int(getattr(flags, name))
     except ValueError:
         raise CaffeError(f"-{name} is {getattr(flags, name)!r}, it must be a whole number") from None
+
+
+def _iterations(flags: Any) -> int:
+    count = _integer(flags, "iterations")
+    if count < 1:
+        raise CaffeError(f"-iterations is {count}, it must be at least 1")
+    return count
 
 
 def _choose_device(gpu: str, line: str) -> None:
@@ -113,25 +137,23 @@ class _Signals:
 
 def train(flags: Any) -> None:
     """Train or fine-tune a net."""
-    from .netparam import read_solver
+    from .netparam import complete_prefix, read_solver
     from .solver import get_solver
     path = _required(flags, "solver", "solver definition to train")
     if flags.snapshot and flags.weights:
         raise CaffeError("give -snapshot to resume training or -weights to fine-tune, not both")
-    param = read_solver(path)
+    param = complete_prefix(read_solver(path), path)
     param.train_state.level = _integer(flags, "level")
     param.train_state.stage.extend(_stages(flags))
     gpu = flags.gpu
     if not gpu and param.HasField("solver_mode") and param.solver_mode == param.GPU:
         gpu = str(param.device_id)
-    team = int(os.environ.get("WORLD_SIZE") or 1) > 1 or (not gpu.isdigit() and bool(gpu))
-    if team:
-        from . import parallel
-        gpus = parallel.devices(gpu)
-        if not parallel.launched():
-            parallel.start(parallel.command(flags.words), len(gpus))
-            return
-        gpu = parallel.join(gpus)
+    from . import parallel
+    gpus, team = parallel.devices(gpu), parallel.launched()
+    if len(gpus) > 1 and not team:
+        parallel.start(parallel.command(flags.words), len(gpus))
+        return
+    gpu = parallel.join(gpus) if team else "".join(map(str, gpus))
     _choose_device(gpu, "Using GPUs ")
     _choose_precision(flags.precision)
     signals = _Signals(flags)
@@ -140,14 +162,12 @@ def train(flags: Any) -> None:
     if flags.weights:
         param.weights.append(flags.weights)
     log("solver.cpp:45", f"Initializing solver from parameters:\n{param}")
-    solver = get_solver(param)
-    solver.requested, solver.frugal = signals.take, True
-    solver.keeps_position = flags.resume_data
+    solver = get_solver(param, requested=signals.take, frugal=True, keeps_position=flags.resume_data,
+                        team=parallel.Team() if team else None)
     if flags.snapshot:
         log("caffe.cpp:240", f"Resuming from {flags.snapshot}")
         solver.restore(flags.snapshot)
-    if team:
-        parallel.Team(solver)
+    solver.add_callback(lambda: None, heap.keep)  # not before: what the first pass leaves for the next ones stays out of the heap
     log("caffe.cpp:248", "Starting Optimization")
     solver.solve()
     log("caffe.cpp:259", "Optimization Done.")
@@ -158,7 +178,7 @@ def test(flags: Any) -> None:
     from . import TEST
     from .net import Net
     model, weights = _required(flags, "model", "model definition to score"), _required(flags, "weights", "model weights to score")
-    iterations = _integer(flags, "iterations")
+    iterations = _iterations(flags)
     _choose_device(flags.gpu, "Use GPU with device ID ")
     _choose_precision(flags.precision)
     net = Net(model, TEST, level=_integer(flags, "level"), stages=_stages(flags))
@@ -168,6 +188,7 @@ def test(flags: Any) -> None:
     loss, sums = 0.0, {}  # type: ignore[var-annotated]
     for i in range(iterations):
         loss += float(net.run_forward(keep_graph=False))
+        heap.keep()
         for name in net.outputs:
             values = net.blobs[name].data.flatten().tolist()
             for value in values:
@@ -185,7 +206,7 @@ def time_net(flags: Any) -> None:
     """Time each layer, forward and backward."""
     from . import TEST, TRAIN
     from .net import Net
-    model, iterations = _required(flags, "model", "model definition to time"), _integer(flags, "iterations")
+    model, iterations = _required(flags, "model", "model definition to time"), _iterations(flags)
     if flags.phase not in ("", "TRAIN", "TEST"):
         raise CaffeError(f"-phase is {flags.phase!r}, it must be TRAIN or TEST")
     _choose_device(flags.gpu, "Use GPU with device ID ")
@@ -195,6 +216,7 @@ def time_net(flags: Any) -> None:
     log("caffe.cpp:374", f"Initial loss: {number(float(net.run_forward()))}")
     log("caffe.cpp:375", "Performing Backward")
     net.run_backward()
+    heap.keep()
     log("caffe.cpp:383", "*** Benchmark begins ***")
     log("caffe.cpp:384", f"Testing for {iterations} iterations.")
     start = time.perf_counter()
@@ -239,12 +261,13 @@ def _show_times(net: Any, spent: Dict[Tuple[int, str], float], iterations: int, 
 def device_query(flags: Any) -> None:
     """Show what PyTorch knows of the GPUs."""
     import torch
+
+    from . import parallel
     log("caffe.cpp:138", f"Querying GPUs {flags.gpu}")
-    found = list(range(torch.cuda.device_count()))
-    chosen = found if flags.gpu in ("", "all") else [int(g) for g in flags.gpu.split(",") if g.isdigit()]
-    for i in chosen:
-        if i not in found:
-            raise CaffeError(f"no GPU {i}; PyTorch sees {len(found)} CUDA devices")
+    count = torch.cuda.device_count()
+    for i in parallel.devices(flags.gpu or "all"):
+        if i >= count:
+            raise CaffeError(f"no GPU {i}; PyTorch sees {count} CUDA devices")
         properties = torch.cuda.get_device_properties(i)
         log("common.cpp:140", f"Device id:                     {i}")
         log("common.cpp:141", f"Major revision number:         {properties.major}")
@@ -253,14 +276,26 @@ def device_query(flags: Any) -> None:
         log("common.cpp:144", f"Total global memory:           {properties.total_memory}")
 
 
+def _prepare(flags: Any) -> None:
+    """Do what concerns the whole process, which is this command's own."""
+    if flags.minloglevel:
+        os.environ["GLOG_minloglevel"] = str(_integer(flags, "minloglevel"))  # noqa: SIM112  (glog spells it so)
+    if flags.log_dir:
+        open_file(flags.log_dir)
+    if "caffe" not in sys.modules and importlib.util.find_spec("caffe") is None:
+        sys.modules["caffe"] = sys.modules[__package__]  # for Python layers that say `import caffe`
+
+
 _COMMANDS: Dict[str, Callable[[Any], None]] = {"train": train, "test": test, "time": time_net, "device_query": device_query}
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run a command; return the exit status."""
-    flags = _parser().parse_args(argv)
-    flags.words = sys.argv[1:] if argv is None else argv
+    words = sys.argv[1:] if argv is None else argv
+    flags = _parser().parse_args(_without_switches(words))
+    flags.words = words
     try:
+        _prepare(flags)
         _COMMANDS[flags.command](flags)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

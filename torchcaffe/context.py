@@ -1,6 +1,7 @@
 """What Caffe keeps in its global object: mode and device, random generators, rank among several solvers."""
+import contextlib
 import os
-from typing import Optional
+from typing import Any, Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ class _Context:
         self.gpu = False
         self.device_id = 0
         self.rank, self.count = 0, 1
-        self.compute_type = torch.float32
+        self.compute_type, self.rounds = torch.float32, False
         self.seed(int.from_bytes(os.urandom(4), "little"))
 
     def seed(self, seed: int) -> None:
@@ -28,7 +29,6 @@ class _Context:
 
 
 _context = _Context()
-torch.backends.cudnn.allow_tf32 = False  # torch's own default is to round, which Caffe does not
 
 
 def set_mode_cpu() -> None:
@@ -60,12 +60,33 @@ def set_precision(name: str) -> None:
     """Choose what convolutions and inner products compute in, and what lies between them: ``fp32``, ``tf32`` or ``bf16``.
 
     ``tf32``: on a GPU factors are rounded to 10 bits of mantissa, sums are float32; on a CPU it is ``fp32``. Concerns nets made
-    from now on, ``tf32`` those made before too. Weights, gradients of weights, updates, softmax and losses are float32 in all.
+    from now on. Weights, gradients of weights, updates, softmax and losses are float32 in all.
     """
     if name not in PRECISIONS:
         raise CaffeError(f"precision is {name!r}; choose {', '.join(PRECISIONS)}")
-    _context.compute_type = PRECISIONS[name]
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
+    _context.compute_type, _context.rounds = PRECISIONS[name], name == "tf32"
+
+
+def rounds_products() -> bool:
+    """Return whether nets made from now on round the factors of products on a GPU."""
+    return _context.rounds
+
+
+@contextlib.contextmanager
+def products(rounded: bool) -> Iterator[None]:
+    """Let products on a GPU round their factors or not, until the block ends; torch's own default is to round in convolutions."""
+    if not _context.gpu:
+        yield
+        return
+    places: Tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = rounded
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before):
+            place.allow_tf32 = value
 
 
 def compute_type() -> torch.dtype:

@@ -3,17 +3,13 @@ from typing import Any, Dict, List, Set, Tuple
 
 import torch
 
+from . import hints
 from .blob import Blob, alias
 from .errors import CaffeError
 from .layers import LAYERS, Layer
-from .layers.base import check_count
+from .layers.base import NEVER, check_count
 from .log import log
 from .proto import caffe_pb2 as pb
-
-# Types whose top may be their bottom. For all others Caffe refuses it, or reads what it has already written over.
-IN_PLACE = {"BatchNorm", "Bias", "Dropout", "ELU", "Exp", "PReLU", "Python", "ReLU", "Scale", "Sigmoid", "Softmax", "Swish",
-            "TanH"}
-FORWARD_IN_PLACE = {"BNLL", "Clip", "Log", "MVN", "Power", "Threshold"}  # Caffe's gradient is then wrong, its output right
 
 
 class Param:
@@ -66,7 +62,7 @@ class Graph:
 
     def _add_layer(self, param: Any, producers: Dict[int, Layer]) -> Layer:
         if param.type not in LAYERS:
-            raise CaffeError(f"layer {param.name!r}: type {param.type!r} is not supported; known: {', '.join(sorted(LAYERS))}")
+            raise CaffeError(f"layer {param.name!r}: type {param.type!r} is not supported{hints.of_type(param.type)}")
         layer = LAYERS[param.type](param, param.phase if param.HasField("phase") else self.phase)
         bottoms = [self._read_blob(layer, name) for name in param.bottom]
         tops = [self._write_blob(layer, name, bottoms) for name in param.top]
@@ -102,7 +98,7 @@ class Graph:
     def _write_blob(self, layer: Layer, name: str, bottoms: List[int]) -> int:
         if name in self._where:
             layer.check(self._where[name] in bottoms, f"top blob {name!r} is already the top of another layer")
-            layer.check(layer.type in IN_PLACE | FORWARD_IN_PLACE, f"cannot work in place; give its top {name!r} another name")
+            layer.check(layer.in_place != NEVER, f"cannot work in place; give its top {name!r} another name")
             self._free.add(name)
             return self._where[name]
         self._where[name] = len(self._blobs)

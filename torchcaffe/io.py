@@ -10,8 +10,11 @@ import numpy as np
 
 from .errors import CaffeError
 from .netparam import blob_array, read_file
+from .proto import caffe_pb2
 from .proto import caffe_pb2 as pb
 
+__all__ = ["Transformer", "array_to_blobproto", "array_to_datum", "arraylist_to_blobprotovector_str", "blobproto_to_array",
+           "blobprotovector_str_to_arraylist", "caffe_pb2", "datum_to_array", "load_image", "oversample", "resize_image"]
 Array = Any  # numpy arrays
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of R, G, B, as scikit-image's rgb2gray has them
 
@@ -81,10 +84,14 @@ def datum_to_array(datum: Any) -> Array:
 
 
 # ---------------------------------------------------------------- pictures
-def load_image(filename: str, color: bool = True) -> Array:
-    """Return a picture file as float32 in [0, 1]: H x W x 3 RGB, or H x W x 1 grey without `color`; alpha is dropped."""
+def load_image(filename: Any, color: bool = True) -> Array:
+    """Return a picture, a file or what a file object holds, as float32 in [0, 1].
+
+    H x W x 3 RGB, or H x W x 1 grey without `color`; alpha is dropped.
+    """
+    data = filename.read() if hasattr(filename, "read") else read_file(filename)
     try:
-        picture = cv2.imdecode(np.frombuffer(read_file(filename), np.uint8), cv2.IMREAD_UNCHANGED)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         picture = None
     if picture is None:

@@ -1,20 +1,22 @@
 """Caffe's Net with pycaffe's interface: layers connected by named blobs."""
 import functools
+import os
 from collections import OrderedDict
-from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Set, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import heap, snapshot
+from . import context, snapshot, threads
 from .blob import Blob, share, tensor_of
 from .errors import CaffeError
-from .graph import FORWARD_IN_PLACE, Graph
+from .graph import Graph
 from .layers import Layer
-from .layers.inputs import Batches
-from .log import log, number
-from .netparam import filter_net, insert_splits, read_net
+from .layers.base import FORWARD_ONLY
+from .layers.inputs import Source
+from .log import WARNING, log, number
+from .netparam import filter_net, insert_splits, message_net, read_net
 from .proto import caffe_pb2 as pb
 
 
@@ -42,46 +44,56 @@ class Net(Graph):
                  stages: Optional[List[str]] = None, weights: Optional[str] = None) -> None:
         if isinstance(phase, str):  # Net(file, weights, phase)
             weights, phase, level = phase, level, 0
-        text = network_file
-        if isinstance(network_file, (str, bytes)):
-            text = read_net(str(network_file))
+        if hasattr(network_file, "SerializeToString"):
+            text = message_net(network_file, "Net")
+        else:
+            text = read_net(os.fsdecode(network_file))
             if phase is None:
                 raise CaffeError("Net: the phase is missing; give TRAIN or TEST")
-            text.state.MergeFrom(pb.NetState(phase=phase, level=level, stage=stages or []))
+        if phase is not None:
+            text.state.phase = phase
+        text.state.level = level or text.state.level
+        text.state.stage.extend(stages or [])
         super().__init__(insert_splits(filter_net(text)))
         # True: `forward` frees blobs that no layer reads any more, but for outputs and those asked for; a TEST net holds its
         # parameters in the precision that it computes in
         self.frugal = False
         self._borrows = False  # the parameters are another net's
+        self._rounds = context.rounds_products()
+        self._told: Set[str] = set()  # blobs of which it was said that they have no gradient
         if weights:
             self.copy_from(weights)
 
     # ------------------------------------------------------------ running
+    @threads.shared
     def run_forward(self, start: int = 0, end: Optional[int] = None, keep_graph: bool = True, keep_blobs: bool = True) -> Tensor:
         """Run layers `start` to `end` (inclusive); return the weighted sum of their losses.
 
         Without `keep_graph` no backward pass can follow; without `keep_blobs` a blob is freed after its last reader.
         """
         end = len(self._engine) - 1 if end is None else end
-        loss = torch.zeros(())
-        for i in range(start, end + 1):
-            layer, (bottoms, tops) = self._engine[i], self._ends(i)
-            if layer.reshapes:
-                layer.reshape(bottoms, tops)
-            try:
-                layer.forward(bottoms, tops, keep_graph)
-            except RuntimeError as error:
-                _explain(layer, error)
-            for top, weight in zip(tops, layer.loss_weights):
-                if weight:
-                    loss = loss.to(top.tensor.device) + weight * top.tensor.sum()
-            if self.debug_info:
-                self._debug_forward(i)
-            elif not keep_blobs:
-                for blob in self._last_read.get(i, []):
-                    blob.forget()
-        heap.keep()  # not before: what the first pass leaves for the next ones stays out of the heap
-        return loss
+        losses: List[Tensor] = []
+        with context.products(self._rounds):
+            for i in range(start, end + 1):
+                self._run_layer(i, keep_graph, losses)
+                if self.debug_info:
+                    self._debug_forward(i)
+                elif not keep_blobs:
+                    for blob in self._last_read.get(i, []):
+                        blob.forget()
+        return functools.reduce(torch.add, losses) if losses else torch.zeros(())
+
+    def _run_layer(self, i: int, keep_graph: bool, losses: List[Tensor]) -> None:
+        layer, (bottoms, tops) = self._engine[i], self._ends(i)
+        if layer.reshapes:
+            layer.reshape(bottoms, tops)
+        try:
+            layer.forward(bottoms, tops, keep_graph)
+        except RuntimeError as error:
+            _explain(layer, error)
+        for top, weight in zip(tops, layer.loss_weights):
+            if weight:
+                losses.append(weight * top.tensor.sum())
 
     @functools.cached_property
     def _last_read(self) -> Dict[int, List[Blob]]:
@@ -98,33 +110,45 @@ class Net(Graph):
                 found.setdefault(i, []).append(self._blobs[b])
         return found
 
+    @threads.shared
     def run_backward(self, start: Optional[int] = None, end: int = 0, retain: bool = True, keep_blobs: bool = True) -> None:
         """Run layers `start` to `end` (inclusive) backward; `retain` allows to run them again.
 
         Without `keep_blobs` the diff of a blob is freed when the layer that made it has used it.
         """
         start = len(self._engine) - 1 if start is None else start
-        for i in range(start, end - 1, -1):
-            layer = self._engine[i]
-            if layer.needs_backward:
-                layer.check(layer.type not in FORWARD_IN_PLACE or self._ids["bottom"][i] != self._ids["top"][i],
-                            "Caffe has no right gradient for it in place; give its top another name")
-                try:
-                    layer.backward(*self._ends(i), retain)
-                except RuntimeError as error:
-                    _explain(layer, error)
-                if self.debug_info:
-                    self._debug_backward(i)
-                elif not keep_blobs:
-                    for b in set(self._ids["top"][i]) - set(self._ids["bottom"][i]):
-                        if not self._blob_loss_weights[b]:
-                            self._blobs[b].forget_grad()
+        with context.products(self._rounds):
+            for i in range(start, end - 1, -1):
+                if self._engine[i].needs_backward:
+                    self._run_layer_back(i, retain)
+                    if self.debug_info:
+                        self._debug_backward(i)
+                    elif not keep_blobs:
+                        for b in set(self._ids["top"][i]) - set(self._ids["bottom"][i]):
+                            if not self._blob_loss_weights[b]:
+                                self._blobs[b].forget_grad()
+
+    def _run_layer_back(self, i: int, retain: bool) -> None:
+        layer = self._engine[i]
+        layer.check(layer.in_place != FORWARD_ONLY or self._ids["bottom"][i] != self._ids["top"][i],
+                    "Caffe has no right gradient for it in place; give its top another name")
+        try:
+            layer.backward(*self._ends(i), retain)
+        except RuntimeError as error:
+            _explain(layer, error)
 
     def _forward(self, start: int, end: int) -> float:
         if self.frugal and self.phase == pb.TEST and not self._borrows:
             for layer in self._engine:
                 layer.round_params()
-        return float(self.run_forward(start, end, keep_blobs=not self.frugal))
+        loss = float(self.run_forward(start, end, keep_blobs=not self.frugal))
+        self.settle()
+        return loss
+
+    def settle(self) -> None:
+        """Raise what a GPU found in the last pass and could not say without stopping: labels out of range."""
+        for layer in self._engine:
+            layer.settle()
 
     def _backward(self, start: int, end: int) -> None:
         self.run_backward(start, end)
@@ -159,7 +183,18 @@ class Net(Graph):
         wanted = self.bottom_names[end] if end is not None else self.inputs
         self._take(kwargs, self.outputs, "diff")
         self._backward(first, last)
+        self._tell_missing([*wanted, *(diffs or [])])
         return {name: self.blobs[name].diff for name in {*wanted, *(diffs or [])}}
+
+    def _tell_missing(self, names: List[str]) -> None:
+        """Say once of blobs whose gradient was asked for that they have none."""
+        for name in {*names} - self._told:
+            readers = [(layer, i) for layer, bottoms in zip(self._engine, self._ids["bottom"])
+                       for i, b in enumerate(bottoms) if self._blob_names[b] == name and i not in layer.no_gradient]
+            if readers and not any(layer.needs_backward and layer.propagate_down[i] for layer, i in readers):
+                self._told.add(name)
+                log("net.cpp:173", f"blob {name!r}: its gradient stays zero, since nothing needs it; for it, write "
+                                   f"force_backward: true into the net", WARNING)
 
     def _layer_index(self, name: str) -> int:
         if name not in self._layer_names:
@@ -219,9 +254,10 @@ class Net(Graph):
     # ------------------------------------------------------------ parameters
     def copy_from(self, path: str) -> None:
         """Load weights by layer name; layers that the file lacks keep theirs, others in the file are ignored."""
-        self._load(path, snapshot.read_weights(str(path)))
+        self.load(path, snapshot.read_weights(str(path)))
 
-    def _load(self, path: str, weights: snapshot.Weights) -> None:
+    def load(self, path: str, weights: snapshot.Weights) -> None:
+        """Take weights that were read from a file."""
         layers, copies = dict(zip(self._layer_names, self._engine)), []
         for name, arrays in weights:
             if name not in layers:
@@ -266,12 +302,12 @@ class Net(Graph):
     @property
     def position(self) -> Dict[str, int]:
         """How many batches each layer that reads data gave out; may be set before the first one."""
-        return {layer.name: layer.taken for layer in self._engine if isinstance(layer, Batches)}
+        return {layer.name: layer.taken for layer in self._engine if isinstance(layer, Source)}
 
     @position.setter
     def position(self, batches: Dict[str, int]) -> None:
         for layer in self._engine:
-            if isinstance(layer, Batches):
+            if isinstance(layer, Source):
                 layer.check(layer.name in batches, "the position of the data does not name it")
                 layer.go_to(batches[layer.name])
 

@@ -2,12 +2,14 @@
 import math
 import os
 from collections import Counter
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 from google.protobuf import message, text_format
 
+from . import hints
 from .errors import CaffeError
+from .log import WARNING, log
 from .proto import caffe_pb2 as pb
 
 _V1_TYPES = {
@@ -19,13 +21,17 @@ _V1_TYPES = {
     "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss", "SOFTMAX_LOSS": "SoftmaxWithLoss", "TANH": "TanH",
     "WINDOW_DATA": "WindowData"}
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")  # once part of data_param and its like
+_NO_MODEL = {  # first bytes of what is often found in the place of a file
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with git lfs pull",
+    b"<": "an HTML or XML page: the download failed; fetch the file again",
+    b"PK\x03\x04": "a zip archive; unpack it", b"\x1f\x8b": "a gzip archive; unpack it"}
 
 
-def read_file(path: str) -> bytes:
-    """Return a file's bytes."""
+def read_file(path: str, most: int = -1) -> bytes:
+    """Return a file's bytes, `most` of them at most."""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            return file.read(most)
     except OSError as error:
         raise CaffeError(f"{path}: {error.strerror} (relative to {os.getcwd()})") from None
 
@@ -35,32 +41,51 @@ def parse_text(text: str, into: Any, origin: str) -> Any:
     try:
         return text_format.Parse(text, into)
     except (text_format.ParseError, message.Error, RecursionError, ValueError) as error:
-        raise CaffeError(f"{origin}: {' '.join(str(error).split()) or type(error).__name__}") from None
+        fault = " ".join(str(error).split()) or type(error).__name__
+        if "surrogates not allowed" in fault:
+            fault = "a value between quotes is not UTF-8; save the file as UTF-8"
+        raise CaffeError(f"{origin}: {_V0 if _V0_FAULT in fault else fault + hints.of_fault(fault)}") from None
 
 
 def read_text(path: str, into: Any) -> Any:
-    """Parse a prototxt file into a message and return it."""
-    try:
-        text = read_file(path).decode()
-    except UnicodeDecodeError as error:
-        raise CaffeError(f"{path}: not a text file (byte {error.start})") from None
-    return parse_text(text, into, path)
+    """Parse a prototxt file into a message and return it; comments may hold any bytes, as for Caffe."""
+    data = read_file(path)
+    kind = _no_model(data)
+    if kind or b"\0" in data:
+        raise CaffeError(f"{path}: this is {kind or 'no text file'}")
+    return parse_text(data.decode("utf-8-sig", "surrogateescape"), into, path)
 
 
 def read_binary(path: str, into: Any) -> Any:
     """Parse a binary protobuf file into a message and return it."""
+    data = read_file(path)
     try:
-        into.ParseFromString(read_file(path))
+        into.ParseFromString(data)
     except message.Error as error:
-        raise CaffeError(f"{path}: no {into.DESCRIPTOR.name} in protobuf format ({error})") from None
+        whole = 0x0a <= data[0] < 0x20 or data[:2] == b"\xa2\x06"  # begins as such a message does
+        kind = _no_model(data) or ("cut off or damaged; fetch it again" if whole else f"no {into.DESCRIPTOR.name} ({error})")
+        raise CaffeError(f"{path}: this is {kind}") from None
     return into
+
+
+def _no_model(data: bytes) -> str:
+    """Return what a file is by its first bytes where it is none of Caffe's."""
+    return next((kind for start, kind in _NO_MODEL.items() if data[:100].lstrip().startswith(start)), "")
 
 
 def read_net(path: str) -> Any:
     """Return the NetParameter of a prototxt file, upgraded to the current syntax."""
-    net = upgrade_net(read_text(path, pb.NetParameter()), path)
+    return _whole(upgrade_net(read_text(path, pb.NetParameter()), path), path)
+
+
+def message_net(net: Any, origin: str) -> Any:
+    """Return a copy of a NetParameter, also of another caffe_pb2, upgraded to the current syntax."""
+    return _whole(upgrade_net(pb.NetParameter.FromString(net.SerializeToString()), origin), origin)
+
+
+def _whole(net: Any, origin: str) -> Any:
     if not net.layer:
-        raise CaffeError(f"{path}: no layers in it; is it a net's prototxt?")
+        raise CaffeError(f"{origin}: no layers in it; is it a net's prototxt?")
     return net
 
 
@@ -77,7 +102,22 @@ def read_solver(path: str) -> Any:
     return solver
 
 
+def complete_prefix(solver: Any, path: str) -> Any:
+    """Let the solver file's name complete snapshot_prefix where that is missing or a folder (upgrade_proto.cpp)."""
+    stem = os.path.splitext(path)[0]
+    if not solver.HasField("snapshot_prefix"):
+        solver.snapshot_prefix = stem
+    elif os.path.isdir(solver.snapshot_prefix):
+        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.basename(stem))
+    return solver
+
+
 # ---------------------------------------------------------------- old syntax
+_V0_FAULT = '"caffe.V1LayerParameter" has no field named "layer"'
+_V0 = ("uses the V0 syntax of 2013 (`layers { layer { ... } }`), not supported; turn it into the current one with Caffe's "
+       "upgrade_net_proto_text (its weights with upgrade_net_proto_binary)")
+
+
 def upgrade_net(net: Any, origin: str) -> Any:
     """Bring a NetParameter to the current syntax in place (upgrade_proto.cpp) and return it."""
     if net.layers:
@@ -85,13 +125,12 @@ def upgrade_net(net: Any, origin: str) -> Any:
             raise CaffeError(f"{origin}: has both `layer` and the old `layers`; use `layer` only")
         for old in net.layers:
             if not old.HasField("type") and not old.name:
-                raise CaffeError(f"{origin}: uses the V0 syntax of 2013 (`layers {{ layer {{ ... }} }}`), not supported")
+                raise CaffeError(f"{origin}: {_V0}")
             _upgrade_v1_layer(old, net.layer.add(), origin)
+            _each_old_field(net.layer[-1], _move)
         net.ClearField("layers")
     for layer in net.layer:
-        for field in ("data_param", "image_data_param", "window_data_param"):
-            if layer.HasField(field):
-                _move_transformation(getattr(layer, field), layer.transform_param)
+        _each_old_field(layer, _ignore)
         if layer.type == "BatchNorm" and len(layer.param) == 3:
             for spec in layer.param:
                 spec.lr_mult = spec.decay_mult = 0
@@ -121,11 +160,23 @@ def _upgrade_v1_layer(old: Any, new: Any, origin: str) -> None:
             getattr(new, field.name).extend(value)
 
 
-def _move_transformation(source: Any, target: Any) -> None:
-    for field in _TRANSFORM_FIELDS:
-        if source.HasField(field):
-            setattr(target, field, getattr(source, field))
-            source.ClearField(field)
+def _each_old_field(layer: Any, do: Callable[[Any, Any, str], None]) -> None:
+    """Do something to each field of a data layer whose place is transform_param now; clear it."""
+    for name in ("data_param", "image_data_param", "window_data_param"):
+        for field in _TRANSFORM_FIELDS if layer.HasField(name) else ():
+            source = getattr(layer, name)
+            if source.HasField(field):
+                do(layer, source, field)
+                source.ClearField(field)
+
+
+def _move(layer: Any, source: Any, field: str) -> None:
+    setattr(layer.transform_param, field, getattr(source, field))
+
+
+def _ignore(layer: Any, source: Any, field: str) -> None:
+    log("upgrade_proto.cpp:640", f"layer {layer.name!r} ({layer.type}): {field} is ignored, as in Caffe; move it to "
+                                 f"transform_param {{ {field}: ... }}", WARNING)
 
 
 def _upgrade_input(net: Any, origin: str) -> None:
@@ -147,7 +198,8 @@ def _upgrade_input(net: Any, origin: str) -> None:
 
 
 # ---------------------------------------------------------------- state
-def _meets(state: Any, rule: Any) -> bool:
+def meets(state: Any, rule: Any) -> bool:
+    """Return whether a NetState meets a rule."""
     return not ((rule.HasField("phase") and rule.phase != state.phase)
                 or (rule.HasField("min_level") and state.level < rule.min_level)
                 or (rule.HasField("max_level") and state.level > rule.max_level)
@@ -162,7 +214,7 @@ def filter_net(net: Any) -> Any:
         if layer.include and layer.exclude:
             raise CaffeError(f"layer {layer.name!r}: give either include or exclude rules, not both")
         rules = layer.include or layer.exclude
-        met = any(_meets(net.state, rule) for rule in rules)
+        met = any(meets(net.state, rule) for rule in rules)
         if met == bool(layer.include):
             kept.append(layer)
     filtered = pb.NetParameter()

@@ -45,7 +45,9 @@ def devices(gpu: str) -> List[int]:
 
 def join(gpus: List[int]) -> str:
     """Meet the other processes; return which of this machine's `gpus` is this one's, nothing for the CPU."""
-    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, count, place = (int(os.environ.get(name) or 0) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if gpus and place >= len(gpus):
+        raise CaffeError(f"-gpu names {len(gpus)} GPUs, this is process {place + 1} on this machine; name one for each process")
     alone = len(set(gpus)) == len(gpus)  # NCCL refuses two processes on one GPU
     with _peers():
         dist.init_process_group("nccl" if gpus and alone else "gloo", timeout=PATIENCE)
@@ -53,7 +55,7 @@ def join(gpus: List[int]) -> str:
     context.set_solver_count(count)
     if rank:
         os.environ["GLOG_minloglevel"] = QUIET  # noqa: SIM112  (glog spells it so)
-    return str(gpus[int(os.environ.get("LOCAL_RANK") or 0)]) if gpus else ""
+    return str(gpus[place]) if gpus else ""
 
 
 @contextlib.contextmanager
@@ -65,39 +67,39 @@ def _peers() -> Iterator[None]:
 
 
 class Team:
-    """Keeps the solvers of all processes in step.
+    """Keeps the solvers of all processes in step."""
 
-    Parameters
-    ----------
-    solver : Solver
-        This process's own; its weights become those of rank 0.
-    """
-
-    def __init__(self, solver: Any) -> None:
-        self.solver, self.count = solver, dist.get_world_size()
+    def __init__(self) -> None:
+        self.count = dist.get_world_size()
         with _peers():
             self._signals = dist.new_group(backend="gloo", timeout=PATIENCE)  # numbers of the host: no wait for a GPU
-            for layer in solver.net._engine:
+
+    def share(self, net: Any) -> None:
+        """Give the parameters of all processes the values that they have in rank 0."""
+        with _peers():
+            for layer in net._engine:
                 for blob in layer.blobs:
                     dist.broadcast(blob.tensor, 0)
-        solver.add_callback(lambda: None, self._average_gradients)
-        solver.combine, solver.agree = self._mean, self._agree
 
-    def _mean(self, loss: torch.Tensor) -> torch.Tensor:
+    def mean(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a loss over all processes."""
         total = loss.detach().clone()
         with _peers():
             dist.all_reduce(total)
         return total / self.count
 
-    def _average_gradients(self) -> None:
-        grads = [q.blob.grad for q in self.solver.net.learnable if q.lr_mult]
+    def average_gradients(self, net: Any) -> None:
+        """Replace the gradients by their means over all processes."""
+        grads = [q.blob.grad for q in net.learnable if q.lr_mult]
+        if not grads:
+            return
         whole = torch.cat([g.reshape(-1) for g in grads])
         with _peers():
             dist.all_reduce(whole)
         pieces = torch.split(whole / self.count, [g.numel() for g in grads])
         torch._foreach_copy_(grads, [piece.view(g.shape) for piece, g in zip(pieces, grads)])
 
-    def _agree(self, request: str) -> str:
+    def agree(self, request: str) -> str:
         """Return the strongest request of a signal to any process, so that all stop at the same iteration."""
         level = torch.tensor(CHOICES.index(request))
         with _peers():

@@ -75,9 +75,13 @@ def records(env: Any, source: str) -> Iterator[Any]:
 
 def read_picture(path: str, height: int, width: int, color: bool) -> Array:
     """Return a picture file as C x H x W uint8, resized if height and width are given (``ReadImageToCVMat``)."""
-    picture = cv2.imread(path, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    try:
+        with open(path, "rb") as file:  # the name may be no UTF-8, which cv2.imread asks for
+            picture = _decoded(file.read(), cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    except OSError as error:
+        raise CaffeError(f"could not load {path!r}: {error.strerror}") from None
     if picture is None:
-        raise CaffeError(f"could not load {path!r}: " + ("not a picture" if os.path.exists(path) else "no such file"))
+        raise CaffeError(f"could not load {path!r}: not a picture")
     if height and width:
         picture = cv2.resize(picture, (width, height))
     return np.atleast_3d(picture).transpose(2, 0, 1)

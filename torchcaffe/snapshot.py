@@ -3,6 +3,8 @@
 Blobs are read and written as whole byte strings: a packed repeated float and a bytes field look the same on the wire, so a
 second copy of the schema with ``bytes`` in place of the numbers parses a 500 MB file without making 130 million Python floats.
 """
+import contextlib
+import fcntl
 import functools
 import json
 import math
@@ -15,6 +17,7 @@ import numpy as np
 from google.protobuf import message
 
 from .errors import CaffeError
+from .log import WARNING, log
 from .netparam import blob_array, blob_shape, read_binary, read_file
 from .proto import caffe_pb2 as pb
 from .proto.build import build
@@ -22,6 +25,7 @@ from .proto.schema import SCHEMA
 
 Array = Any
 Weights = List[Tuple[str, List[Array]]]
+_PART = ".part"  # how the names of files end that are being written
 
 
 @functools.cache
@@ -31,26 +35,40 @@ def _raw() -> Dict[str, Any]:
 
 
 def write_whole(path: str, data: bytes) -> None:
-    """Write a file under a temporary name beside its own, then rename it."""
+    """Write a file under a temporary name beside its own, bring it to the disk, then rename it."""
     folder = os.path.dirname(path) or "."
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}{_PART}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix="." + os.path.basename(path))
-    except OSError as error:
-        raise CaffeError(f"cannot write {path}: {error.strerror}; does the folder exist, and is it writable?") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
+        _remove_parts(folder)
+        with open(temporary, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # ends with the process
             file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+        _sync_folder(folder)
     except OSError as error:
-        os.unlink(temporary)
-        raise CaffeError(f"cannot write {path}: {error.strerror}") from None
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        hint = "" if os.path.isdir(folder) else "; does the folder exist?"
+        raise CaffeError(f"cannot write {path}: {error.strerror}{hint}") from None
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _remove_parts(folder: str) -> None:
+    """Remove what killed processes left: files whose writer no longer holds them."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".") and entry.name.endswith(_PART):
+            with contextlib.suppress(OSError), open(entry.path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(entry.path)
+
+
+def _sync_folder(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _raw_array(proto: Any, path: str) -> Array:
@@ -77,7 +95,8 @@ def read_weights(path: str) -> Weights:
     net = read_binary(path, _raw()["NetParameter"]())
     layers = net.layer or net.layers
     if net.layers and not any(layer.name for layer in net.layers):
-        raise CaffeError(f"{path}: weights in the V0 format of 2013, not supported")
+        raise CaffeError(f"{path}: weights in the V0 format of 2013, not supported; turn them into current ones with Caffe's "
+                         "upgrade_net_proto_binary")
     return [(layer.name, [_raw_array(blob, path) for blob in layer.blobs]) for layer in layers]
 
 
@@ -95,10 +114,11 @@ def write_weights(path: str, name: str, layers: List[Tuple[Any, List[Any]]], dif
 
 def is_hdf5(path: str) -> bool:
     """Return whether a file is HDF5, by its first bytes."""
-    return read_file(path)[:8] == b"\x89HDF\r\n\x1a\n"
+    return read_file(path, 8) == b"\x89HDF\r\n\x1a\n"
 
 
-def _h5py() -> Any:
+def h5py_module() -> Any:
+    """Return h5py, which not every installation has."""
     try:
         import h5py
     except ImportError:
@@ -107,7 +127,7 @@ def _h5py() -> Any:
 
 
 def _read_weights_hdf5(path: str) -> Weights:
-    h5py = _h5py()
+    h5py = h5py_module()
     found: Dict[str, Dict[int, Array]] = {}
 
     def visit(name: str, item: Any) -> None:
@@ -123,7 +143,7 @@ def _read_weights_hdf5(path: str) -> Weights:
 
 
 def _hdf5_file(path: str, fill: Any) -> None:
-    h5py = _h5py()
+    h5py = h5py_module()
     with tempfile.TemporaryDirectory() as folder:
         temporary = os.path.join(folder, "file.h5")
         with h5py.File(temporary, "w") as file:
@@ -146,7 +166,7 @@ def read_state(path: str) -> Tuple[int, str, int, List[Array]]:
     """Return (iteration, weights file, current step, history) of a solver state."""
     if is_hdf5(path):
         try:
-            with _h5py().File(path, "r") as file:
+            with h5py_module().File(path, "r") as file:
                 learned = file["learned_net"][()] if "learned_net" in file else b""
                 history = [np.array(file["history"][str(i)], np.float32) for i in range(len(file["history"]))]
                 return int(file["iter"][()]), bytes(learned).decode(), int(file["current_step"][()]), history
@@ -182,8 +202,11 @@ def write_position(path: str, positions: List[Dict[str, int]]) -> None:
 
 
 def read_position(state: str, count: int) -> List[Dict[str, int]]:
-    """Return what `write_position` wrote beside a solver state, for `count` nets."""
+    """Return what `write_position` wrote beside a solver state, for `count` nets; nothing where there is none."""
     path = re.sub(r"\.solverstate(\.h5)?$", ".datastate", state)
+    if not os.path.exists(path):
+        log("solver.cpp:505", f"No {path}: data start at record 0, as in Caffe", WARNING)
+        return []
     try:
         found = json.loads(read_file(path))
         positions = [{str(name): int(batches) for name, batches in net.items()} for net in found]

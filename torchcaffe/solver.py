@@ -7,12 +7,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from . import context, rates, snapshot
+from . import context, rates, snapshot, threads
 from .blob import tensor_of
 from .errors import CaffeError
 from .log import log, number
 from .net import Net
-from .netparam import read_net, read_solver
+from .netparam import complete_prefix, message_net, read_net, read_solver
 from .proto import caffe_pb2 as pb
 from .updates import RULES, add_scaled, l2_norm
 
@@ -26,6 +26,14 @@ class Solver:
     ----------
     param_file : str or SolverParameter
         The solver's prototxt.
+    requested : function
+        Says what a signal asked for since the last call: ``none``, ``snapshot`` or ``stop``.
+    frugal : bool
+        Free blobs when the net has done with them, since nobody will look.
+    keeps_position : bool
+        Snapshots say how far the data were read, and `restore` goes on from there; Caffe starts anew.
+    team : Team
+        The processes that train together (parallel.py).
 
     Attributes
     ----------
@@ -36,32 +44,33 @@ class Solver:
     """
 
     type = "SGD"
-    keeps_position = False  # snapshots say how far the data were read, and `restore` goes on from there; Caffe starts anew
 
-    def __init__(self, param_file: Any) -> None:
-        self.param = read_solver(param_file) if isinstance(param_file, str) else param_file
+    def __init__(self, param_file: Any, *, requested: Callable[[], str] = lambda: NONE, frugal: bool = False,
+                 keeps_position: bool = False, team: Any = None) -> None:
+        self.param = _read(param_file)
         p = self.param
         if p.average_loss < 1 or p.iter_size < 1:
             raise CaffeError("solver: average_loss and iter_size must be at least 1")
-        rates.check_policy(p)
+        if p.max_iter:  # without any step no rate is needed
+            rates.check_policy(p)
         self._check_rule()
         self._check_snapshot_prefix()
+        self.requested, self.frugal, self.keeps_position, self.team = requested, frugal, keeps_position, team
         if p.random_seed >= 0:
             context.set_random_seed(p.random_seed + context.solver_rank())
         self.net = self._train_net()
         self.test_nets = list(self._test_nets())
-        for net in [self.net, *self.test_nets]:
-            for path in (w.strip() for entry in p.weights for w in entry.split(",")):
+        for path in (w.strip() for entry in p.weights for w in entry.split(",")):
+            weights = snapshot.read_weights(path)
+            for net in [self.net, *self.test_nets]:
                 log("solver.cpp:83", f"Finetuning from {path}")
-                net.copy_from(path)
+                net.load(path, weights)
+        if team:
+            team.share(self.net)
         self.iter = self.current_step = 0
         _, self._depth = RULES[self.type]
         self.history = [torch.zeros_like(q.blob.tensor) for _ in range(self._depth) for q in self.net.learnable]
-        self.combine: Callable[[Tensor], Tensor] = lambda loss: loss  # mean over all processes, see parallel.py
-        self.agree: Callable[[str], str] = lambda request: request
         self._resting: Optional[List[bool]] = None  # which parameters never had a reason to move
-        self.frugal = False  # free blobs when the net has done with them, since nobody will look
-        self.requested: Callable[[], str] = lambda: NONE  # what a signal asked for since the last call
         self._callbacks: List[Tuple[Any, Any]] = []
         self._losses: List[Tensor] = []
         self._smoothed: Any = 0.0
@@ -81,10 +90,13 @@ class Solver:
 
     def _check_snapshot_prefix(self) -> None:
         p = self.param
-        if not p.snapshot:
-            return
-        if not p.HasField("snapshot_prefix"):
+        if p.snapshot and not p.HasField("snapshot_prefix"):
             raise CaffeError("solver: snapshot is given but snapshot_prefix is not")
+        if p.snapshot:
+            self._check_snapshot_folder()
+
+    def _check_snapshot_folder(self) -> None:
+        p = self.param
         folder = os.path.dirname(p.snapshot_prefix) or "."
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise CaffeError(f"solver: cannot write to snapshot_prefix {p.snapshot_prefix!r}: "
@@ -98,11 +110,6 @@ class Solver:
         text.state.CopyFrom(merged)
         return Net(text)
 
-    def _copy(self, text: Any) -> Any:
-        copy = pb.NetParameter()
-        copy.CopyFrom(text)
-        return copy
-
     def _train_net(self) -> Net:
         p = self.param
         fields = [f for f in ("net", "net_param", "train_net", "train_net_param") if p.HasField(f)]
@@ -111,19 +118,19 @@ class Solver:
         value = getattr(p, fields[0])
         named = isinstance(value, str)
         log("solver.cpp:97", "Creating training net " + (f"from {fields[0]} file: {value}" if named else f"in {fields[0]}."))
-        return self._net_of(read_net(value) if named else self._copy(value), pb.TRAIN, p.train_state)
+        return self._net_of(read_net(value) if named else message_net(value, fields[0]), pb.TRAIN, p.train_state)
 
     def _test_nets(self) -> Iterator[Net]:
         p = self.param
         sources: List[Tuple[str, Callable[[], Any]]] = []
-        sources += [("test_net_param", functools.partial(self._copy, text)) for text in p.test_net_param]
+        sources += [("test_net_param", functools.partial(message_net, text, "test_net_param")) for text in p.test_net_param]
         sources += [(f"test_net file: {file}", functools.partial(read_net, file)) for file in p.test_net]
         rest, generic = len(p.test_iter) - len(sources), p.HasField("net") or p.HasField("net_param")
         if rest < 0 or (rest > 0 and not generic):
             raise CaffeError(f"solver: test_iter is given {len(p.test_iter)} times for {len(sources)} test nets")
         if generic:
             source = f"net file: {p.net}" if p.HasField("net") else "net_param"
-            sources += [(source, lambda: read_net(p.net) if p.HasField("net") else self._copy(p.net_param))] * rest
+            sources += [(source, lambda: read_net(p.net) if p.HasField("net") else message_net(p.net_param, "net_param"))] * rest
         if p.test_state and len(p.test_state) != len(sources):
             raise CaffeError(f"solver: test_state is given {len(p.test_state)} times for {len(sources)} test nets")
         if sources and p.test_interval <= 0:
@@ -133,8 +140,11 @@ class Solver:
             yield self._net_of(read(), pb.TEST, p.test_state[i] if p.test_state else None)
 
     # ------------------------------------------------------------ training
+    @threads.shared
     def step(self, iters: int) -> None:
         """Train `iters` iterations."""
+        if iters > 0:
+            rates.check_policy(self.param)
         start, stop = self.iter, self.iter + iters
         self._losses, self._smoothed = [], 0.0
         self._clock = time.perf_counter()
@@ -147,18 +157,24 @@ class Solver:
             for on_start, _ in self._callbacks:
                 on_start()
             display = self._is_due(self.param.display)
-            self._smooth(self.combine(self._accumulate(display and self.param.debug_info)), start)
+            self._smooth(self._combine(self._accumulate(display and self.param.debug_info)), start)
             if display:
                 self._show_progress()
+            if self.team:
+                self.team.average_gradients(self.net)
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
             self.apply_update()
-            request = self.agree(self.requested())
+            request = self.team.agree(self.requested()) if self.team else self.requested()
             if self._is_due(self.param.snapshot) or request == SNAPSHOT:
                 self.snapshot()
             if request == STOP:
                 self._stopped = True
                 break
+        self.net.settle()
+
+    def _combine(self, loss: Tensor) -> Tensor:
+        return self.team.mean(loss) if self.team else loss  # type: ignore[no-any-return]
 
     def _is_due(self, interval: int) -> bool:
         return bool(interval) and self.iter % interval == 0
@@ -271,6 +287,8 @@ class Solver:
             log("solver.cpp:286", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
         start = self.iter
+        if p.snapshot_after_train:
+            self._check_snapshot_folder()  # before the work, not after it
         self.step(p.max_iter - self.iter)
         if p.snapshot_after_train and not self._is_due(p.snapshot):
             self.snapshot()
@@ -278,7 +296,7 @@ class Solver:
             log("solver.cpp:303", "Optimization stopped early.")
             return
         if self._is_due(p.display):
-            self._smooth(self.combine(self.net.run_forward(keep_graph=False)), start)
+            self._smooth(self._combine(self.net.run_forward(keep_graph=False)), start)
             log("solver.cpp:317", f"Iteration {self.iter}, loss = {number(float(self._smoothed))}")
         if self._is_due(p.test_interval):
             self._test_all()
@@ -311,6 +329,7 @@ class Solver:
             loss = loss + net.run_forward(keep_graph=False, keep_blobs=not self.frugal)
             values = [net._blobs[j].tensor.clone() for j in net._outputs]
             sums = values if sums is None else [a + b for a, b in zip(sums, values)]
+        net.settle()
         if self.param.test_compute_loss:
             log("solver.cpp:397", f"Test loss: {number(float(loss) / count)}")
         for j, line in enumerate(_outputs(net, [s / count for s in sums or []])):
@@ -324,13 +343,13 @@ class Solver:
         p = self.param
         prefix, end = f"{p.snapshot_prefix}_iter_{self.iter}", ".h5" if p.snapshot_format == p.HDF5 else ""
         model, state = f"{prefix}.caffemodel{end}", f"{prefix}.solverstate{end}"
+        if self.keeps_position:  # before the state, without which nobody asks for it
+            snapshot.write_position(f"{prefix}.datastate", [net.position for net in [self.net, *self.test_nets]])
         kind = "HDF5 file" if end else "binary proto file"
         log("solver.cpp:464", f"Snapshotting to {kind} {model}")
         (self.net.save_hdf5 if end else self.net.save)(model, p.snapshot_diff)
         log("sgd_solver.cpp:280", f"Snapshotting solver state to {kind} {state}")
         snapshot.write_state(state, self.iter, model, self.current_step, self.history)
-        if self.keeps_position:
-            snapshot.write_position(f"{prefix}.datastate", [net.position for net in [self.net, *self.test_nets]])
 
     def restore(self, path: str) -> None:
         """Continue from a solver state; loads the weights that it names."""
@@ -376,10 +395,20 @@ SOLVERS: Dict[str, Any] = {name: type(f"{name}Solver", (Solver,), {"type": name,
                            for name in RULES}
 
 
-def get_solver(param_file: Any) -> Solver:
-    """Return the solver that a prototxt's `type` asks for."""
-    param = read_solver(param_file) if isinstance(param_file, str) else param_file
+def _read(param_file: Any) -> Any:
+    """Return the SolverParameter of a file, or a message itself; one of another caffe_pb2 is turned into ours."""
+    if isinstance(param_file, pb.SolverParameter):
+        return param_file
+    if hasattr(param_file, "SerializeToString"):
+        return pb.SolverParameter.FromString(param_file.SerializeToString())
+    path = os.fsdecode(param_file)
+    return complete_prefix(read_solver(path), path)
+
+
+def get_solver(param_file: Any, **more: Any) -> Solver:
+    """Return the solver that a prototxt's `type` asks for; `more` are the further arguments of `Solver`."""
+    param = _read(param_file)
     if param.type not in SOLVERS:
         raise CaffeError(f"solver: unknown type {param.type!r}; known: {', '.join(SOLVERS)}")
-    solver: Solver = SOLVERS[param.type](param)
+    solver: Solver = SOLVERS[param.type](param, **more)
     return solver

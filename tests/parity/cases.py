@@ -107,6 +107,13 @@ LAYERS: Dict[str, Case] = {
     "loss_sigmoid": _plain("SigmoidCrossEntropyLoss", inputs=(normal(4, 5), shares(4, 5))),
     "loss_sigmoid_valid": _plain("SigmoidCrossEntropyLoss", "loss_param { normalization: VALID ignore_label: 1 }",
                                  inputs=(normal(4, 5), labels(2, 4, 5))),
+    "loss_infogain": _plain("InfogainLoss", 'infogain_loss_param { source: "FOLDER/infogain.binaryproto" }', inputs=_SCORES),
+    "loss_infogain_map": _plain("InfogainLoss", 'infogain_loss_param { source: "FOLDER/infogain.binaryproto" } '
+                                "loss_param { ignore_label: 2 normalization: BATCH_SIZE } loss_weight: 0.7", inputs=_MAP),
+    "loss_contrastive": _plain("ContrastiveLoss", "contrastive_loss_param { margin: 3 }",
+                               inputs=(normal(8, 4), normal(8, 4), labels(2, 8))),
+    "loss_contrastive_old": _plain("ContrastiveLoss", "contrastive_loss_param { margin: 9 legacy_version: true }",
+                                   inputs=(normal(8, 4, 1, 1), normal(8, 4, 1, 1), labels(2, 8, 1, 1, 1))),
     "accuracy": _plain("Accuracy", "accuracy_param { top_k: 2 }", inputs=_SCORES, phase="TEST"),
     "accuracy_classes": _plain("Accuracy", "accuracy_param { ignore_label: 0 }", inputs=_MAP, phase="TEST", tops=2),
     "relu": _plain("ReLU"),
@@ -167,6 +174,7 @@ DATA = {  # name: (layer, phase); three batches of each, from the same seed
     "jpeg": (_JPEG + " transform_param {{ crop_size: 16 mirror: true }}", "TRAIN"),
     "jpeg_grey": (_JPEG + " transform_param {{ force_gray: true }}", "TEST"),
     "files": (_FILES % "new_height: 14 new_width: 18" + " transform_param {{ crop_size: 12 mirror: true }}", "TRAIN"),
+    "hdf5": ('type: "HDF5Data" hdf5_data_param {{ source: "{folder}/hdf5.txt" batch_size: 4 }}', "TRAIN"),
     "files_grey": (_FILES % "is_color: false", "TEST"),
 }
 

@@ -72,9 +72,24 @@ def _write_pictures(folder: str, pb: Any) -> None:
         with open(os.path.join(folder, f"{i}.jpg"), "wb") as file:
             file.write(data)
     _write(os.path.join(folder, "files.txt"), "".join(f"{i}.jpg {i % 3}\n" for i in range(len(files))))
+    _write_hdf5(folder)
+    matrix = pb.BlobProto(num=1, channels=1, height=4, width=4, data=np.random.RandomState(4).rand(16))
+    with open(os.path.join(folder, "infogain.binaryproto"), "wb") as file:
+        file.write(matrix.SerializeToString())
     mean = pb.BlobProto(num=1, channels=3, height=20, width=20, data=pictures.mean(0).ravel())
     with open(os.path.join(folder, "mean.binaryproto"), "wb") as file:
         file.write(mean.SerializeToString())
+
+
+def _write_hdf5(folder: str) -> None:
+    """Write two HDF5 files, of five rows and of two, and their list."""
+    import h5py
+    random = np.random.RandomState(8)
+    paths = [os.path.join(folder, f"{rows}.h5") for rows in (5, 2)]
+    for path, rows in zip(paths, (5, 2)):
+        with h5py.File(path, "w") as file:
+            file["data"], file["label"] = random.randn(rows, 3, 4).astype(np.float32), np.arange(rows, dtype=np.float64)
+    _write(os.path.join(folder, "hdf5.txt"), "\n".join(paths))
 
 
 def _solver(folder: str, name: str, fields: str, transform: str, iterations: int) -> None:
@@ -110,7 +125,8 @@ def run_layer(caffe: Any, name: str, folder: str) -> Arrays:
     """Return outputs and gradients of one layer, for random input, parameters and top gradients."""
     case, random = cases.LAYERS[name], np.random.RandomState(zlib.crc32(name.encode()))
     inputs = [draw(random) for draw in case.inputs]
-    path = _write(os.path.join(folder, "layer.prototxt"), cases.layer_net(case, [x.shape for x in inputs]))
+    text = cases.layer_net(case, [x.shape for x in inputs]).replace("FOLDER", folder)
+    path = _write(os.path.join(folder, "layer.prototxt"), text)
     net = caffe.Net(path, getattr(caffe, case.phase))
     for i, x in enumerate(inputs):
         net.blobs[f"x{i}"].data[...] = x
@@ -138,7 +154,9 @@ def _gradients(net: Any, random: np.random.RandomState) -> Arrays:
 
 def _has_gradient(net: Any, name: str) -> bool:
     kind = net.layers[len(net.layers) - 1].type
-    return name == "x0" or kind not in ("SoftmaxWithLoss", "HingeLoss", "SigmoidCrossEntropyLoss", "Crop")
+    if kind == "ContrastiveLoss":
+        return name != "x2"
+    return name == "x0" or kind not in ("SoftmaxWithLoss", "InfogainLoss", "HingeLoss", "SigmoidCrossEntropyLoss", "Crop")
 
 
 def run_data(caffe: Any, name: str, folder: str) -> Arrays:
@@ -204,6 +222,7 @@ def run_python(caffe: Any) -> Arrays:
     found = {f"resize_{h}x{w}": caffe.io.resize_image(picture, (h, w)) for h, w in ((7, 9), (22, 30), (11, 8))}
     found["resize_channels"] = caffe.io.resize_image(random.rand(8, 9, 5).astype(np.float32), (12, 5))
     found["oversample"] = caffe.io.oversample([picture, picture[::-1]], (6, 8))
+    found.update(_cropped(caffe))
     transformer = caffe.io.Transformer({"data": (1, 3, 10, 12)})
     transformer.set_transpose("data", (2, 0, 1))
     transformer.set_channel_swap("data", (2, 1, 0))
@@ -214,6 +233,21 @@ def run_python(caffe: Any) -> Arrays:
     found["deprocess"] = transformer.deprocess("data", found["preprocess"])
     found["net_spec"] = np.frombuffer(_lenet(caffe).SerializeToString(), np.uint8)
     return {f"python/{k}": v for k, v in found.items()}
+
+
+def _cropped(caffe: Any) -> Arrays:
+    """Return what coord_map makes of a net that shrinks and grows again, as those for segmentation do."""
+    coord_map, make, n = importlib.import_module(caffe.__name__ + ".coord_map"), caffe.layers, caffe.NetSpec()
+    n.data = make.Input(shape={"dim": [1, 3, 50, 60]})
+    n.conv = make.ReLU(make.Convolution(n.data, kernel_size=3, pad=100, num_output=2), in_place=True)
+    n.pool = make.Pooling(n.conv, kernel_size=2, stride=2)
+    n.wide = make.Convolution(n.pool, num_output=2, kernel_size=4, dilation=2)
+    n.up = make.Deconvolution(n.wide, convolution_param={"num_output": 2, "kernel_size": 4, "stride": 2, "bias_term": False})
+    n.score = coord_map.crop(n.up, n.data)
+    n.fused = make.Eltwise(n.score, coord_map.crop(n.conv, n.data))
+    axis, scale, shift = coord_map.coord_map_from_to(n.wide, n.data)
+    return {"coord_map_net": np.frombuffer(n.to_proto().SerializeToString(), np.uint8),
+            "coord_map": np.concatenate([[axis], np.ravel(scale), np.ravel(shift)])}
 
 
 def _lenet(caffe: Any) -> Any:
@@ -287,7 +321,7 @@ def main(argv: List[str]) -> None:
     caffe = importlib.import_module(engine)
     found: Arrays = {}
     for part in parts.split(","):
-        found.update({"first": first, "second": second}[part](caffe, engine, folder))
+        found.update({"first": first, "second": second, "trainings": run_solvers}[part](caffe, engine, folder))
     np.savez(out, **found)
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from tests.parity import cases, live
-from torchcaffe import blas
 from torchcaffe.layers import LAYERS
 
 LAYER_BOUND = 1e-5   # of the array's largest value
-TRAIN_BOUND = 1e-4
+TRAIN_BOUND = 1e-4   # of a whole run, or SPREAD times what Caffe's own BLAS kernels differ by in it, whichever is more
+SPREAD = 3
+KERNELS = ("SKYLAKEX", "NEHALEM", "SANDYBRIDGE")  # beside HASWELL, which Caffe runs with here
 NOT_COMPARED = {"Input", "DummyData", "MemoryData", "Python", "Silence"}  # nothing to compute
 ENGINES = ("caffe", "torchcaffe")
 
@@ -19,7 +20,9 @@ pytestmark = pytest.mark.caffe
 
 @pytest.fixture(scope="module")
 def results(real_caffe, tmp_path_factory):
-    return live.compare(real_caffe, str(tmp_path_factory.mktemp("live")))
+    folder = str(tmp_path_factory.mktemp("live"))
+    found = live.compare(real_caffe, folder)
+    return {**found, **{kernel: live.run_caffe(real_caffe, folder, kernel, "trainings") for kernel in KERNELS}}
 
 
 def both(results, prefix):
@@ -45,27 +48,32 @@ def test_batches_are_equal_bit_for_bit(results, live_cases, name):
     live_cases()
 
 
-@pytest.mark.parametrize("name", ["resize", "oversample", "preprocess", "deprocess", "net_spec"])
+@pytest.mark.parametrize("name", ["resize", "oversample", "preprocess", "deprocess", "net_spec", "coord_map"])
 def test_pycaffe_without_nets(results, live_cases, name):
     for key, found, wanted in both(results, f"python/{name}"):
         assert live.error(found, wanted) <= LAYER_BOUND, key
     live_cases()
 
 
-def check_training(rows):
+def loss_error(found, wanted):
+    return float(np.abs(found / wanted - 1).max())
+
+
+def check_training(results, rows, run):
+    """Compare whole runs; `run` names the one whose spread among Caffe's kernels counts."""
     for key, found, wanted in rows:
         assert key != "loss" or np.ptp(wanted) > 0.02, "the run does not learn anything"
-        if "OPENBLAS_CORETYPE" in live.environment() and blas.is_exact():  # both add in one order
-            np.testing.assert_array_equal(found, wanted, key)
-        elif key == "loss":
-            np.testing.assert_allclose(found, wanted, rtol=TRAIN_BOUND)
-        else:
-            assert live.error(found, wanted) <= TRAIN_BOUND, key
+        path = f"train/{run}/{key}"
+        measure = loss_error if key == "loss" else live.error
+        spread = max(measure(results[kernel][path], results["caffe"][path]) for kernel in KERNELS)
+        error = measure(found, wanted)
+        print(f"{run} {key}: {error:.1e}, Caffe's kernels {spread:.1e}")
+        assert error <= max(TRAIN_BOUND, SPREAD * spread), key
 
 
 @pytest.mark.parametrize("name", cases.SOLVERS)
 def test_training_run(results, live_cases, name):
-    check_training(both(results, f"train/{name}/"))
+    check_training(results, both(results, f"train/{name}/"), name)
     live_cases()
 
 
@@ -91,7 +99,7 @@ def test_a_run_may_change_the_engine_halfway(results, live_cases, name, before, 
         part = key.rsplit("/", 1)[1]
         found = results[after][f"resume/{name}/{before}/{part}"]
         rows.append((part, found, wanted[10:] if part == "loss" else wanted))
-    check_training(rows)
+    check_training(results, rows, f"resumed_{name}")
     live_cases()
 
 

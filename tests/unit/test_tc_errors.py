@@ -21,7 +21,7 @@ def layer(fields):
 
 
 NETS = [
-    (layer('type: "Foo" bottom: "x" top: "y"'), "layer 'it': type 'Foo' is not supported; known: Abs"),
+    (layer('type: "Foo" bottom: "x" top: "y"'), "layer 'it': type 'Foo' is not supported; does a fork of Caffe have it"),
     (layer('type: "ReLU" bottom: "z" top: "y"'), "unknown bottom blob 'z'"),
     (layer('type: "ReLU" bottom: "x" top: "y" kernal: 3'), 'no field named "kernal"'),
     (layer('type: "ReLU" bottom: "x" bottom: "x" top: "y"'), "layer 'it' .ReLU.: has 2 bottoms, takes 1"),
@@ -172,8 +172,7 @@ SOLVERS = [
     ('lr_policy: "fixed"', "give one of net, net_param"),
     ('net: "{net}" train_net: "{net}" lr_policy: "fixed"', "give one of net, net_param"),
     ('net: "{net}" type: "Adagrad" lr_policy: "fixed"', "unknown type 'Adagrad'; known: SGD"),
-    ('net: "{net}" lr_policy: "fixd"', "unknown learning rate policy"),
-    ('net: "{net}" lr_policy: "fixed" snapshot: 5', "snapshot_prefix is not"),
+    ('net: "{net}" lr_policy: "fixd" max_iter: 1', "unknown learning rate policy"),
     ('net: "{net}" lr_policy: "fixed" snapshot: 5 snapshot_prefix: "/nowhere/a"', "make the folder '/nowhere'"),
     ('net: "{net}" lr_policy: "fixed" test_iter: 1', "needs a positive test_interval"),
     ('net: "{net}" lr_policy: "fixed" regularization_type: "L3"', "unknown regularization_type 'L3'"),

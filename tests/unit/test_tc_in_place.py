@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import torchcaffe as caffe
-from torchcaffe.graph import FORWARD_IN_PLACE, IN_PLACE
+from torchcaffe.layers import LAYERS
+from torchcaffe.layers.base import ALWAYS, FORWARD_ONLY
 
 TEXT = """force_backward: true
 layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 2 dim: 3 dim: 2 dim: 2 }} }} }}
@@ -25,13 +26,13 @@ def run(make_net, kind, top, backward=True):
     return net.blobs["y"].data.copy(), net.blobs["x"].diff.copy()
 
 
-@pytest.mark.parametrize("kind", sorted(IN_PLACE - {"Python"}))
+@pytest.mark.parametrize("kind", sorted(k for k, v in LAYERS.items() if v.in_place == ALWAYS and k != "Python"))
 def test_gives_the_same_as_with_a_top_of_its_own(make_net, kind):
     for found, wanted in zip(run(make_net, kind, "h"), run(make_net, kind, "own")):
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", sorted(FORWARD_IN_PLACE))
+@pytest.mark.parametrize("kind", sorted(k for k, v in LAYERS.items() if v.in_place == FORWARD_ONLY))
 def test_forward_only(make_net, kind):
     found, _ = run(make_net, kind, "h", backward=False)
     np.testing.assert_array_equal(found, run(make_net, kind, "own", backward=False)[0])

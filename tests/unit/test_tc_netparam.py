@@ -38,9 +38,13 @@ UPGRADES = {
            layer { name: "s" type: "Silence" bottom: "a" }""",
     ),
     "transformation": (
-        'layer { name: "d" type: "Data" data_param { source: "s" scale: 0.5 mirror: true crop_size: 7 mean_file: "m" } }',
+        'layers { name: "d" type: DATA data_param { source: "s" scale: 0.5 mirror: true crop_size: 7 mean_file: "m" } }',
         """layer { name: "d" type: "Data" data_param { source: "s" }
              transform_param { scale: 0.5 mirror: true crop_size: 7 mean_file: "m" } }""",
+    ),
+    "transformation in the new syntax, which Caffe ignores": (
+        'layer { name: "d" type: "ImageData" image_data_param { source: "s" scale: 0.5 mirror: true } }',
+        'layer { name: "d" type: "ImageData" image_data_param { source: "s" } }',
     ),
     "batch norm": (
         'layer { name: "n" type: "BatchNorm" param { lr_mult: 1 } param { decay_mult: 1 } param { } }',
@@ -65,7 +69,7 @@ def test_old_solver_type(tmp_path, old, new):
 
 
 REFUSED = [
-    ("layers { layer { name: 'a' type: 'conv' } }", "no field named \"layer\"|V0"),
+    ("layers { layer { name: 'a' type: 'conv' } }", "uses the V0 syntax of 2013 .* upgrade_net_proto_text"),
     ("layer { name: 'a' } layers { name: 'b' type: RELU }", "both `layer` and the old `layers`"),
     ("input: 'a' input_dim: 1 input_dim: 2 layer { name: 'a' }", "shapes"),
     ("input: 'a' input: 'b' input_shape { dim: 1 } layer { name: 'a' }", "2 inputs, but shapes for 1"),

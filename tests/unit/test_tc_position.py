@@ -85,13 +85,11 @@ def test_what_is_not_8_bits_or_has_a_mean_file_is_finished_before(tmp_path):
 
 
 def test_goes_on_where_the_data_stopped(solver_file, tmp_path):
-    straight = caffe.get_solver(solver_file)
-    straight.keeps_position = True
+    straight = caffe.get_solver(solver_file, keeps_position=True)
     batches(straight, 7)  # 28 pictures of 11: in the middle of the third round
     assert json.loads((tmp_path / "a_iter_7.datastate").read_text()) == [{"data": 7}, {"data": 6}]
     wanted, weights = batches(straight, 5)
-    resumed, anew = caffe.get_solver(solver_file), caffe.get_solver(solver_file)
-    resumed.keeps_position = True
+    resumed, anew = caffe.get_solver(solver_file, keeps_position=True), caffe.get_solver(solver_file)
     resumed.restore(str(tmp_path / "a_iter_7.solverstate"))
     anew.restore(str(tmp_path / "a_iter_7.solverstate"))
     found, reached = batches(resumed, 5)
@@ -104,18 +102,17 @@ def test_command_line(solver_file, tmp_path, capsys):
     assert main(["train", "-solver", solver_file]) == 0
     assert not (tmp_path / "a_iter_7.datastate").exists()
     state = ["-snapshot", str(tmp_path / "a_iter_7.solverstate")]
-    assert main(["train", "-solver", solver_file, *state, "-resume_data"]) == 1
-    assert "a_iter_7.datastate: No such file" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["train", "-solver", solver_file, *state, "-resume_data"]) == 0
+    assert "a_iter_7.datastate: data start at record 0, as in Caffe" in capsys.readouterr().err
     assert main(["train", "-solver", solver_file, "-resume_data"]) == 0
     assert main(["train", "-solver", solver_file, *state, "-resume_data"]) == 0
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3", '[{"data": 1}, {}]', '[{"data": -1}, {"data": 1}]', '[{"data": "x"}, {}]'])
 def test_damaged_positions(solver_file, tmp_path, text):
-    solver = caffe.get_solver(solver_file)
+    solver = caffe.get_solver(solver_file, keeps_position=True)
     solver.snapshot()
     (tmp_path / "a_iter_0.datastate").write_text(text)
-    solver.keeps_position = True
     with pytest.raises(caffe.CaffeError, match="position"):
         solver.restore(str(tmp_path / "a_iter_0.solverstate"))
 

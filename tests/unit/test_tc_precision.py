@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import torchcaffe as caffe
+from torchcaffe import context
 from torchcaffe.__main__ import main
 from torchcaffe.errors import CaffeError
 
@@ -122,13 +123,19 @@ def test_an_unknown_precision_ends_in_one_line(tmp_path, capsys):
     assert "choose fp32, tf32, bf16" in capsys.readouterr().err
 
 
-def test_torch_rounds_factors_on_a_gpu_only_when_asked():
-    backends = torch.backends.cuda.matmul, torch.backends.cudnn
-    assert not any(backend.allow_tf32 for backend in backends)
-    caffe.set_precision("tf32")
-    assert all(backend.allow_tf32 for backend in backends)
-    caffe.set_precision("bf16")
-    assert not any(backend.allow_tf32 for backend in backends)
+@pytest.mark.parametrize(("precision", "rounded"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_torch_rounds_factors_on_a_gpu_only_when_asked_and_only_in_a_pass(make_net, monkeypatch, precision, rounded):
+    backends, seen = (torch.backends.cuda.matmul, torch.backends.cudnn), []
+    before = [backend.allow_tf32 for backend in backends]
+    net = run(make_net, precision)
+    monkeypatch.setattr(context._context, "gpu", True)
+    layer = net._engine[2]
+    monkeypatch.setattr(type(layer), "forward", lambda *_: seen.append([backend.allow_tf32 for backend in backends]))
+    monkeypatch.setattr(type(layer), "backward", lambda *_: seen.append([backend.allow_tf32 for backend in backends]))
+    net.forward(start="relu", end="relu")
+    net.run_backward(2, 2)
+    assert seen == [[rounded] * 2] * 2
+    assert [backend.allow_tf32 for backend in backends] == before
 
 
 def test_the_log_states_it(tmp_path, capsys):

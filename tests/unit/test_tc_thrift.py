@@ -31,12 +31,11 @@ def solver(tmp_path):
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(
         f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.05 random_seed: 1')
-    return lambda: caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    return lambda **more: caffe.get_solver(str(tmp_path / "solver.prototxt"), **more)
 
 
 def test_a_frugal_solver_learns_the_same_and_frees_blobs(solver):
-    plain, frugal = solver(), solver()
-    frugal.frugal = True
+    plain, frugal = solver(), solver(frugal=True)
     plain.step(3)
     frugal.step(3)
     for layer, blobs in plain.net.params.items():
@@ -90,11 +89,7 @@ def test_a_frozen_parameter_stays_and_one_with_a_past_moves_on(solver):
 
 
 def test_weights_in_another_order_in_memory_look_as_ever(solver):
-    caffe.set_precision("bf16")  # the smallest convolutions go the way of large ones
-    try:
-        found = solver()
-    finally:
-        caffe.set_precision("fp32")
+    found = solver()
     weight = found.net.params["b"][0]
     found.step(1)
     assert weight.tensor.stride() == (36, 1, 12, 4)

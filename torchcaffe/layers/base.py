@@ -16,6 +16,8 @@ from ..errors import CaffeError
 from ..fillers import fill
 
 FULL, LOW, ANY = "float32", "the chosen precision", "whatever comes in"  # what a layer computes in
+# May the top be the bottom? Caffe refuses it, or reads what it has written over: in all it does, or in its gradient only.
+NEVER, FORWARD_ONLY, ALWAYS = "never", "forward only", "always"
 Tensors = Any  # a tensor, or one a top; what meets a protobuf field is Any to mypy
 LAYERS: Dict[str, Type["Layer"]] = {}
 _L = TypeVar("_L", bound=Type["Layer"])
@@ -45,6 +47,7 @@ class Layer:
     reshapes = True       # the shapes of its tops follow from its bottoms, again in each forward pass
     saves_top = True      # autograd may need the top again, so no later layer may overwrite it
     numbers = FULL        # what bottoms and parameters are turned into before `compute`
+    in_place = NEVER      # whether the top may be the bottom
     repeatable = True     # computing again from the same bottoms changes nothing
     no_gradient: Tuple[int, ...] = ()  # bottoms that never get a gradient (labels)
 
@@ -72,7 +75,8 @@ class Layer:
 
     def fail(self, message: str) -> NoReturn:
         """Raise CaffeError with the layer's name and type before the message."""
-        raise CaffeError(f"layer {self.name!r} ({self.type}): {message}")
+        here = f"layer {self.name!r} ({self.type}): "
+        raise CaffeError(message if message.startswith(here) else here + message)
 
     def check(self, holds: bool, message: str) -> None:
         """Raise CaffeError unless something holds."""
@@ -113,6 +117,9 @@ class Layer:
         for blob in self.blobs if self.numbers == LOW else []:
             blob.round(self.compute_type)
 
+    def settle(self) -> None:
+        """Raise what the last pass found, where that was not yet known."""
+
     def reshape(self, bottoms: List[Blob], tops: List[Blob]) -> None:
         """Give the tops the shapes that follow from the bottoms."""
         for top, shape in zip(tops, self.top_shapes([b.shape for b in bottoms])):
@@ -151,7 +158,8 @@ class Layer:
         if not any(self.propagate_down + self.param_wanted):
             return
         for i in self.no_gradient:
-            self.check(not self.propagate_down[i], f"has no gradient for bottom {i} ({self.param.bottom[i]!r})")
+            if i < len(bottoms) and self.propagate_down[i]:
+                self.fail(f"has no gradient for bottom {i} ({self.param.bottom[i]!r})")
         if self._graph is None:  # as in Caffe, from what the blobs hold
             self.check(self.repeatable and not any(top is bottoms[0] for top in tops), "backward without a forward before it")
             self._run(bottoms, True, False)

@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import blas, libm
 from ..blob import Shape
 from ..proto import caffe_pb2 as pb
-from .base import FULL, LOW, Layer, Tensors, register
-from .small import Project, is_small
+from .base import ALWAYS, FORWARD_ONLY, FULL, LOW, Layer, Tensors, register
 
 SMALL = 1_000_000  # weights of an inner product, at most, that stays float32
 
@@ -39,8 +37,6 @@ class InnerProduct(Layer):
     def compute(self, *tensors: Tensor) -> Tensors:
         x, weight = tensors[0].flatten(self.at), tensors[1]
         bias = tensors[2] if len(tensors) > 2 else None
-        if is_small(x, weight.numel(), x.numel() * self.param.inner_product_param.num_output, x.dtype):
-            return Project.apply(x, weight, bias, self)  # type: ignore[no-untyped-call]
         return F.linear(x, weight.t() if self.param.inner_product_param.transpose else weight, bias)
 
 
@@ -48,6 +44,7 @@ class InnerProduct(Layer):
 class BatchNorm(Layer):
     """Zero mean and unit variance a channel; keeps sums of both and their number (batch_norm_layer.cpp)."""
 
+    in_place = ALWAYS
     repeatable = False
 
     def setup(self, shapes: List[Shape]) -> None:
@@ -87,6 +84,8 @@ class BatchNorm(Layer):
 class MVN(Layer):
     """Zero mean and, unless switched off, unit variance of each picture or of each of its channels."""
 
+    in_place = FORWARD_ONLY
+
     def compute(self, *tensors: Tensor) -> Tensors:
         p, x = self.param.mvn_param, tensors[0]
         axes = list(range(1 if p.across_channels else 2, x.dim()))
@@ -98,25 +97,17 @@ class MVN(Layer):
         return moved / (torch.where(varies, var, 1.0).sqrt() * varies + p.eps)
 
 
-def softmax(x: Tensor, at: int) -> Tensor:
-    """Return exp(x) over its sum along an axis; on a CPU it adds and rounds as softmax_layer.cpp does."""
-    powers = libm.exp(x - x.amax(at, keepdim=True))
-    if x.is_cuda:
-        return powers / powers.sum(at, keepdim=True)
-    total = blas.sum_classes(powers.reshape(math.prod(x.shape[:at]), x.shape[at], math.prod(x.shape[at + 1:])))
-    return powers / total.view(*x.shape[:at], 1, *x.shape[at + 1:])
-
-
 @register
 class Softmax(Layer):
     """exp(x) over its sum along `axis`."""
+
+    in_place = ALWAYS
 
     def setup(self, shapes: List[Shape]) -> None:
         self.at = self.axis(self.param.softmax_param.axis, shapes[0])
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        y = F.softmax(tensors[0], self.at)
-        return y + (softmax(tensors[0].detach(), self.at) - y).detach()  # torch's gradient, Caffe's digits
+        return F.softmax(tensors[0], self.at)
 
 
 @register

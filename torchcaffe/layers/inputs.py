@@ -13,6 +13,7 @@ from ..blob import Blob, Shape
 from ..errors import CaffeError
 from ..fillers import fill
 from ..proto import caffe_pb2 as pb
+from ..snapshot import h5py_module
 from .base import Layer, register
 
 
@@ -79,12 +80,29 @@ class DummyData(Layer):
         self.fill(tops, constants=False)
 
 
-class Batches(Layer):
-    """What layers share that read records: transformation, read-ahead, label top."""
+class Source(Layer):
+    """What layers share that read batches one after the other: their position, and which records are theirs."""
 
-    bottoms, tops = (0, 0), (1, 2)
+    bottoms = (0, 0)
     reshapes = False
     taken = 0  # batches given out so far
+    reads = False
+
+    def go_to(self, batch: int) -> None:
+        """Let the next batch be number `batch` of the stream, which starts at 0."""
+        self.check(not self.reads, "its position can only be set before the first batch")
+        self.taken = batch
+
+    def turns(self, skipped: int) -> Tuple[int, int]:
+        """Return which records are this process's while several train, after it `skipped` some: the first, the step."""
+        rank, count = (0, 1) if self.phase == pb.TEST else (context.solver_rank(), context.solver_count())
+        return rank + skipped * count, count
+
+
+class Batches(Source):
+    """What layers share that read pictures: transformation, read-ahead, label top."""
+
+    tops = (1, 2)
 
     def setup(self, shapes: List[Shape]) -> None:
         try:
@@ -112,20 +130,10 @@ class Batches(Layer):
         """Yield (picture, label) without end, from number `skipped` on."""
         raise AssertionError
 
-    def go_to(self, batch: int) -> None:
-        """Let the next batch be number `batch` of the stream, which starts at 0."""
-        self.check(self.prefetcher is None, "its position can only be set before the first batch")
-        self.taken = batch
-
     @property
     def batch_size(self) -> int:
         """Number of records of a batch."""
         raise AssertionError
-
-    def turns(self, skipped: int) -> Tuple[int, int]:
-        """Return which records are this process's while several train, after it `skipped` some: the first, the step."""
-        rank, count = (0, 1) if self.phase == pb.TEST else (context.solver_rank(), context.solver_count())
-        return rank + skipped * count, count
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         self.check(self.batch_size > 0, "batch_size must be positive")
@@ -155,7 +163,7 @@ class Batches(Layer):
         if self.prefetcher is None:
             depth = self.param.data_param.prefetch
             reader = copy.copy(self)  # the thread must not keep the layer itself alive
-            self.prefetcher = data.Prefetcher(reader.batches(), depth)
+            self.prefetcher, self.reads = data.Prefetcher(reader.batches(), depth), True
             weakref.finalize(self, self.prefetcher.stop)
         try:
             batch = self.prefetcher.next()
@@ -210,14 +218,15 @@ class ImageData(Batches):
 
     def _read_lines(self, source: str) -> List[Tuple[str, int]]:
         try:
-            with open(source, encoding="utf-8") as file:
+            with open(source, encoding="utf-8", errors="surrogateescape") as file:  # names of files are bytes
                 rows = [line.rstrip("\n").rpartition(" ") for line in file if line.strip()]
         except OSError as error:
             raise CaffeError(f"source {source!r}: {error.strerror}") from None
         self.check(bool(rows), f"source {source!r} names no picture")
-        for path, _, label in rows:
+        for path, blank, label in rows:
+            line, tab = f"{path}{blank}{label}", "; a tab stands where a blank must" if "\t" in label.strip() else ""
             self.check(bool(path) and label.strip().lstrip("-").isdigit(),
-                       f"source {source!r}: line '{path} {label}' is not 'path label'")
+                       f"source {source!r}: line {line!r} is not 'path label'{tab}")
         return [(path, int(label)) for path, _, label in rows]
 
     def _read(self, path: str) -> Any:
@@ -275,5 +284,66 @@ class MemoryData(Layer):
             self.fail("has no data; call net.set_input_arrays(data, labels) first")
         end = self.at + self.shape[0]
         for top, array in zip(tops, self.arrays):
-            top.tensor = torch.from_numpy(np.array(array[self.at:end], np.float32)).to(context.device())
+            part = np.array(array[self.at:end], np.float32)
+            part = part.reshape(-1, 1, 1, 1) if part.ndim == 1 else part  # four axes from the first batch on, as in Caffe
+            top.tensor = torch.from_numpy(part).to(context.device())
         self.at = end % len(self.arrays[0])
+
+
+@register
+class HDF5Data(Source):
+    """Rows of the datasets that are named like the tops, in HDF5 files that a text file lists (hdf5_data_layer.cpp).
+
+    With `shuffle` the files, and the rows of each, come in an order of torch's generator, not of the C library's as in Caffe.
+    """
+
+    tops = (1, None)
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.hdf5_data_param
+        self.check(not self.param.HasField("transform_param"), "does not transform its input; leave transform_param out")
+        self.check(p.batch_size > 0, "batch_size must be positive")
+        try:
+            with open(p.source, encoding="utf-8", errors="surrogateescape") as file:
+                self.files = file.read().split()
+        except OSError as error:
+            self.fail(f"source {p.source!r}: {error.strerror}")
+        self.check(bool(self.files), f"source {p.source!r} names no file")
+        seed = int(torch.randint(2**31, (), generator=context.generator())) if p.shuffle else 0
+        self.random = np.random.RandomState(seed)
+        self.first = self._load(self.files[0])
+
+    def _load(self, path: str) -> List[Any]:
+        """Return the datasets of a file, float32."""
+        try:
+            with h5py_module().File(path, "r") as file:
+                found = [np.array(file[name], np.float32) for name in self.param.top]
+        except (OSError, KeyError, ValueError, CaffeError) as error:
+            self.fail(f"{path}: no HDF5 file with datasets {', '.join(self.param.top)}: {error}")
+        self.check(all(len(a.shape) and len(a) == len(found[0]) > 0 for a in found),
+                   f"{path}: datasets have shapes {[a.shape for a in found]}; they need as many rows, at least one")
+        return found
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        return [(self.param.hdf5_data_param.batch_size, *array.shape[1:]) for array in self.first]
+
+    def _mix(self, items: List[Any]) -> List[Any]:
+        return [items[i] for i in self.random.permutation(len(items))] if self.param.hdf5_data_param.shuffle else items
+
+    def _rows(self) -> Iterator[List[Any]]:
+        """Yield one entry of each dataset, without end."""
+        arrays = self.first
+        while True:
+            for path in self._mix(self.files):
+                arrays = self._load(path) if len(self.files) > 1 else arrays
+                for i in self._mix(list(range(len(arrays[0])))):
+                    yield [array[i] for array in arrays]
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        size = self.param.hdf5_data_param.batch_size
+        if not self.reads:
+            first, step = self.turns(self.taken * size)
+            self.mine, self.reads = itertools.islice(self._rows(), first, None, step), True
+        self.taken += 1
+        for top, rows in zip(tops, zip(*itertools.islice(self.mine, size))):
+            top.tensor = torch.from_numpy(np.stack(rows)).to(context.device())

@@ -1,24 +1,64 @@
 """Losses and Accuracy."""
 import math
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import blas, libm
+from .. import context
 from ..blob import Shape
+from ..netparam import blob_array, read_binary
+from ..proto import caffe_pb2 as pb
 from .base import Layer, Tensors, register
-from .dense import softmax
 
 _FLT_MIN = 1.17549435e-38  # the smallest probability whose logarithm Caffe takes
+_INFOGAIN_MIN, _CONTRASTIVE_EPS = 1e-20, 1e-4  # kLOG_THRESHOLD there, and what keeps a distance of 0 from dividing
 
 
 def _ignored(p: Any) -> Optional[int]:
     return p.ignore_label if p.HasField("ignore_label") else None
 
 
-class _Loss(Layer):
+class _Labelled(Layer):
+    """What layers share whose second bottom are labels; one out of range ends the run, where Caffe reads outside its memory.
+
+    On a GPU that is found out one pass later, so that this process need not wait for it.
+    """
+
+    _late: Optional[Tuple[Tensor, Callable[[], None], int]] = None  # smallest and largest label, what waits for them, classes
+
+    def labels(self, labels: Tensor, classes: int, ignored: Optional[int]) -> Tuple[Tensor, Optional[Tensor]]:
+        """Return integer labels within range, ignored ones as 0, and which of them count if any may not."""
+        index = labels.to(torch.int64)
+        valid = None if ignored is None else index != ignored
+        index = index if valid is None else index * valid
+        self.settle()
+        if index.numel():
+            self._late = (*_fetched(torch.stack(torch.aminmax(index))), classes)
+        if not index.is_cuda:
+            self.settle()
+        return index.clamp(0, classes - 1) if index.is_cuda else index, valid
+
+    def settle(self) -> None:
+        if self._late is not None:
+            (found, wait, classes), self._late = self._late, None
+            wait()
+            low, high = found.tolist()
+            self.check(low >= 0 and high < classes, f"label {low if low < 0 else high} is outside 0..{classes - 1}")
+
+
+def _fetched(tensor: Tensor) -> Tuple[Tensor, Callable[[], None]]:
+    """Return a copy on the host that may still be on its way, and what waits for it."""
+    if not tensor.is_cuda:
+        return tensor, lambda: None
+    copy, event = torch.empty_like(tensor, device="cpu", pin_memory=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copy.copy_(tensor, non_blocking=True)
+    event.record()
+    return copy, event.synchronize
+
+
+class _Loss(_Labelled):
     bottoms, auto_top, is_loss = (2, 2), True, True
     no_gradient: Tuple[int, ...] = (1,)
     default_normalization = "VALID"
@@ -28,46 +68,30 @@ class _Loss(Layer):
                    f"bottoms have shapes {shapes[0]} and {shapes[1]}; they need the same batch size")
         return [()]
 
-    def normalizer(self, outer: int, inner: int, valid: Tensor) -> Any:
+    def normalizer(self, outer: int, inner: int, valid: Optional[Tensor]) -> Any:
         """Return what the sum of losses is divided by (LossParameter.normalization), at least 1."""
         p = self.param.loss_param
         mode = p.NormalizationMode.Name(p.normalization)
         if not p.HasField("normalization"):
             old = "VALID" if p.normalize else "BATCH_SIZE"
             mode = old if p.HasField("normalize") else self.default_normalization
-        if mode == "VALID" and _ignored(p) is not None:
+        if mode == "VALID" and valid is not None:
             return valid.sum().clamp(min=1)
         return max(1, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode])
 
 
-def _labels(layer: Layer, labels: Tensor, classes: int, ignored: Optional[int]) -> Tuple[Tensor, Tensor]:
-    """Return integer labels (ignored ones as 0) and which of them count; Caffe reads outside its memory instead."""
-    index = labels.to(torch.int64)
-    valid = torch.ones_like(index, dtype=torch.bool) if ignored is None else index != ignored
-    index = torch.where(valid, index, torch.zeros_like(index))
-    if index.device.type == "cpu" and index.numel():
-        low, high = int(index.min()), int(index.max())
-        layer.check(low >= 0 and high < classes, f"label {low if low < 0 else high} is outside 0..{classes - 1}")
-    return index, valid
-
-
-def _sum(x: Tensor) -> Tensor:
-    """Return the sum of all values, on a CPU one after the other."""
-    return x.sum() if x.is_cuda else blas.add_up(x.flatten())
-
-
 class _Sloped(torch.autograd.Function):
-    """A value whose gradient with respect to the scores is given."""
+    """A value whose gradient with respect to something is given."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
         """Return the value."""
         ctx.save_for_backward(slope)
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tuple[Optional[Tensor], ...]:
-        """Return the gradient of the scores."""
+        """Return the gradient of x."""
         return grads[0] * ctx.saved_tensors[0], None, None
 
 
@@ -80,8 +104,12 @@ class SoftmaxWithLoss(_Loss):
 
     tops = (1, 2)
 
+    def given_axis(self) -> int:
+        """Return the axis of the classes as the text has it."""
+        return int(self.param.softmax_param.axis)
+
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
-        self.at = self.axis(self.param.softmax_param.axis, shapes[0])
+        self.at = self.axis(self.given_axis(), shapes[0])
         self.outer, self.classes = math.prod(shapes[0][:self.at]), shapes[0][self.at]
         self.inner = math.prod(shapes[0][self.at + 1:])
         self.check(self.outer * self.inner == math.prod(shapes[1]),
@@ -89,15 +117,83 @@ class SoftmaxWithLoss(_Loss):
         return [(), shapes[0]][:max(1, len(self.param.top))]
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        scores, labels = tensors
-        index, valid = _labels(self, labels.reshape(self.outer, self.inner), self.classes,
-                               _ignored(self.param.loss_param))
+        scores, labels = tensors[:2]
+        index, valid = self.labels(labels.reshape(self.outer, 1, self.inner), self.classes, _ignored(self.param.loss_param))
         flat = scores.reshape(self.outer, self.classes, self.inner)
-        shares = softmax(flat.detach(), 1)
-        each = -libm.log(shares.gather(1, index[:, None])[:, 0].clamp(min=_FLT_MIN)) * valid
-        slope = (shares - F.one_hot(index, self.classes).movedim(-1, 1)) * valid[:, None]
-        loss = _Sloped.apply(flat, _sum(each), slope) / self.normalizer(self.outer, self.inner, valid)  # type: ignore[no-untyped-call]
+        shares = F.softmax(flat.detach(), 1)
+        losses, slope = self.weigh(shares, index, *tensors[2:])
+        if valid is not None:
+            losses, slope = losses * valid, slope * valid
+        total = _Sloped.apply(flat, losses.sum(), slope)  # type: ignore[no-untyped-call]
+        loss = total / self.normalizer(self.outer, self.inner, valid)
         return (loss, shares.reshape(scores.shape))[:max(1, len(self.param.top))]
+
+    def weigh(self, shares: Tensor, index: Tensor, *more: Tensor) -> Tuple[Tensor, Tensor]:
+        """Return the loss of each label and the gradients of all scores; shapes are outer x classes (or 1) x inner."""
+        losses = -shares.gather(1, index).clamp(min=_FLT_MIN).log()
+        return losses, shares.scatter_add(1, index, shares.new_full((), -1).expand(index.shape))
+
+
+@register
+class InfogainLoss(SoftmaxWithLoss):
+    """Sum over classes k of -H[label, k] * log softmax(x)[k]: errors have weights; H is a file or the third bottom.
+
+    With the diagonal H = diag(w) it is SoftmaxWithLoss whose classes weigh w (infogain_loss_layer.cpp).
+    """
+
+    bottoms, no_gradient = (2, 3), (1, 2)
+
+    def given_axis(self) -> int:
+        return int(self.param.infogain_loss_param.axis)
+
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.infogain_loss_param
+        self.check(not self.param.loss_param.HasField("normalize"), "loss_param: normalize is not known; write normalization")
+        self.check(len(shapes) > 2 or p.HasField("source"), "the matrix is missing: give source or a third bottom")
+        matrix = torch.empty(0) if len(shapes) > 2 else torch.from_numpy(blob_array(read_binary(p.source, pb.BlobProto())))
+        self.matrix = matrix.to(context.device())
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        tops = super().top_shapes(shapes)
+        count = math.prod(shapes[2]) if len(shapes) > 2 else self.matrix.numel()
+        self.check(count == self.classes ** 2, f"the matrix has {count} values, {self.classes} classes need {self.classes ** 2}")
+        return tops
+
+    def weigh(self, shares: Tensor, index: Tensor, *more: Tensor) -> Tuple[Tensor, Tensor]:
+        matrix = (more[0] if more else self.matrix).reshape(self.classes, self.classes)
+        weights = matrix[index[:, 0]].movedim(-1, 1)
+        losses = -(weights * shares.clamp(min=_INFOGAIN_MIN).log()).sum(1, keepdim=True)
+        return losses, shares * weights.sum(1, keepdim=True) - weights
+
+
+@register
+class ContrastiveLoss(_Loss):
+    """Half the mean of d^2 for pairs that belong together, of max(0, margin - d)^2 for others (contrastive_loss_layer.cpp).
+
+    The older form, `legacy_version`, has max(0, margin - d^2).
+    """
+
+    bottoms = (3, 3)
+    no_gradient = (2,)
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        a, b, labels = shapes
+        self.check(a == b and len(a) > 1 and math.prod(a[2:]) == 1, f"bottoms have shapes {a} and {b}; both must be N x C")
+        self.check(math.prod(labels) == a[0], f"{math.prod(labels)} labels for {a[0]} pairs")
+        return [()]
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        p = self.param.contrastive_loss_param
+        difference = (tensors[0] - tensors[1]).flatten(1)
+        alike, moved = tensors[2].reshape(-1, 1).to(torch.int64) != 0, difference.detach()
+        square = moved.square().sum(1, keepdim=True)
+        distance = square if p.legacy_version else square.sqrt()
+        short = (p.margin - distance).clamp(min=0)
+        apart = short if p.legacy_version else short.square()
+        pull = (short > 0).to(short.dtype) if p.legacy_version else short / (distance + _CONTRASTIVE_EPS)
+        slope = torch.where(alike, moved, -pull * moved) / len(moved)
+        value = torch.where(alike, square, apart).sum() / (2 * len(moved))
+        return _Sloped.apply(difference, value, slope)  # type: ignore[no-untyped-call]
 
 
 @register
@@ -122,7 +218,7 @@ class HingeLoss(_Loss):
     def compute(self, *tensors: Tensor) -> Tensors:
         scores, labels = tensors
         scores = scores.flatten(1)
-        index, _ = _labels(self, labels.reshape(-1), scores.shape[1], None)
+        index, _ = self.labels(labels.reshape(-1), scores.shape[1], None)
         sign = torch.ones_like(scores).scatter_(1, index[:, None], -1)
         margin = (1 + sign * scores).clamp(min=0)
         p = self.param.hinge_loss_param
@@ -142,13 +238,13 @@ class SigmoidCrossEntropyLoss(_Loss):
     def compute(self, *tensors: Tensor) -> Tensors:
         x, target = tensors[0], tensors[1].reshape(tensors[0].shape)
         ignored = _ignored(self.param.loss_param)
-        valid = torch.ones_like(x, dtype=torch.bool) if ignored is None else target.to(torch.int64) != ignored
+        valid = None if ignored is None else target.to(torch.int64) != ignored
         each = F.binary_cross_entropy_with_logits(x, target, reduction="none")
-        return (each * valid).sum() / self.normalizer(x.shape[0], x[0].numel(), valid)
+        return (each if valid is None else each * valid).sum() / self.normalizer(x.shape[0], x[0].numel(), valid)
 
 
 @register
-class Accuracy(Layer):
+class Accuracy(_Labelled):
     """Share of items whose true class is among the `top_k` largest scores; equal scores count against it.
 
     An optional second top gives the share of each class (accuracy_layer.cpp).
@@ -170,7 +266,8 @@ class Accuracy(Layer):
     def compute(self, *tensors: Tensor) -> Tensors:
         p = self.param.accuracy_param
         scores = tensors[0].reshape(self.outer, self.classes, self.inner)
-        index, valid = _labels(self, tensors[1].reshape(self.outer, self.inner), self.classes, _ignored(p))
+        index, valid = self.labels(tensors[1].reshape(self.outer, self.inner), self.classes, _ignored(p))
+        valid = torch.ones_like(index, dtype=torch.bool) if valid is None else valid
         better = (scores >= scores.gather(1, index[:, None])).sum(1) - 1  # the true class itself is among them
         right = (better < p.top_k) & valid
         share = right.sum() / valid.sum().clamp(min=1)

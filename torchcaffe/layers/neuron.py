@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import context
 from ..blob import Blob, Shape
 from ..proto import caffe_pb2 as pb
-from .base import ANY, Layer, Tensors, elementwise, register
+from .base import ALWAYS, ANY, FORWARD_ONLY, Layer, Tensors, elementwise, register
 
 
 @register
@@ -19,6 +19,7 @@ class ReLU(Layer):
     Needs only its top on the way back, so it overwrites its bottom where the net allows it.
     """
 
+    in_place = ALWAYS
     numbers, saves_top = ANY, True
 
     _top: Optional[Tensor] = None  # of the last forward pass
@@ -48,6 +49,8 @@ class ReLU(Layer):
 class PReLU(Layer):
     """ReLU with a learned slope for negative values, one a channel or one in all (prelu_layer.cpp)."""
 
+    in_place = ALWAYS
+
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.prelu_param
         self.check(len(shapes[0]) >= 2, f"the bottom has shape {shapes[0]}, it needs a channel axis")
@@ -61,6 +64,7 @@ class PReLU(Layer):
 class Dropout(Layer):
     """Zero a share of the values while training and enlarge the others; nothing in the test phase."""
 
+    in_place = ALWAYS
     numbers, repeatable = ANY, False
 
     def setup(self, shapes: List[Shape]) -> None:
@@ -79,6 +83,7 @@ class Dropout(Layer):
 class Threshold(Layer):
     """1 where x > threshold, else 0; has no gradient."""
 
+    in_place = FORWARD_ONLY
     no_gradient = (0,)
 
     def compute(self, *tensors: Tensor) -> Tensors:
@@ -88,6 +93,8 @@ class Threshold(Layer):
 @register
 class Power(Layer):
     """(shift + scale * x) ** power (power_layer.cpp)."""
+
+    in_place = FORWARD_ONLY
 
     def compute(self, *tensors: Tensor) -> Tensors:
         p = self.param.power_param
@@ -99,6 +106,8 @@ class Power(Layer):
 class Exp(Layer):
     """base ** (shift + scale * x); base -1 means e."""
 
+    in_place = ALWAYS
+
     def compute(self, *tensors: Tensor) -> Tensors:
         p = self.param.exp_param
         self.check(p.base > 0 or p.base == -1, f"base is {p.base:g}, it must be positive, or -1 for e")
@@ -108,6 +117,8 @@ class Exp(Layer):
 @register
 class Log(Layer):
     """Logarithm to a base of (shift + scale * x); base -1 means e."""
+
+    in_place = FORWARD_ONLY
 
     def compute(self, *tensors: Tensor) -> Tensors:
         p = self.param.log_param
@@ -119,6 +130,8 @@ class Log(Layer):
 class Clip(Layer):
     """The value, kept between min and max."""
 
+    in_place = FORWARD_ONLY
+
     def compute(self, *tensors: Tensor) -> Tensors:
         return tensors[0].clamp(self.param.clip_param.min, self.param.clip_param.max)
 
@@ -126,6 +139,8 @@ class Clip(Layer):
 @register
 class ELU(Layer):
     """x for positive values, alpha * (exp(x) - 1) for others."""
+
+    in_place = ALWAYS
 
     def compute(self, *tensors: Tensor) -> Tensors:
         return F.elu(tensors[0], self.param.elu_param.alpha)
@@ -135,6 +150,8 @@ class ELU(Layer):
 class Swish(Layer):
     """x * sigmoid(beta * x)."""
 
+    in_place = ALWAYS
+
     def compute(self, *tensors: Tensor) -> Tensors:
         return tensors[0] * torch.sigmoid(tensors[0] * self.param.swish_param.beta)
 
@@ -143,6 +160,7 @@ class Swish(Layer):
 class Sigmoid(Layer):
     """1 / (1 + exp(-x))."""
 
+    in_place = ALWAYS
     compute = elementwise(torch.sigmoid)
 
 
@@ -150,6 +168,7 @@ class Sigmoid(Layer):
 class TanH(Layer):
     """Hyperbolic tangent."""
 
+    in_place = ALWAYS
     compute = elementwise(torch.tanh)
 
 
@@ -163,6 +182,8 @@ class AbsVal(Layer):
 @register
 class BNLL(Layer):
     """log(1 + exp(x)) (bnll_layer.cpp)."""
+
+    in_place = FORWARD_ONLY
 
     def compute(self, *tensors: Tensor) -> Tensors:
         return F.softplus(tensors[0], threshold=50)
@@ -207,6 +228,7 @@ class _Affine(Layer):
 class Scale(_Affine):
     """Product with a learned or given factor, broadcast from `axis` on; optional bias (scale_layer.cpp)."""
 
+    in_place = ALWAYS
     field, constant = "scale_param", 1.0
 
     def setup(self, shapes: List[Shape]) -> None:
@@ -225,6 +247,7 @@ class Scale(_Affine):
 class Bias(_Affine):
     """Sum with a learned or given term, broadcast from `axis` on (bias_layer.cpp)."""
 
+    in_place = ALWAYS
     field, constant = "bias_param", 0.0
 
     def compute(self, *tensors: Tensor) -> Tensors:

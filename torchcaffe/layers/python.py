@@ -3,8 +3,8 @@ import importlib
 from typing import Any, List
 
 from ..blob import Blob, Blobs, Shape
+from .base import ALWAYS, register
 from .base import Layer as EngineLayer
-from .base import register
 
 
 class Layer:
@@ -35,6 +35,7 @@ class Layer:
 class Python(EngineLayer):
     """Runs a user's layer."""
 
+    in_place = ALWAYS
     bottoms, tops = (0, None), (0, None)
 
     def setup(self, shapes: List[Shape]) -> None:
@@ -42,7 +43,9 @@ class Python(EngineLayer):
         try:
             made = getattr(importlib.import_module(p.module), p.layer)()
         except (ImportError, AttributeError) as error:
-            self.fail(f"cannot load {p.layer!r} of module {p.module!r}: {error}; is it on PYTHONPATH?")
+            caffe = isinstance(error, ImportError) and (error.name or "").split(".")[0] == "caffe"
+            hint = 'write "import torchcaffe as caffe" there' if caffe else "is it on PYTHONPATH?"
+            self.fail(f"cannot load {p.layer!r} of module {p.module!r}: {error}; {hint}")
         self.user: Any = made
         self.user.param_str, self.user.phase, self.user.blobs = p.param_str, self.phase, self.blobs
         self.started = False

@@ -1,5 +1,4 @@
 """Layers with windows over height and width: convolution, pooling, local response normalization, cropping."""
-import math
 from typing import Any, List, Optional, Tuple
 
 import torch
@@ -8,9 +7,6 @@ from torch import Tensor
 
 from ..blob import Blob, Shape
 from .base import ANY, LOW, Layer, Tensors, register
-from .small import Convolve, is_small
-
-GROUPS = 8  # at most, that are computed one by one as Caffe does
 
 
 def _sizes(layer: Layer, param: Any, name: str, axes: int, default: Optional[int]) -> List[int]:
@@ -71,13 +67,10 @@ class Convolution(Layer):
     def compute(self, *tensors: Tensor) -> Tensors:
         count = len(tensors) - len(self.blobs)
         weight, bias = tensors[count], tensors[count + 1] if len(self.blobs) > 1 else None
-        tops = [self.convolve(x, weight, bias) for x in tensors[count - 1::-1]]
-        return tops[::-1]  # the last to be made is the first to add its gradient, as in Caffe
+        return [self.convolve(x, weight, bias) for x in tensors[:count]]
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
         """Return the top of one bottom."""
-        if self.is_small(x):
-            return Convolve.apply(x.contiguous(), weight.contiguous(), bias, self)  # type: ignore[no-any-return,no-untyped-call]
         if len(self.kernel) == 2:  # oneDNN and cuDNN are faster with channels last, and their tops stay so;
             # but in pictures of width 1 torch's dilated convolution then reads outside its memory and crashes
             layout = self._layout(x)
@@ -90,24 +83,14 @@ class Convolution(Layer):
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         x = bottoms[0].tensor
-        if len(self.kernel) == 2 and not self.is_small(x):
+        if len(self.kernel) == 2:
             self.blobs[0].lay(self._layout(x))  # not in every pass again
         super().forward(bottoms, tops, keep_graph)
-
-    def is_small(self, x: Tensor) -> bool:
-        """Return whether to compute in Caffe's own steps."""
-        top = self.top_shapes([tuple(x.shape)])[0]
-        columns = x.shape[1] * math.prod(self.kernel) * math.prod(top[2:])
-        return len(self.kernel) == 2 and self.group <= GROUPS \
-            and is_small(x, columns, columns * top[0] * top[1] // self.group, self.compute_type)
 
 
 @register
 class Deconvolution(Convolution):
     """The transpose of Convolution: spreads each input value over a window (deconv_layer.cpp)."""
-
-    def is_small(self, x: Tensor) -> bool:
-        return False
 
     def weight_shape(self, outputs: int) -> Shape:
         return (self.channels, outputs // self.group, *self.kernel)
