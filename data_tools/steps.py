@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from data_tools.errors import DataError
-from data_tools.files import PARTIAL, listing, locked, sha256_pieces, sweep, write_atomic
+from data_tools.files import listing, locked, sha256_pieces, sweep, write_atomic
 
 RECORDS = (".clean.json", ".lmdb.json", "crops.json", "origin.json", ".folds.json", ".made.json")  # in folders of steps
 VERSION = 1
@@ -156,7 +156,7 @@ def run(step: Step) -> bool:
     with locked(step.out):
         old = read_record(step.record)
         if old and old.finished:
-            print(f"{step.name}: made anew, {listing(changes(step, old)) or 'a file'} changed", file=sys.stderr)
+            print(f"note: {step.name}: made anew, {listing(changes(step, old)) or 'a file'} changed", file=sys.stderr)
         reader = _Reader(step, old)
         began, inputs = time.time(), reader.marks(step.inputs)
         step.prepare(old)
@@ -210,7 +210,7 @@ def kept(step: Step, old: Optional[Record], *but: str) -> List[str]:
 
 def take_over(step: Step, old: Optional[Record]) -> None:
     """Make the folder of a step that resumes, and delete what is not as its record says; refuse one that was not made here."""
-    foreign = sorted(path.name for path in step.out.iterdir() if not path.name.endswith(PARTIAL)) if step.out.is_dir() else []
+    foreign = sorted(path.name for path in step.out.iterdir() if not path.name.startswith(".")) if step.out.is_dir() else []
     if foreign and not step.record.exists():
         raise DataError(f"{step.out}: holds files that were not made here ({listing(foreign)}); choose an empty or new folder")
     step.out.mkdir(parents=True, exist_ok=True)

@@ -188,15 +188,17 @@ class Runner:
         self.execute([*words, "--checked"] if words[1] == "train" and self.checked else words)
 
     def execute(self, words: Words, told: bool = True) -> None:
-        """Run a command; raise the error that it ends with."""
+        """Run a command; raise the error that it ends with, or end as it does."""
         python = self.python if words[1] in NETWORK else sys.executable
         if told:
             print(f"+ {shlex.join([Path(python).name, '-m', *words])}", file=sys.stderr, flush=True)
         if python == sys.executable:
             args = parse(words)
             args.run(args)
-        elif subprocess.run([python, "-m", *words], check=False).returncode:
-            raise CamError(f"{words[1]} ended with an error (above)")
+        else:
+            status = subprocess.run([python, "-m", *words], check=False).returncode
+            if status:
+                sys.exit(status)  # it has said why
 
 
 def parse(words: Words) -> argparse.Namespace:

@@ -150,7 +150,7 @@ TRAINING = {
     "layer type": (_net('type: "Convolution"', 'type: "Convulsion"'), SPOILT, ["Convulsion"]),
     "bottom": (_net('bottom: "conv4_2"', 'bottom: "conv4_9"'), SPOILT, ["conv4_9"]),
     "no solver": (lambda c: None, [*TRAIN, "none.prototxt"], ["none.prototxt", "No such file"]),
-    "a picture as the solver": (lambda c: None, [*TRAIN, first(EXAMPLES)], ["ISIC", "not a text file"]),
+    "a picture as the solver": (lambda c: None, [*TRAIN, first(EXAMPLES)], ["ISIC", "no text file"]),
     "net is not there": (lambda c: c.bench.solver("stage1", "spoilt", net="nowhere.prototxt"), SPOILT, ["nowhere.prototxt"]),
     "no snapshots": (_solver(("snapshot: 3", "snapshot: 0")), SPOILT, ["spoilt.prototxt", "needs snapshot"]),
     "batch": (lambda c: None, [*GOOD, "--batch", "3"], ["--batch 3", "4"]),

@@ -121,10 +121,10 @@ def test_an_interrupted_step_that_resumes_knows_what_it_was_made_of(made):
 def test_a_changed_step_says_what_changed(made, capsys):
     made({"threshold": 1})
     made({"threshold": 2})
-    assert capsys.readouterr().err == "copy: made anew, threshold changed\n"
+    assert capsys.readouterr().err == "note: copy: made anew, threshold changed\n"
     (made.folder / "a").write_text("other")
     made({"threshold": 2})
-    assert capsys.readouterr().err == "copy: made anew, a file changed\n"
+    assert capsys.readouterr().err == "note: copy: made anew, a file changed\n"
 
 
 def test_an_input_that_is_not_there_is_named(made):
