@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pycam import engine, predict
-from pycam.__main__ import make_parser, main
+from pycam.__main__ import main, make_parser
 from pycam.errors import CamError
 from torchcaffe.proto import caffe_pb2
 
