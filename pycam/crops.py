@@ -55,14 +55,19 @@ def add_parser(subparsers: Any) -> None:
     add_step(parser, step)
 
 
-def step(args: argparse.Namespace) -> steps.Step:
-    """Return the step of the command ``crops``."""
+def read_rule(args: argparse.Namespace) -> RegionRule:
+    """Return the rule that a command line names; refuse one that would leak the labels of pictures that are scored."""
     rule = RegionRule().changed(**region_rule.given(args))
     if rule.class_rule == "true" and args.images.resolve().name != "train" and not args.force:
         raise CamError(f"--class true: {args.images} is not a folder named train, and the true class would leak the "
                        "labels into the crops that are scored; use --class predicted, or --force")
-    return Cropping(args.net, args.weights, args.images, args.out, rule, args.control, args.format, engine.backend(args),
-                    args.batch).step()
+    return rule
+
+
+def step(args: argparse.Namespace) -> steps.Step:
+    """Return the step of the command ``crops``."""
+    return Cropping(args.net, args.weights, args.images, args.out, read_rule(args), args.control, args.format,
+                    engine.backend(args), args.batch).step()
 
 
 @dataclass

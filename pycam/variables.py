@@ -2,7 +2,6 @@
 
 ``python3 -m pycam.variables`` prints them for ``make help``; with words ``NAME=VALUE`` it prints what is wrong with these.
 """
-import os
 import re
 import sys
 from typing import Dict, Mapping, NamedTuple, Sequence
@@ -33,7 +32,7 @@ VARIABLES: Dict[str, Variable] = {
     "ENGINE": Variable("auto", "caffe, torch, or auto: Caffe where Python has it, else torchcaffe", ("auto", "caffe", "torch")),
     "GPU": Variable("", "number of the GPU; none: the CPU", form=NUMBER),
     "PRECISION": Variable("", "bf16, or on a GPU tf32: torchcaffe computes with fewer bits, faster; none: fp32, as Caffe",
-                          ("", "fp32", "tf32", "bf16", "exact")),
+                          ("", "fp32", "tf32", "bf16")),
     "BATCH": Variable("", "pictures computed at a time, when memory is short; iter_size keeps the batch", form=NUMBER),
     "SEED": Variable("", "of the records' order and of the training, instead of the files'", form=NUMBER),
     "MAX_ITER": Variable("", "iterations of each training, for a short run; tests and snapshots scale with it", form=NUMBER),
@@ -60,9 +59,8 @@ VARIABLES: Dict[str, Variable] = {
 
 
 def values(words: Mapping[str, str]) -> Dict[str, str]:
-    """Return the value of every variable: a given one, or that of the environment, or the default."""
-    return {name: words.get(name, os.environ.get(name, variable.default)) or variable.default
-            for name, variable in VARIABLES.items()}
+    """Return the value of every variable: a given one, or the default."""
+    return {name: words.get(name) or variable.default for name, variable in VARIABLES.items()}
 
 
 def problem(name: str, value: str) -> str:
