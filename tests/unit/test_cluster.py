@@ -79,7 +79,8 @@ def content(folder):
     """Return the bytes of a folder's files; of the step's record what decides, as the rest are stamps and dates."""
     record = steps.find_record(folder)
     hashes = [{name: digest for name, (digest, _) in marks.items()} for marks in (record.inputs, record.outputs)]
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in steps.RECORDS}, record.parameters, hashes
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in steps.RECORDS}
+    return files, record.parameters, hashes
 
 
 def test_a_cluster_gives_the_same_bytes_even_when_a_worker_is_killed(folder, data, scheduler, workers):
