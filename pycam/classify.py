@@ -19,7 +19,7 @@ import numpy as np
 from data_tools import steps
 from data_tools.clean import HAIR
 from data_tools.commands import add
-from data_tools.errors import DataError
+from data_tools.errors import DataError, unknown
 from data_tools.files import decode_image, encode_image, listing, read_image, write_atomic, write_image
 from data_tools.hair import remove_hair
 from data_tools.isic import CLASSES, NO_PICTURES, OTHER_SUFFIXES, SUFFIXES
@@ -119,6 +119,8 @@ def open_stages(stage1: Union[str, Path], stage2: Union[str, Path], net: Union[s
         print(f"note: {stage2}: no record tells by which rule its crops were cut; D09's defaults are taken", file=sys.stderr)
         known = Preparation()
     preparation = Preparation(hair or known.hair, known.rule.changed(**region))
+    if preparation.hair not in HAIR:
+        raise CamError(f"hair removal: {unknown(preparation.hair, HAIR)}")
     caffe, path = engine.load(*backend), Path(net) if net else find_net(Path(stage1))
     first, second = (engine.deploy_net(caffe, path, Path(weights)) for weights in (stage1, stage2))
     check_net(first, path)

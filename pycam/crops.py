@@ -11,13 +11,13 @@ import numpy as np
 from data_tools import steps
 from data_tools.commands import add, add_step
 from data_tools.files import JPEG_QUALITY, read_image, write_atomic, write_image
-from data_tools.isic import GROUNDTRUTH, Sample, find_pictures, load_samples, picture_inputs
+from data_tools.isic import GROUNDTRUTH, Sample, find_pictures, load_samples, picture_inputs, write_groundtruth
 from data_tools.parallel import default_jobs
 
 from . import engine, region_rule
 from .cam import Grid, read_grid
 from .errors import CamError
-from .predict import BATCH, CODE, add_net_arguments, ahead, check_finite, net_inputs, open_net, predict_with_maps
+from .predict import BATCH, CODE, NET_INPUTS, add_net_arguments, ahead, check_finite, net_inputs, open_net, predict_with_maps
 from .preprocess import VIEWS, views
 from .region_rule import RegionRule, locate
 from .regions import Box
@@ -55,14 +55,19 @@ def add_parser(subparsers: Any) -> None:
     add_step(parser, step)
 
 
-def step(args: argparse.Namespace) -> steps.Step:
-    """Return the step of the command ``crops``."""
+def read_rule(args: argparse.Namespace) -> RegionRule:
+    """Return the rule that a command line names; refuse one that would leak the labels of pictures that are scored."""
     rule = RegionRule().changed(**region_rule.given(args))
     if rule.class_rule == "true" and args.images.resolve().name != "train" and not args.force:
         raise CamError(f"--class true: {args.images} is not a folder named train, and the true class would leak the "
                        "labels into the crops that are scored; use --class predicted, or --force")
-    return Cropping(args.net, args.weights, args.images, args.out, rule, args.control, args.format, engine.backend(args),
-                    args.batch).step()
+    return rule
+
+
+def step(args: argparse.Namespace) -> steps.Step:
+    """Return the step of the command ``crops``."""
+    return Cropping(args.net, args.weights, args.images, args.out, read_rule(args), args.control, args.format,
+                    engine.backend(args), args.batch).step()
 
 
 @dataclass
@@ -123,7 +128,7 @@ class Cropping:
         step = self.step()
         steps.take_over(step, old)
         whole, same = (self.out / BOXES).is_file(), set(steps.kept(step, old))
-        keep = {name.split()[0] for name in same} if {"net", "weights"} <= same else set()
+        keep = {name.split()[0] for name in same} if same.issuperset(NET_INPUTS) else set()
         rows = read_boxes(self.out / BOXES) if keep and whole else read_journal(self.out / JOURNAL) if keep else {}
         there = find_pictures(self.out)
         self.done = {image_id: row for image_id, row in rows.items() if image_id in keep and image_id in there}
@@ -173,7 +178,7 @@ class Cropping:
         """Write boxes.csv and then groundtruth.csv; the journal is no longer needed."""
         lines = [",".join(COLUMNS)] + [",".join(row[column] for column in COLUMNS) for row in rows]
         write_atomic(self.out / BOXES, "".join(f"{line}\n" for line in lines).encode())
-        write_atomic(self.out / GROUNDTRUTH, (self.images / GROUNDTRUTH).read_bytes())
+        write_groundtruth(self.out / GROUNDTRUTH, {sample.image_id: sample.label for sample in self.samples})
         (self.out / JOURNAL).unlink(missing_ok=True)
 
 

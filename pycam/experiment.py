@@ -201,7 +201,7 @@ def run(args: argparse.Namespace) -> None:
             show(fresh)
             continue
         mark(made.folder)
-        runner = Runner(made, [])
+        runner = Runner(made)
         for words in fresh:
             runner(words)
     if not args.show:

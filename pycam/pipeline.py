@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from data_tools.commands import add
+from data_tools.errors import unknown
 from data_tools.files import listing, write_atomic
-from data_tools.steps import find_record, is_current
+from data_tools.steps import find_record, is_current, read_record
 
+from .crops import read_rule
+from .engine import weights_file
 from .errors import CamError
 from .table1 import table_file
 from .variables import VARIABLES, problem, values
@@ -27,7 +30,6 @@ NETWORK = ("train", "predict", "crops", "report", "doctor")  # commands that nee
 DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "AUGMENT": "none", "REGION": "--threshold 0.65"}
 DEMO_PICTURES = {"train": "600", "val": "150", "seed": "1"}
 PREFIXES = {"vgg_gap": "", "vgg_gap_narrow": "narrow_", "googlenet_gap": "googlenet_"}  # of solver files
-TRAININGS = ("stage1", "stage1_scratch", "stage2")
 MAKE_ONLY = ("PYTHON", "TARGET", "DIGEST", "CMD")  # variables that make itself uses
 TARGETS = ("stage1", "crops", "stage2", "scratch", "table", "report", "all", "demo", "doctor", "clean")
 
@@ -100,7 +102,15 @@ def train_words(run: Run, training: str) -> Words:
 def crops_words(run: Run, split: str) -> Words:
     """Return the command that cuts the regions of a split."""
     return ["pycam", "crops", "--net", run.net, "--weights", str(run.first / "stage1"), "--images", str(run.pictures / split),
-            "--out", str(run.folder / "crops" / split), *shlex.split(run.values["REGION"]), *run.use]
+            "--out", str(run.folder / "crops" / split), *region_options(run), *run.use]
+
+
+def region_options(run: Run) -> Words:
+    """Return the words of REGION."""
+    try:
+        return shlex.split(run.values["REGION"])
+    except ValueError as error:
+        raise CamError(f"REGION={run.values['REGION']}: {error}") from error
 
 
 def predict_words(run: Run, training: str, split: str, name: str = "", *options: str) -> Words:
@@ -130,15 +140,27 @@ def report_file(run: Run) -> Path:
     return run.folder / "results" / f"report{'' if split == 'val' else f'_{split}'}.html"
 
 
-def doctor_words(run: Run, trainings: List[str]) -> Words:
-    """Return the command that checks everything before some trainings."""
+def doctor_words(run: Run, solvers: Sequence[str]) -> Words:
+    """Return the command that checks everything before trainings with some solvers."""
     return ["pycam", "doctor", "--run", str(run.folder), "--isic", run.values["ISIC"], "--net", run.net, "--solver",
-            *map(run.solver, trainings), *run.option("--weights", "INIT"), *run.option("--start2", "START2"), *run.use,
+            *solvers, *run.option("--weights", "INIT"), *run.option("--start2", "START2"), *run.use,
             *run.option("--batch", "BATCH"), *run.option("--max-iter", "MAX_ITER")]
+
+
+def synthetic_words(run: Run) -> Words:
+    """Return the command that makes the pictures of the demo."""
+    numbers = [word for name, value in DEMO_PICTURES.items() for word in (f"--{name}", value)]
+    return ["data_tools", "synthetic", "--out", run.values["ISIC"], *numbers]
 
 
 def commands(run: Run, target: str, split: str = "") -> List[Words]:
     """Return the commands of a target, in their order; pictures of a split are prepared for prediction too."""
+    if target == "clean":
+        return []
+    if target == "doctor":
+        return [doctor_words(run, [run.solver(training) for training in ("stage1", "stage2")])]
+    if target == "demo":
+        return [synthetic_words(run), *commands(run, "report", split)]
     later = target not in ("stage1", "scratch")
     scored = run.values["SPLIT"] if target in ("table", "report", "all") else ""
     splits = list(dict.fromkeys(filter(None, ("train", "val", scored, split))))
@@ -163,29 +185,28 @@ class Runner:
     ----------
     run : Run
         The run.
-    trainings : list of str
+    solvers : sequence of str
         What is checked before the first step that works; without any, each training makes its own checks.
     """
 
-    def __init__(self, run: Run, trainings: List[str]) -> None:
-        self.run, self.trainings, self.checked = run, trainings, False
-        self.worked: List[str] = []  # commands that had work to do
+    def __init__(self, run: Run, solvers: Sequence[str] = ()) -> None:
+        self.run, self.solvers, self.checked = run, solvers, False
         caffe = Path(run.values["CAFFE"])
         foreign = run.values["ENGINE"] == "caffe" and (caffe / "complete").is_file()
         self.python = str(caffe / "bin" / "python3") if foreign else sys.executable
 
-    def __call__(self, words: Words) -> None:
-        """Run a step's command unless its output is current."""
+    def __call__(self, words: Words) -> bool:
+        """Run a step's command unless its output is current; return whether it was run."""
         args = parse(words)
         step = args.step(args)
         if is_current(step):
             print(f"{step.name}: up to date", flush=True)
-            return
-        if self.trainings and not self.checked:
-            self.execute([*doctor_words(self.run, self.trainings), "--quiet"], told=False)
+            return False
+        if self.solvers and not self.checked:
+            self.execute([*doctor_words(self.run, self.solvers), "--quiet"], told=False)
             self.checked = True
-        self.worked.append(words[1])
         self.execute([*words, "--checked"] if words[1] == "train" and self.checked else words)
+        return True
 
     def execute(self, words: Words, told: bool = True) -> None:
         """Run a command; raise the error that it ends with, or end as it does."""
@@ -211,7 +232,7 @@ def parse(words: Words) -> argparse.Namespace:
 def mark(folder: Path) -> None:
     """Mark a folder as a run's, so that `clean` may delete in it; refuse one that is somebody else's."""
     if not (folder / MARK).is_file():
-        others = [name for name in MADE if (folder / name).exists() and not _ours(folder / name)]
+        others = [name for name in MADE if (folder / name).is_dir() and not _ours(folder / name)]
         if others:
             raise CamError(f"RUN={folder}: {listing(others)} in it was not made here; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -219,51 +240,84 @@ def mark(folder: Path) -> None:
 
 
 def _ours(folder: Path) -> bool:
-    return bool(find_record(folder)) or any(find_record(part) for part in folder.iterdir() if part.is_dir())
+    """Tell whether a folder is empty, or a step made what is in it."""
+    return not any(folder.iterdir()) or any(read_record(path) for form in ("*.json", "*/*.json") for path in folder.glob(form))
 
 
 def make_target(target: str, words: Dict[str, str]) -> None:
     """Make a target of the Makefile with some values of its variables."""
-    if target == "demo":
-        words = {"ISIC": f"{words.get('RUN', DEMO['RUN'])}/isic", **DEMO, **words}
-    run = make_run(words)
+    run = target_run(target, words)
+    needed = commands(run, target)
+    refuse(run, needed)
     if target == "clean":
         delete(run.folder)
-        return
-    if target == "doctor":
-        Runner(run, []).execute(doctor_words(run, ["stage1", "stage2"]), told=False)
-        return
-    needed = commands(run, "report" if target == "demo" else target)
-    for command in needed:  # a misspelt option ends here, before anything is done
-        parse(command)
-    mark(run.folder)
-    runner = Runner(run, [training for training in TRAININGS for command in needed if run.solver(training) in command])
+    elif target == "doctor":
+        Runner(run).execute(needed[0], told=False)
+    else:
+        mark(run.folder)
+        make(run, needed)
+
+
+def target_run(target: str, words: Dict[str, str]) -> Run:
+    """Return the run that a target makes; the demo has other defaults, and its pictures in its own folder."""
     if target == "demo":
-        pictures = [word for name, value in DEMO_PICTURES.items() for word in (f"--{name}", value)]
-        needed.insert(0, ["data_tools", "synthetic", "--out", run.values["ISIC"], *pictures])
-    for command in needed:
-        runner(command)
-    if target in ("table", "report", "all", "demo") and "table1" not in runner.worked:
-        print(table_file(run.folder / "results", run.values["SPLIT"]).with_suffix(".md").read_text(encoding="utf-8"))
-    if target in ("report", "all", "demo"):
-        print(f"report: {report_file(run)}")
+        words = {**DEMO, **words}
+        words = {"ISIC": f"{words['RUN']}/isic", **words}
+    return make_run(words)
+
+
+def refuse(run: Run, needed: Sequence[Words]) -> None:
+    """Refuse what would end some commands later: a misspelt option, a rule that may not be used, a file that is not there."""
+    for words in needed:
+        args = parse(words)
+        if words[1] == "crops":
+            read_rule(args)
+    known = sorted(path.name for path in Path("solvers").glob("*.prototxt"))
+    for name in (Path(solver).name for solver in solvers(needed)):
+        if name not in known:
+            raise CamError(f"NET={run.values['NET']} SOLVERS={run.values['SOLVERS']}, solver: {unknown(name, known)}")
+    for path in (Path(run.values[name]) for name in ("INIT", "START2") if needed and run.values[name]):
+        if run.folder not in path.parents:  # which the run would make
+            weights_file(path)
+
+
+def solvers(needed: Sequence[Words]) -> Words:
+    """Return the solver files of the trainings among some commands."""
+    return [words[words.index("--solver") + 1] for words in needed if words[1] == "train"]
+
+
+def checked(run: Run, trained: Sequence[str]) -> Words:
+    """Return the solver files that are checked before some trainings: before stage 1 that of stage 2 too, if it is there."""
+    later = run.solver("stage2")
+    return list(dict.fromkeys([*trained, *([later] if run.solver("stage1") in trained and Path(later).is_file() else [])]))
+
+
+def make(run: Run, needed: Sequence[Words]) -> None:
+    """Run commands in their order, and say what came out."""
+    runner = Runner(run, checked(run, solvers(needed)))
+    for words in needed:
+        worked = Runner(run)(words) if words[1] == "synthetic" else runner(words)  # whose pictures are then checked
+        if words[1] == "table1" and not worked:
+            print(table_file(run.folder / "results", run.values["SPLIT"]).with_suffix(".md").read_text(encoding="utf-8"), end="")
+        if words[1] == "report":
+            print(f"report: {report_file(run)}")
 
 
 def delete(folder: Path) -> None:
     """Delete what a run made in its folder, and the folder if nothing else is in it; say what goes and what stays."""
     if not (folder / MARK).is_file():
         raise CamError(f"RUN={folder}: no folder of a run (no {MARK} in it); nothing was deleted")
-    for path in [folder / name for name in MADE if (folder / name).exists() or (folder / name).is_symlink()]:
-        print(f"delete {path}")
-        path.unlink() if path.is_symlink() else shutil.rmtree(path)
-    if find_record(folder / "isic"):
-        print(f"delete {folder / 'isic'}")
-        shutil.rmtree(folder / "isic")
+    pictures = ["isic"] if find_record(folder / "isic") else []
+    for path in (folder / name for name in (*MADE, *pictures)):
+        if path.is_symlink() or path.is_dir():
+            print(f"delete {path}")
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
     left = sorted(path.name for path in folder.iterdir() if path.name != MARK)
     if left:
         print(f"kept in {folder}, not made by this run: {listing(left)}")
     else:
-        shutil.rmtree(folder)
+        (folder / MARK).unlink()
+        folder.resolve().rmdir()
 
 
 # ---------------------------------------------------------------- the command
@@ -284,7 +338,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the command ``pipeline``."""
     words = given(args.variables)
     if args.show:
-        show(commands(make_run({**(DEMO if args.target == "demo" else {}), **words}), args.target))
+        show(commands(target_run(args.target, words), args.target))
     else:
         make_target(args.target, words)
 
@@ -296,7 +350,7 @@ def given(words: Sequence[str]) -> Dict[str, str]:
     wrong = next(filter(None, (problem(name, value) for name, value in found.items())), None)
     if wrong:
         raise CamError(wrong)
-    return found
+    return {name: value for name, value in found.items() if value or not VARIABLES[name].default}
 
 
 def show(needed: Sequence[Words]) -> None:

@@ -22,6 +22,7 @@ from .preprocess import VIEWS, to_blob, views
 
 PROB_BLOB, CAM_LAYER = "prob", "CAM_fc3"  # CAM_fc3 works on the mean of CAM_conv, which its ReLU changes in place
 BATCH = 16
+NET_INPUTS = ("/net", "/weights")  # names of inputs that no picture can have
 CODE = ("pycam.preprocess", "pycam.predict", "data_tools.augment")
 Views = Sequence[np.ndarray]  # patches of a picture
 Item = TypeVar("Item")
@@ -157,7 +158,7 @@ def list_pictures(folder: Path) -> Dict[str, Path]:
 def net_inputs(net: Path, weights: Path) -> Dict[str, Path]:
     """Return a network's files as inputs of a step."""
     engine.check_prototxt(net)
-    return {"net": net, "weights": engine.weights_file(weights)}
+    return dict(zip(NET_INPUTS, (net, engine.weights_file(weights))))
 
 
 def step(args: argparse.Namespace) -> Step:

@@ -1,7 +1,7 @@
 """The deletion curve: if a map shows what a prediction rests on, hiding its top cells makes the probability fall fast."""
 import zlib
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -95,13 +95,13 @@ def area(curve: np.ndarray) -> float:
     return float((curve[:-1] + curve[1:]).mean() / 2)
 
 
-def follow(net: Any, pictures: Dict[str, Path], maps: Maps, rule: RegionRule, grid: Grid, steps: int, batch: int,
-           out: Path) -> None:
+def follow(net: Any, lesions: Sequence[Tuple[str, Optional[int], Path, Path]], maps: Maps, rule: RegionRule, grid: Grid,
+           steps: int, batch: int, out: Path) -> None:
     """Follow the predicted class of every picture; write every curve to `out` and print the mean areas."""
     lines = [",".join(("image_id", "class", "order", "area", *map(str, range(steps + 1))))]
     areas: Dict[str, List[float]] = {name: [] for name in ORDERS}
-    for (image_id, path), probs, cams in zip(tqdm(pictures.items(), "delete", unit="picture", disable=None), *maps):
-        cam = select(rule.class_rule, cams[-1], probs)[0]  # of ten views, the last is the mirrored centre patch
+    for (image_id, label, path, _), probs, cams in zip(tqdm(lesions, "delete", unit="picture", disable=None), *maps):
+        cam = select(rule.class_rule, cams[-1], probs, label)[0]  # of ten views, the last is the mirrored centre patch
         number = int(probs.argmax())
         patch = views(read_image(path), rule.views)[-1]
         found = curves(net, patch, block_values(cam, rule.placement, grid), number, image_id, steps, batch)
@@ -110,4 +110,4 @@ def follow(net: Any, pictures: Dict[str, Path], maps: Maps, rule: RegionRule, gr
             lines.append(",".join((image_id, CLASSES[number], name, repr(area(curve)), *(repr(float(p)) for p in curve))))
     write_atomic(out, "".join(f"{line}\n" for line in lines).encode())
     means = ", ".join(f"{name} {np.mean(values):.4f}" for name, values in areas.items())
-    print(f"area under the predicted class' probability while {len(pictures)} pictures are hidden, by order: {means}")
+    print(f"area under the predicted class' probability while {len(lesions)} pictures are hidden, by order: {means}")

@@ -271,7 +271,7 @@ def run(args: argparse.Namespace) -> None:
     draw(lesions[:args.draw], maps[first.views], first, grid, args.out / "pictures")
     if args.deletion:
         net = open_net(args.net, args.weights, backend(args))
-        deletion.follow(net, pictures, maps[first.views], first, grid, args.deletion, args.batch, args.out / "deletion.csv")
+        deletion.follow(net, lesions, maps[first.views], first, grid, args.deletion, args.batch, args.out / "deletion.csv")
 
 
 def write_tables(rows: Sequence[Tuple[Lesion, Optional[RegionRule], Measures]], out: Path) -> None:

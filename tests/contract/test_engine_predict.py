@@ -11,7 +11,8 @@ from pycam import engine, predictions
 from pycam.__main__ import main
 from pycam.cam import cell_centres
 from pycam.errors import CamError
-from pycam.predict import forward, predict_with_maps
+from pycam.predict import open_net, predict, predict_with_maps
+from pycam.preprocess import views
 
 NET = Path(__file__).parents[2] / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
 
@@ -48,11 +49,12 @@ def weights(name, tmp_path):
 
 
 def test_a_pictures_result_does_not_depend_on_its_batch(name, weights):
-    net = engine.deploy_net(engine.load(name), NET, weights)
+    net = open_net(NET, weights, engine.Backend(name))
     random = np.random.RandomState(1)
     patches = list(random.randint(0, 128, (3, 224, 224, 3), np.uint8) + random.randint(0, 127, (3, 1, 1, 3), np.uint8))
-    together = forward(net, patches)
-    alone = np.concatenate([forward(net, [patch]) for patch in patches])
+    together = predict(net, [[patch] for patch in patches])
+    alone = np.concatenate([predict(net, [[patch]]) for patch in patches])
+    np.testing.assert_allclose(predict(net, [patches])[0], together.mean(axis=0), rtol=1e-6)
     assert together.shape == (3, 3)
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-5)
@@ -64,8 +66,9 @@ def test_maps_average_to_the_scores_of_the_network(name, deploy, cells):
     """Equations 1 and 2 of the paper: the mean of M_c and the bias are S_c, to 1e-5 of the largest score."""
     net = random_net(engine.load(name), NET.with_name(f"{deploy}_deploy.prototxt"))
     image = np.random.RandomState(2).randint(0, 255, (256, 256, 3), np.uint8)
-    _, cams = predict_with_maps(net, [image])
-    assert cams.shape == (1, 3, cells, cells)
+    _, cams = predict_with_maps(net, [views(image)])
+    assert cams.shape == (1, 1, 3, cells, cells)
+    cams = cams[0]
     scores = np.array(net.blobs["CAM_fc3"].data)
     bias = np.array(net.params["CAM_fc3"][1].data)
     assert np.abs(scores).max() > 1e-3
@@ -119,19 +122,24 @@ def test_from_pictures_to_the_page(name, weights, tmp_path, capsys):
         write_groundtruth(tmp_path / "clean" / split / "groundtruth.csv", labels)
     common = ["--net", str(NET), "--weights", str(tmp_path), "--engine", name]
     val, results = tmp_path / "clean" / "val", tmp_path / "results"
-    for split in ("train", "val"):
-        assert main(["crops", *common, "--images", str(tmp_path / "clean" / split),
-                     "--out", str(tmp_path / "crops" / split), "--rule", "released"]) == 0
-    for stage, folder in (("1", val), ("2", tmp_path / "crops" / "val")):
-        assert main(["predict", *common, "--images", str(folder), "--out", str(results / f"stage{stage}_val.csv")]) == 0
-    assert main(["table1", "--truth", str(val / "groundtruth.csv"), "--out", str(results),
-                 *[f"--stage{s}={results}/stage{s}_val.csv" for s in "12"]]) == 0
-    assert main(["report", "--run", str(tmp_path), *common, "--out", str(tmp_path / "report.html")]) == 0
+    steps = [["crops", *common, "--images", str(tmp_path / "clean" / split), "--out", str(tmp_path / "crops" / split),
+              "--rule", "released"] for split in ("train", "val")]
+    steps += [["predict", *common, "--images", str(folder), "--out", str(results / f"stage{stage}_val.csv")]
+              for stage, folder in (("1", val), ("2", tmp_path / "crops" / "val"))]
+    steps.append(["table1", "--truth", str(val / "groundtruth.csv"), "--out", str(results),
+                  *[f"--stage{s}={results}/stage{s}_val.csv" for s in "12"]])
+    steps.append(["report", "--run", str(tmp_path), *common, "--out", str(tmp_path / "report.html")])
+    assert [main(words) for words in steps] == [0] * 6
     messages = capsys.readouterr().err
     assert [line for line in messages.splitlines() if "left out" in line] == [
         f"left out: Training: {tmp_path}: no stage1/train.log; train first"]
-    net = engine.deploy_net(engine.load(name), NET, tmp_path)
+    net = open_net(NET, tmp_path, engine.Backend(name))
     sample = load_samples(val)[4]
-    probs, _ = predict_with_maps(net, [read_image(sample.path)])
+    probs, _ = predict_with_maps(net, [views(read_image(sample.path))])
     written = predictions.read(results / "stage1_val.csv")[sample.image_id]
     np.testing.assert_allclose(written, probs[0], rtol=1e-4, atol=1e-7)
+    capsys.readouterr()
+    assert [main(words) for words in steps] == [0] * 6
+    assert [line for line in capsys.readouterr().out.splitlines() if line.endswith(": up to date")] == [
+        f"{step}: up to date" for step in ("crops/train", "crops/val", "predict/stage1_val", "predict/stage2_val", "table/val",
+                                           "report")]

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pycam.cam import place
-from pycam.regions import RULES, find_region, released_boxes, square_up, tight_region, to_grey
+from pycam.region_rule import RegionRule, find
+from pycam.regions import RULES, released_boxes, square_up, tight_region, to_grey
 
 values = st.floats(-4, 4, width=32)
 maps = arrays(np.float32, st.tuples(st.integers(8, 30), st.integers(8, 30)), elements=values)
@@ -12,10 +13,14 @@ cams = arrays(np.float32, (10, 10), elements=values)
 sizes = st.tuples(st.integers(5, 70), st.integers(5, 70))
 
 
+def region(cam, **rule):
+    return find(RegionRule(**rule), cam, "predicted").region
+
+
 @settings(deadline=None)
 @given(maps, st.sampled_from(RULES), st.floats(0, 0.5))
 def test_every_box_lies_in_the_picture_and_is_square_where_it_can_be(cam, rule, margin):
-    box = find_region(cam, rule, margin=margin).box
+    box = region(cam, rule=rule, margin=margin).box
     assert 0 <= box.y0 < box.y1 <= cam.shape[0]
     assert 0 <= box.x0 < box.x1 <= cam.shape[1]
     height, width = box.size
@@ -25,27 +30,27 @@ def test_every_box_lies_in_the_picture_and_is_square_where_it_can_be(cam, rule, 
 @settings(deadline=None)
 @given(maps, st.floats(0, 0.5))
 def test_the_threshold_box_holds_the_maximum_and_its_component(cam, margin):
-    region = find_region(cam, margin=margin)
+    found = region(cam, margin=margin)
     y, x = np.unravel_index(int(cam.argmax()), cam.shape)
-    assert region.box.y0 <= y < region.box.y1
-    assert region.box.x0 <= x < region.box.x1
-    if region.reason == "region":
+    assert found.box.y0 <= y < found.box.y1
+    assert found.box.x0 <= x < found.box.x1
+    if found.reason == "region":
         tight = tight_region(cam).box
-        assert all(a <= b for a, b in zip(region.box[:2], tight[:2]))
-        assert all(a >= b for a, b in zip(region.box[2:], tight[2:]))
+        assert all(a <= b for a, b in zip(found.box[:2], tight[:2]))
+        assert all(a >= b for a, b in zip(found.box[2:], tight[2:]))
 
 
 @settings(deadline=None)
 @given(maps, st.sampled_from([0.25, 2.0, 1024.0]))
 def test_the_region_does_not_depend_on_the_maps_scale(cam, factor):
-    assert find_region(cam) == find_region(cam * np.float32(factor))
+    assert region(cam) == region(cam * np.float32(factor))
 
 
 @settings(deadline=None)
 @example(np.pad(np.float32([[1.1754944e-38]]), (0, 7)))
 @given(maps)
 def test_released_boxes_come_by_area_and_no_kept_neighbour_covers_the_next(cam):
-    if find_region(cam).reason != "region":
+    if region(cam).reason != "region":
         return
     areas = [box.size[0] * box.size[1] for box in released_boxes(to_grey(cam))]
     assert areas == sorted(areas, reverse=True)

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from pycam import examples, gallery, page
+from pycam import examples, gallery, html_page
 from pycam.__main__ import main
 from pycam.drawing import BARS
 
@@ -124,7 +124,7 @@ HEAD = [
 @pytest.mark.parametrize("size", [DESK, PHONE])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_head_is_compact_and_readable(opened, tmp_path, size, scheme):
-    (tmp_path / "head.html").write_text(page.document("title", {"a": "b"}, page.head(HEAD)))
+    (tmp_path / "head.html").write_text(html_page.document("title", {"a": "b"}, html_page.head(HEAD)))
     browser = opened(size, scheme)
     browser.get((tmp_path / "head.html").as_uri())
     assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]

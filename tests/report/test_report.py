@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from pycam import examples, gallery, page, runinfo
+from pycam import examples, gallery, html_page, runinfo
 from pycam.__main__ import main
 from pycam.errors import CamError
 from pycam.examples import median_melanoma, most_wrong, scale_box, shrink, spread
@@ -53,17 +53,17 @@ EVIL = "<script>alert(1)</script>&\"'"
 
 
 def test_everything_on_the_page_is_escaped():
-    parts = [page.paragraph(EVIL, EVIL), page.table([EVIL], [[EVIL]], style=EVIL), page.details(EVIL, ""),
-             page.numbers([(EVIL, EVIL, EVIL)]), page.head([(EVIL, EVIL)]), page.drawing(b"<svg ></svg>", EVIL),
-             page.card(EVIL, EVIL, [page.picture(b"x", "png", EVIL, value=EVIL)])]
-    whole = page.document(EVIL, {EVIL: "".join(parts)}, page.paragraph(EVIL))
+    parts = [html_page.paragraph(EVIL, EVIL), html_page.table([EVIL], [[EVIL]], style=EVIL), html_page.details(EVIL, ""),
+             html_page.numbers([(EVIL, EVIL, EVIL)]), html_page.head([(EVIL, EVIL)]), html_page.drawing(b"<svg ></svg>", EVIL),
+             html_page.card(EVIL, EVIL, [html_page.picture(b"x", "png", EVIL, value=EVIL)])]
+    whole = html_page.document(EVIL, {EVIL: "".join(parts)}, html_page.paragraph(EVIL))
     assert whole.count("<script") == 1  # the page's own
     assert "alert(1)" in whole
     assert "alert(1)</script" not in whole
 
 
 def test_the_head_is_a_list_of_names_and_values_in_their_order():
-    text = page.head([("data", "ISIC-2017"), ("device", ""), ("engine", "torch")])
+    text = html_page.head([("data", "ISIC-2017"), ("device", ""), ("engine", "torch")])
     assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text) == [("data", "ISIC-2017"), ("engine", "torch")]
     assert Outline(text).open == []
 

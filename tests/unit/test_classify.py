@@ -1,27 +1,41 @@
 """From a picture to its answer, with a stand-in for the networks; and the real narrow net by its weights."""
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from data_tools import steps
+from data_tools.clean import HAIR
 from data_tools.files import read_image, write_image
-from pycam import classify
+from data_tools.isic import write_groundtruth
+from pycam import classify, engine, predictions
 from pycam.__main__ import main
 from pycam.cam import VGG_GAP
+from pycam.crops import read_boxes, row_box
 from pycam.drawing import BARS, CARD, LINE, card, contour
 from pycam.errors import CamError
+from pycam.region_rule import RegionRule
 from pycam.regions import Box
 
 from .test_predict import FakeNet
 
+NET = classify.source("prototxt") / "vgg_gap_narrow_deploy.prototxt"
+
 
 @pytest.fixture
-def stages(monkeypatch):
-    both = classify.Stages(FakeNet(), FakeNet(), VGG_GAP)
-    monkeypatch.setattr(classify, "open_stages", lambda *args, **how: both)
-    return both
+def nets(monkeypatch):
+    """Put a stand-in in the place of every network."""
+    monkeypatch.setattr(engine, "load", lambda *backend: None)
+    monkeypatch.setattr(engine, "deploy_net", lambda *files: FakeNet())
+    monkeypatch.setattr(classify, "find_net", lambda weights: NET)
+
+
+def stages(hair="none", **region):
+    """Return two stand-ins whose stage 2 was trained on regions of some rule."""
+    return classify.Stages(FakeNet(), FakeNet(), VGG_GAP, classify.Preparation(hair, RegionRule(**region)))
 
 
 def spot(colour=1):
@@ -32,47 +46,162 @@ def spot(colour=1):
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "in").mkdir()
+    for name in ("in", "1", "2"):
+        (tmp_path / name).mkdir()
+    trained(tmp_path / "2", {"hair": "none", "region": {**asdict(RegionRule(threshold=0.6)), "control": None}})
     write_image(tmp_path / "in" / "a.png", spot())
     write_image(tmp_path / "in" / "b.jpg", spot(2))
     return tmp_path
 
 
+def trained(folder, pictures):
+    """Write the record of a stage 2 that was trained on some pictures."""
+    folder.mkdir(exist_ok=True)
+    steps.write_record(folder / "origin.json", steps.Record({"seed": 1, "pictures": pictures}, {}, {}, True))
+
+
 def run(folder, *images, more=()):
-    return main(["classify", *map(str, images), "--stage1", "1", "--stage2", "2", "--out", str(folder / "out"), *more])
+    return main(["classify", *map(str, images), "--stage1", str(folder / "1"), "--stage2", str(folder / "2"),
+                 "--out", str(folder / "out"), *more])
 
 
-def test_the_crop_lies_on_the_spot_and_stage_2_sees_only_it(stages):
-    answer = classify.classify(stages, spot(), hair=False, threshold=0.6)
-    assert answer.followed == "seborrheic_keratosis"
-    assert answer.region.reason == "region"
-    assert answer.region.box.y0 < 125
-    assert answer.region.box.y1 > 145
-    assert answer.region.box.size[0] == answer.region.box.size[1] < 150
+def test_the_crop_lies_on_the_spot_and_stage_2_sees_only_it():
+    answer = classify.classify(stages(threshold=0.6), spot())
+    found = answer.found
+    assert found.followed == "seborrheic_keratosis"
+    assert found.region.reason == "region"
+    assert found.region.box.y0 < 125
+    assert found.region.box.y1 > 145
+    assert found.region.box.size[0] == found.region.box.size[1] < 150
     assert answer.probs[1] > answer.stage1[1]  # more of the crop is spot
-    assert answer.cam.shape == answer.clean.shape[:2] == (300, 400)
+    assert found.cam.shape == answer.clean.shape[:2] == (300, 400)
     assert answer.cams.shape == (1, 3, 10, 10)
 
 
-def test_choices_are_those_of_crops(stages):
-    whole = classify.classify(stages, spot(), hair=False, threshold=0.0).region.box
-    tight = classify.classify(stages, spot(), hair=False, ground="min").region.box
+def test_choices_are_those_of_crops():
+    whole = classify.classify(stages(threshold=0.0), spot()).found.region.box
+    tight = classify.classify(stages(ground="min"), spot()).found.region.box
     assert tight.size[0] < whole.size[0]
-    assert classify.classify(stages, spot(), hair=False, class_rule="envelope").followed == "envelope"
-    assert classify.classify(stages, spot(), hair=False, views="ten").cams.shape == (10, 3, 10, 10)
+    assert classify.classify(stages(class_rule="envelope"), spot()).found.followed == "envelope"
+    assert classify.classify(stages(views="ten"), spot()).cams.shape == (10, 3, 10, 10)
+    with pytest.raises(TypeError, match="treshold"):
+        classify.classify(stages(), spot(), treshold=0.5)
 
 
-def test_hair_is_removed_first(stages):
+def hairy():
     image = np.full((400, 500, 3), (140, 170, 210), np.uint8)
-    cv2.line(image, (50, 60), (420, 330), (20, 25, 30), 3, cv2.LINE_AA)
-    answer = classify.classify(stages, image)
-    assert answer.clean.min() > 100
-    assert classify.classify(stages, image, hair=False).clean.min() < 60
+    cv2.line(image, (50, 60), (420, 60), (20, 25, 30), 3, cv2.LINE_AA)
+    return image
 
 
-def test_the_command_writes_a_card_and_json_for_each_picture_of_a_folder(stages, folder, capsys):
+def test_hair_is_removed_first():
+    assert classify.classify(stages("along"), hairy()).clean.min() > 100
+    assert classify.classify(stages("letter"), hairy()).clean.min() > 100
+    assert classify.classify(stages("none"), hairy()).clean.min() < 60
+    assert classify.classify(stages("along"), hairy(), cleaned=True).clean.min() < 60
+
+
+# ---------------------------------------------------------------- what stage 2 was trained on
+@pytest.mark.parametrize("hair", HAIR)
+@pytest.mark.parametrize("region", [{}, {"threshold": 0.65, "ground": "min"}, {"class_rule": "scored", "views": "ten"}])
+def test_rule_and_hair_are_those_of_the_stage_2_that_is_given(nets, tmp_path, hair, region, capsys):
+    rule = RegionRule(**region)
+    for control in ({}, {"control": None}):
+        trained(tmp_path, {"hair": hair, "region": {**asdict(rule), **control}})
+        (tmp_path / "net_iter_5.caffemodel").touch()
+        for stage2 in (tmp_path, tmp_path / "net_iter_5.caffemodel"):
+            assert classify.open_stages("a", stage2).preparation == (hair, rule)
+    changed = classify.open_stages("a", tmp_path, hair="letter", margin=0.4).preparation
+    assert changed == ("letter", rule.changed(margin=0.4))
+    assert capsys.readouterr().err == ""
+
+
+def test_two_rules_give_two_boxes_and_what_is_named_wins(nets, folder, capsys):
+    found = {}
+    for threshold in (0.25, 0.65):
+        trained(folder / "2", {"hair": "none", "region": {**asdict(RegionRule(threshold=threshold)), "control": None}})
+        assert run(folder, folder / "in" / "a.png") == 0
+        found[threshold] = json.loads((folder / "out" / "a.json").read_text())
+    assert found[0.25]["box"] != found[0.65]["box"]
+    assert found[0.25]["probabilities"] != found[0.65]["probabilities"]
+    assert found[0.25]["stage1"] == found[0.65]["stage1"]
+    assert run(folder, folder / "in" / "a.png", more=["--threshold", "0.25"]) == 0
+    assert json.loads((folder / "out" / "a.json").read_text()) == found[0.25]
+    assert "note:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("region", [{"threshold": 0.65}, {"ground": "median", "class_rule": "contrast"}, {"views": "ten"}])
+def test_boxes_and_probabilities_are_those_of_the_pipeline(nets, folder, monkeypatch, region):
+    monkeypatch.setattr(engine, "check_prototxt", lambda path: None)
+    monkeypatch.setattr(engine, "weights_file", lambda path: NET)
+    write_groundtruth(folder / "in" / "groundtruth.csv", {"a": 1, "b": 2})
+    rule = RegionRule(**region)
+    options = [word for name, value in region.items() for word in (f"--{name.replace('_rule', '')}", str(value))]
+    common = ["--net", str(NET), "--weights", "w", "--images"]
+    assert main(["crops", *common, str(folder / "in"), "--out", str(folder / "crops"), *options]) == 0
+    assert main(["predict", *common, str(folder / "crops"), "--out", str(folder / "p.csv")]) == 0
+    trained(folder / "2", steps.find_record(folder / "crops").parameters["pictures"])
+    opened = classify.open_stages("a", folder / "2")
+    assert opened.preparation == ("along", rule)
+    boxes, probs = read_boxes(folder / "crops" / "boxes.csv"), predictions.read(folder / "p.csv")
+    for path in (folder / "in" / "a.png", folder / "in" / "b.jpg"):
+        answer = classify.classify(opened, read_image(path), cleaned=True)
+        assert answer.found.region.box == row_box(boxes[path.stem])
+        np.testing.assert_allclose(answer.probs, probs[path.stem], atol=1e-7)
+
+
+def test_a_copy_without_hair_has_gone_through_a_file_as_in_the_pipeline():
+    clean = classify.without_hair(hairy(), "along")
+    assert np.abs(clean.astype(int) - classify.remove_hair(hairy())[0]).max() > 0
+    np.testing.assert_array_equal(clean, classify._through_jpeg(classify.remove_hair(hairy())[0]))
+    plain = hairy()[100:]
+    np.testing.assert_array_equal(classify.without_hair(plain, "along"), plain)  # nothing was found: the file is copied
+
+
+@pytest.mark.parametrize("pictures", [None, {}, {"hair": "letter"}])
+def test_without_a_record_of_crops_the_defaults_are_taken_and_it_is_said(nets, tmp_path, pictures, capsys):
+    if pictures is not None:
+        trained(tmp_path, pictures)
+    assert classify.open_stages("a", tmp_path).preparation == ("along", RegionRule())
+    assert capsys.readouterr().err == f"note: {tmp_path}: no record tells by which rule its crops were cut; D09's defaults " \
+                                      "are taken\n"
+
+
+def test_a_stage_2_of_a_control_is_refused(nets, folder, capsys):
+    trained(folder / "2", {"hair": "none", "region": {**asdict(RegionRule()), "control": "random"}})
+    assert run(folder, folder / "in") == 1
+    assert capsys.readouterr().err == (
+        f"error: {folder / '2'}: a control, trained on boxes that do not follow the maps (random); classify with a stage 2 that "
+        "was trained on regions\n")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"treshold": 0.5}, "region rule: 'treshold' is not known, did you mean threshold"),
+    ({"class_rule": "predict"}, "class_rule: 'predict' is not known, did you mean predicted"),
+    ({"threshold": 2}, r"threshold: 2 is not in \[0, 1\)"), ({"hair": "alon"}, "'alon' is not known, did you mean along"),
+    ({"hair": "no"}, "'no' is not known, did you mean none")])
+def test_misspelt_options_of_the_function_name_the_nearest(nets, folder, options, message):
+    with pytest.raises(CamError, match=message):
+        classify.open_stages(folder / "1", folder / "2", **options)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--hair", "alon"], "argument --hair: 'alon' is not known, did you mean along?"),
+    (["--treshold", "0.5"], "'--treshold' is not known, did you mean --threshold?"),
+    (["--stages", "2"], "'--stages' is not known, did you mean --stage"),
+    (["--engine", "tourch"], "argument --engine: 'tourch' is not known, did you mean torch?"),
+    (["--precision", "bf61"], "argument --precision: 'bf61' is not known, did you mean bf16?")])
+def test_misspelt_options_of_the_command_name_the_nearest(nets, folder, capsys, words, message):
+    with pytest.raises(SystemExit) as ended:
+        run(folder, folder / "in", more=words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+# ---------------------------------------------------------------- the command
+def test_the_command_writes_a_card_and_json_for_each_picture_of_a_folder(nets, folder, capsys):
     (folder / "in" / "notes.txt").write_text("no picture")
-    assert run(folder, folder / "in", more=["--maps", "--threshold", "0.6"]) == 0
+    assert run(folder, folder / "in", more=["--maps"]) == 0
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         "a.jpg", "a.json", "a.npy", "b.jpg", "b.json", "b.npy"]
     found = json.loads((folder / "out" / "b.json").read_text())
@@ -86,7 +215,7 @@ def test_the_command_writes_a_card_and_json_for_each_picture_of_a_folder(stages,
     assert f"nevus {found['probabilities']['nevus']:.3f} (stage 1: " in lines[1]
 
 
-def test_a_broken_file_is_told_and_the_others_go_on(stages, folder, capsys):
+def test_a_broken_file_is_told_and_the_others_go_on(nets, folder, capsys):
     whole = (folder / "in" / "b.jpg").read_bytes()
     (folder / "in" / "aa.jpg").write_bytes(whole[:len(whole) // 2])
     assert run(folder, folder / "in", folder / "nowhere.tif") == 1
@@ -107,7 +236,7 @@ def test_other_formats_are_read(tmp_path, suffix):
     np.testing.assert_array_equal(classify.read_any(tmp_path / f"a{suffix}"), spot())
 
 
-def test_names_that_would_overwrite_each_other_and_empty_folders_are_refused(stages, folder, capsys):
+def test_names_that_would_overwrite_each_other_and_empty_folders_are_refused(nets, folder, capsys):
     write_image(folder / "a.jpg", spot())
     assert run(folder, folder / "in", folder / "a.jpg") == 1
     assert "same name, a;" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from data_tools import __main__ as cli
-from data_tools import cluster, parallel
+from data_tools import cluster, parallel, steps
 from data_tools.errors import DataError
 
 ROOT = Path(cli.__file__).parents[1]
@@ -76,8 +76,11 @@ def finish(process):
 
 
 def content(folder):
-    """Return the bytes of a folder's files; `clean` notes absolute paths and hashes in its own state."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".clean.json"}
+    """Return the bytes of a folder's files; of the step's record what decides, as the rest are stamps and dates."""
+    record = steps.find_record(folder)
+    hashes = [{name: digest for name, (digest, _) in marks.items()} for marks in (record.inputs, record.outputs)]
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in steps.RECORDS}
+    return files, record.parameters, hashes
 
 
 def test_a_cluster_gives_the_same_bytes_even_when_a_worker_is_killed(folder, data, scheduler, workers):

@@ -1,7 +1,7 @@
 import pytest
 
-from pycam.controls import elsewhere
 from pycam.regions import Box, Region
+from pycam.studies.controls import elsewhere
 
 REGION = Region(Box(10, 20, 40, 60), "region")
 SIZE = (100, 200)

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from data_tools.files import read_image, write_image
-from pycam import deletion, localization, maps
+from pycam import engine
 from pycam.__main__ import main
 from pycam.cam import VGG_GAP, place
-from pycam.localization import mask_box, measure_map, measure_region, overlap, peak, reference
-from pycam.regions import Box, Region
+from pycam.errors import CamError
+from pycam.region_rule import Located, RegionRule
+from pycam.regions import Box, Region, square_up
+from pycam.studies import deletion, localization, maps
+from pycam.studies.localization import mask_box, measure_map, measure_region, overlap, peak, reference
 
 from .test_predict import FakeNet
 
@@ -27,7 +30,9 @@ def test_measures_are_the_fractions_that_one_counts():
     cam = np.full((10, 20), -1.0)
     cam[2:4, 4:12] = 1  # 16 in the lesion
     cam[8, 0:8] = 2  # 8 of twice the height outside
-    found = {**measure_map(cam, MASK), **measure_region(cam > 0.5, MASK, Region(Box(2, 4, 4, 12), "region"), margin=0)}
+    tight = Box(2, 4, 4, 12)
+    located = Located(Region(square_up(tight, MASK.shape, 0), "region"), Region(tight, "region"), cam, 0.5, "nevus")
+    found = {**measure_map(cam, MASK), **measure_region(located, MASK)}
     assert found["box_iou"] == pytest.approx(16 / 32)
     assert found["mask_iou"] == pytest.approx(16 / (32 + 8))
     assert found["pointing"] == 0
@@ -55,10 +60,15 @@ def test_the_reference_is_the_whole_picture_and_its_middle():
 @pytest.fixture
 def net(monkeypatch):
     fake = FakeNet()
-    for module in (maps, deletion):
-        monkeypatch.setattr(module, "open_net", lambda args: fake)
+
+    def open_net(net, weights, backend):
+        """Let the length of the weights file be the strength of the last layer."""
+        fake.params["CAM_fc3"][0].data[...] = np.eye(3) * engine.weights_file(weights).stat().st_size
+        return fake
+    for module in (maps, localization):
+        monkeypatch.setattr(module, "open_net", open_net)
     monkeypatch.setattr(localization, "read_grid", lambda path: VGG_GAP)
-    monkeypatch.setattr(maps.engine, "check_prototxt", lambda path: None)
+    monkeypatch.setattr(engine, "check_prototxt", lambda path: None)
     return fake
 
 
@@ -96,7 +106,9 @@ def test_the_command_measures_each_class_and_all(net, folder, capsys):
     assert [(name, row["n"], float(row["pointing"])) for name, row in rows.items()] == [
         ("melanoma", "2", 0.5), ("seborrheic_keratosis", "1", 1), ("nevus", "1", 1), ("all", "4", 0.75)]
     assert float(rows["nevus"]["box_iou"]) > 0.4 > float(rows["melanoma"]["box_iou"])
-    assert len(table(folder, "pictures.csv")) == 8  # four pictures, the reference and one way
+    rows = table(folder, "pictures.csv")
+    assert len(rows) == 8  # four pictures, the reference and one rule
+    assert all(0 <= float(row[key]) <= 1 for row in rows for key in localization.MEASURES)  # numbers, no repr of numpy's
     assert "| predicted | threshold | none | 0.6 | exact | centre | all | 4 |" in capsys.readouterr().out
 
 
@@ -108,9 +120,52 @@ def test_maps_are_computed_once_and_anew_when_something_changed(net, folder):
     assert net.batches == [4]
     run(folder, "--views", "ten", "centre")
     assert net.batches == [4, 10, 10, 10, 10]
-    (folder / "final.caffemodel").write_bytes(b"other")
-    run(folder)
-    assert net.batches[5:] == [4]
+    for change in (lambda: (folder / "final.caffemodel").write_bytes(b"other"),
+                   lambda: (folder / "net.prototxt").write_text("# other"),
+                   lambda: (folder / "out" / "cams_centre.npy").unlink(),
+                   lambda: (folder / "out" / "probs_centre.npy").write_bytes(b""),
+                   lambda: write_image(folder / "images" / "A1.png", np.full((256, 256, 3), 9, np.uint8)),
+                   lambda: write_image(folder / "masks" / "A4_segmentation.png", np.full((256, 256), 255, np.uint8))):
+        before = len(net.batches)
+        change()
+        assert run(folder) == 0
+        assert net.batches[before:] in ([4], [5])
+        assert run(folder) == 0
+        assert len(net.batches) == before + 1
+
+
+def test_maps_of_other_weights_in_the_same_folder_are_not_taken(net, folder):
+    pictures, backend = {"A0": folder / "images" / "A0.png"}, engine.Backend("torch")
+    (folder / "other.caffemodel").write_bytes(b"longer weights")
+    found = {}
+    for name in ("final", "other", "final"):
+        weights = folder / f"{name}.caffemodel"
+        made = maps.get_maps(folder / "net.prototxt", weights, backend, pictures, "centre", folder / "out", 16)
+        again = maps.get_maps(folder / "net.prototxt", weights, backend, pictures, "centre", folder / "out", 1)
+        np.testing.assert_array_equal(made.cams, again.cams)
+        np.testing.assert_array_equal(made.cams, found.setdefault(name, made.cams))
+    assert net.batches == [1, 1, 1]
+    np.testing.assert_allclose(found["other"] * len(b"weights"), found["final"] * len(b"longer weights"), rtol=1e-6)
+    assert found["final"].shape == (1, 1, 3, 10, 10)
+
+
+def test_maps_that_lie_there_without_a_record_are_not_taken(net, folder):
+    for kind in maps.Maps._fields:
+        (folder / "out").mkdir(exist_ok=True)
+        np.save(folder / "out" / f"{kind}_centre.npy", np.zeros((4, 3)))
+    assert run(folder) == 0
+    assert net.batches == [4]
+
+
+def test_rules_that_differ_only_in_what_is_not_read_are_one():
+    options = {"class_rule": ["max"], "rule": ["threshold", "otsu"], "ground": ["none", "min"], "threshold": [0.2, 0.4],
+               "margin": 0.3}
+    found = localization.rules(options)
+    assert found[-1] == RegionRule(class_rule="max", rule="otsu", margin=0.3)
+    assert [(rule.ground, rule.threshold) for rule in found[:-1]] == [("none", 0.2), ("none", 0.4), ("min", 0.2), ("min", 0.4)]
+    assert localization.rules({}) == [RegionRule()]
+    with pytest.raises(CamError, match="did you mean threshold"):
+        localization.rules({"treshold": [0.2]})
 
 
 def test_without_label_files_there_is_one_group_and_no_true_class(net, folder, capsys):
@@ -153,6 +208,39 @@ def test_hiding_the_top_cells_first_takes_the_probability_away_first(net, folder
     for start in range(0, len(rows), 3):  # all begin with the whole patch and end with nothing of it
         assert len({row["0"] for row in rows[start:start + 3]}) == len({row["7"] for row in rows[start:start + 3]}) == 1
     assert "map" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_deletion_can_follow_the_map_of_the_true_class(net, folder):
+    """Of A3, whose class is another one than the network sees, that map is empty: blocks go in their order."""
+    (folder / "truth.csv").write_text("image_id,melanoma,seborrheic_keratosis\nA0,1,0\nA1,0,1\nA2,0,0\nA3,0,1\n")
+    more = ["--deletion", "4", "--truth", str(folder / "truth.csv"), "--class"]
+    areas = {}
+    for name in ("true", "predicted"):
+        assert run(folder, *more, name) == 0
+        areas[name] = {row["image_id"]: float(row["area"]) for row in table(folder, "deletion.csv") if row["order"] == "map"}
+    assert [areas["true"][i] == areas["predicted"][i] for i in ("A0", "A1", "A2")] == [True] * 3
+    assert areas["true"]["A3"] > areas["predicted"]["A3"]
+
+
+def test_the_deletion_of_ten_views_hides_the_mirrored_centre(net, folder):
+    assert run(folder, "--deletion", "4", "--views", "ten") == 0
+    found = table(folder, "deletion.csv")
+    assert run(folder, "--deletion", "4") == 0
+    whole = {row["image_id"]: float(row["0"]) for row in table(folder, "deletion.csv")}
+    assert [float(row["0"]) for row in found] == pytest.approx([whole[row["image_id"]] for row in found], rel=1e-5)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--deletion", "-1"], "argument --deletion: '-1': expected a whole number of at least 0"),
+    (["--draw", "x"], "argument --draw: 'x': expected a whole number of at least 0"),
+    (["--masks"], "argument --masks: expected one argument"), (["--mask-folder", "x"], "'--mask-folder' is not known")])
+def test_wrong_usage_is_one_line(net, folder, capsys, words, message):
+    with pytest.raises(SystemExit) as ended:
+        run(folder, *words)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
 
 
 def test_blocks_are_hidden_where_the_map_is_high():

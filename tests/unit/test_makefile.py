@@ -1,4 +1,7 @@
-"""What make would run, from `make -n` in a copy of the Makefile's surroundings."""
+"""What make itself does, in a copy of the Makefile's surroundings: refuse what is misspelt, call the driver, list the variables.
+
+Which commands a target needs is in test_pipeline.py.
+"""
 
 import os
 import shutil
@@ -7,20 +10,31 @@ from pathlib import Path
 
 import pytest
 
+from pycam.pipeline import TARGETS
+from pycam.variables import VARIABLES
+
 ROOT = Path(__file__).resolve().parents[2]
-DB = ["lmdb --images {run}/clean/train --out {run}/lmdb/stage1_train --augment paper --jobs 3",
-      "lmdb --images {run}/clean/val --out {run}/lmdb/stage1_val --augment none --jobs 3"]
+COPIED = ("Makefile", "pyproject.toml", "constraints.txt", "pycam/__init__.py", "pycam/variables.py", "data_tools/__init__.py",
+          "data_tools/errors.py")
+STAND_IN = f"""#!/bin/sh
+echo "called:" "$@"
+for name in {' '.join(VARIABLES)}; do eval "value=\\${{$name-}}"; printf '%s\\n' "$name=[$value]"; done
+exit ${{STATUS-0}}
+"""
 
 
 @pytest.fixture
 def make(tmp_path):
-    """Return a function that runs make in an empty copy and gives (exit status, the commands' words, stderr)."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
+    """Return a function that runs make in an empty copy and gives (exit status, the lines of stdout, stderr)."""
+    for name in COPIED:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "py").write_text(STAND_IN)
+    (tmp_path / "py").chmod(0o755)
 
-    def run(*words, dry=True):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-        done = subprocess.run(["make", *(["-n"] if dry else []), "JOBS=3", *words], cwd=str(tmp_path), env=environment,
+    def run(*words, dry=True, **variables):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k not in VARIABLES}
+        done = subprocess.run(["make", *(["-n"] if dry else []), *words], cwd=str(tmp_path), env={**environment, **variables},
                               capture_output=True, text=True, check=False)
         return done.returncode, [" ".join(line.split()) for line in done.stdout.splitlines()], done.stderr
     run.folder = tmp_path
@@ -33,149 +47,115 @@ def commands(make, *words):
     return [line[len("py -m "):] for line in lines if line.startswith("py -m ")]
 
 
-def test_everything_in_its_order(make):
-    lines = commands(make, "all", "ISIC=pics", "RUN=r")
-    order = [line.split()[1] for line in lines]
-    assert order[0] == "doctor"
-    assert sorted(order[1:]) == sorted(["clean"] * 2 + ["lmdb"] * 4 + ["train"] * 2 + ["crops"] * 2 + ["predict"] * 2
-                                   + ["table1", "report"])
-    assert order[-2:] == ["table1", "report"]
-    stage1, stage2 = (n for n, line in enumerate(lines) if line.startswith("pycam train"))
-    needs = {"--out r/lmdb/stage1_train": stage1, "--out r/lmdb/stage1_val": stage1, "--out r/crops/train": stage2,
-             "--out r/lmdb/stage2_train": stage2, "--out r/lmdb/stage2_val": stage2, "--out r/clean/val": stage1}
-    for text, before in needs.items():
-        assert next(n for n, line in enumerate(lines) if text in line) < before
-    assert "data_tools clean --isic pics --split train --out r/clean/train --jobs 3" in lines
-    assert {f"data_tools {line.format(run='r')}" for line in DB} <= set(lines)
+# ---------------------------------------------------------------- the pipeline
+@pytest.mark.parametrize("target", [*TARGETS, "experiment"])
+def test_a_target_of_the_pipeline_calls_the_driver_once(make, target):
+    assert commands(make, target) == ["pycam experiment" if target == "experiment" else f"pycam pipeline {target}"]
 
 
-def test_the_default_training_is_the_papers(make):
-    common = "pycam train --run build --engine auto --solver solvers"
-    assert [line for line in commands(make, "stage2") if line.startswith("pycam train")] == [
-        f"{common}/stage1.prototxt --stage stage1", f"{common}/stage2.prototxt --stage stage2 --weights build/stage1"]
+def test_what_is_given_reaches_the_driver_as_it_is(make):
+    given = {"ISIC": "my pictures", "RUN": "/tmp/r", "REGION": "--threshold 0.5 --ground 'min'", "EXCLUDE": "a,b", "HAIR": "none",
+             "INIT": "w (1).caffemodel", "NET": ""}
+    status, lines, err = make("PYTHON=./py", "all", *(f"{name}={value}" for name, value in given.items()), dry=False)
+    assert (status, err) == (0, "")
+    assert lines[0] == "called: -m pycam pipeline all"
+    found = dict(line.split("=", 1) for line in lines[1:])
+    assert found == {name: f"[{given.get(name, './py' if name == 'PYTHON' else '')}]" for name in VARIABLES}
 
 
-@pytest.mark.parametrize(("variables", "expected"), [
-    (["ENGINE=torch"], "--engine torch --solver solvers/stage1.prototxt --stage stage1"),
-    (["GPU=0"], "--engine auto --gpu 0 --solver solvers/stage1.prototxt --stage stage1"),
-    (["PRECISION=bf16"], "--engine auto --precision bf16 --solver solvers/stage1.prototxt --stage stage1"),
-    (["BATCH=4"], "--engine auto --batch 4 --solver solvers/stage1.prototxt --stage stage1"),
-    (["RESUME=no"], "--engine auto --fresh --solver solvers/stage1.prototxt --stage stage1"),
-    (["RESUME=yes"], "--engine auto --solver solvers/stage1.prototxt --stage stage1"),
-    (["INIT=Makefile"], "--engine auto --solver solvers/stage1.prototxt --stage stage1 --weights Makefile"),
-    (["NET=vgg_gap_narrow"], "--engine auto --solver solvers/narrow_stage1.prototxt --stage stage1"),
-    (["NET=vgg_gap_narrow", "SOLVERS=demo_"], "--engine auto --solver solvers/demo_stage1.prototxt --stage stage1"),
-    (["ENGINE=torch", "GPU=1", "BATCH=8", "RESUME=no", "INIT=Makefile"],
-     "--engine torch --gpu 1 --batch 8 --fresh --solver solvers/stage1.prototxt --stage stage1 --weights Makefile"),
-])
-def test_variables_of_the_training(make, variables, expected):
-    assert commands(make, "stage1", *variables)[-1] == f"pycam train --run build {expected}"
+def test_the_environment_reaches_the_driver_too(make):
+    _, lines, _ = make("PYTHON=./py", "all", dry=False, HAIR="letter", ISIC="my pictures")
+    assert {"HAIR=[letter]", "ISIC=[my pictures]", "RUN=[]"} < set(lines)
 
 
-def test_every_net_command_gets_engine_and_gpu(make):
-    lines = [line for line in commands(make, "report", "NET=vgg_gap_narrow", "ENGINE=torch", "GPU=2")
-             if line.split()[1] in ("train", "crops", "predict", "report")]
-    assert len(lines) == 7
-    assert all("--engine torch --gpu 2" in line for line in lines)
-    assert sum("prototxt/vgg_gap_narrow_deploy.prototxt" in line for line in lines) == 5
-
-
-def test_solvers_and_networks_that_make_names_are_there(make):
-    for variables in (["NET=vgg_gap"], ["NET=vgg_gap_narrow"], ["NET=vgg_gap_narrow", "SOLVERS=demo_"]):
-        words = " ".join(commands(make, "report", *variables)).split()
-        named = {word for word in words if word.endswith(".prototxt")}
-        assert len(named) == 3
-        assert [name for name in named if not (ROOT / name).is_file()] == []
-
-
-def test_init_that_is_not_there_ends_make(make):
-    status, _, err = make("PYTHON=py", "stage1", "INIT=nowhere.caffemodel")
+def test_an_error_of_the_driver_ends_make(make):
+    status, lines, err = make("PYTHON=./py", "all", dry=False, STATUS="1")
     assert status == 2
-    assert "nowhere.caffemodel" in err
+    assert lines[0] == "called: -m pycam pipeline all"
+    assert "Error 1" in err
 
 
-def test_caffes_own_python_runs_the_nets_and_ours_the_rest(make):
-    caffe = make.folder / ".caffe"
-    caffe.mkdir()
-    status, lines, err = make("PYTHON=py", "report", "ENGINE=caffe")
-    assert status == 0, err
-    assert not any(line.startswith(".caffe/") for line in lines)  # not installed completely
-    (caffe / "complete").write_text("")
-    _, lines, _ = make("PYTHON=py", "report", "ENGINE=caffe")
-    pairs = {(line.split()[0], line.split()[3]) for line in lines if " -m " in line}
-    assert pairs == {*(("py", name) for name in ("clean", "lmdb", "table1")),
-                     *((".caffe/bin/python3", name) for name in ("crops", "predict", "report", "train"))}
-    _, lines, _ = make("PYTHON=py", "report", "ENGINE=torch")
-    assert not any(line.startswith(".caffe/") for line in lines)
+# ---------------------------------------------------------------- what is misspelt
+def refused(make, *words):
+    """Return the line of an error of make's own, before any target is looked at."""
+    status, lines, err = make("PYTHON=./py", *words, dry=False)
+    assert (status, lines) == (2, [])
+    assert err.count("\n") == 1
+    return err.split("*** ")[1]
+
+
+@pytest.mark.parametrize("target", ["all", "help", "data", "docker", "clean"])
+def test_a_misspelt_variable_ends_make_with_the_nearest(make, target):
+    assert refused(make, target, "ISCI=pics").startswith("'ISCI' is not known, did you mean ISIC? (known: ISIC, RUN, ")
+    assert refused(make, target, "run=x").startswith("'run' is not known, did you mean RUN? (known: ")
+    assert refused(make, target, "HAIR=non").startswith("HAIR=non: 'non' is not known, did you mean none? (known: along, ")
+    assert refused(make, target, "RUN=my run") == "RUN=my run: expected a path without spaces.  Stop.\n"
+
+
+@pytest.mark.parametrize("name", ["INIT", "MAX_ITER", "CMD"])  # all are tried in test_pipeline.py
+def test_every_misspelt_variable_ends_make(make, name):
+    assert refused(make, "all", "AUGMENT=none", f"{name}{name[-1]}=x").startswith(
+        f"'{name}{name[-1]}' is not known, did you mean {name}? (known: ")
+
+
+@pytest.mark.parametrize("value", ["it's", "a'b'c", "'", "'; touch harm; '", '"', "a\\b", "$$(touch harm)", "`touch harm`", "a;b",
+                                   "*", "--help", "a=b", "a b", "", "x,y"])
+def test_a_value_is_only_a_value(make, value):
+    """It is passed to a shell when it is checked."""
+    status, lines, err = make("PYTHON=./py", "all", f"EXCLUDE={value}", dry=False)
+    assert (status, err) == (0, "")
+    assert lines[0] == "called: -m pycam pipeline all"
+    assert f"EXCLUDE=[{value.replace('$$', '$')}]" in lines
+    assert not (make.folder / "harm").exists()
+
+
+# ---------------------------------------------------------------- help, set-up
+def test_help_needs_nothing_and_lists_every_variable_with_its_default(make):
+    status, lines, err = make("help", dry=False)
+    assert (status, err) == (0, "")
+    assert sorted(path.name for path in make.folder.iterdir() if path.name != "__pycache__") == sorted(
+        {*(Path(name).parts[0] for name in COPIED), "py"})
+    variables = lines[lines.index("variables:") + 1:]
+    assert variables == [f"{name}={variable.default} {variable.text}" for name, variable in VARIABLES.items()]
+    shown = " ".join(lines[:lines.index("variables:")])
+    assert all(f"{target} " in shown.replace("|", " ") for target in [*TARGETS, "experiment", "curves", "docker-run", "test"])
+
+
+def test_help_is_the_default_target(make):
+    assert make(dry=False) == make("help", dry=False)
 
 
 def test_the_environment_is_made_only_without_python(make):
     _, lines, _ = make("stage1")
     assert any("-m venv .venv" in line for line in lines)
-    assert any(line.startswith(".venv/bin/python -m pycam train") for line in lines)
+    assert ".venv/bin/python -m pycam pipeline stage1" in lines
     _, lines, _ = make("PYTHON=py", "stage1")
-    assert not any("venv" in line for line in lines)
+    assert lines == ["py -m pycam pipeline stage1"]
 
 
-def test_help_needs_nothing(make):
-    status, lines, err = make("help", dry=False)
-    assert (status, err) == (0, "")
-    assert not (make.folder / ".venv").exists()
-    shown = {line.split("=")[0] for line in lines if "=" in line and line.split("=")[0].isupper()}
-    assert shown >= {"ISIC", "RUN", "NET", "ENGINE", "GPU", "INIT", "BATCH", "RESUME", "AUGMENT", "JOBS", "SOLVERS"}
-    assert "RUN=build everything that is made" in lines
-
-
+# ---------------------------------------------------------------- other targets
 def test_data_and_weights(make):
-    assert commands(make, "data", "ISIC=pics") == ["data_tools download --out pics --jobs 3"]
+    assert commands(make, "data", "ISIC=pics", "JOBS=3") == ['data_tools download --out "pics" --jobs 3']
+    assert commands(make, "data", "ISIC=my pics", "JOBS=3") == ['data_tools download --out "my pics" --jobs 3']
     fetch = "pycam weights fetch --net prototxt/vgg_gap_deploy.prototxt --weights"
-    assert commands(make, "weights") == [f"{fetch} data/weights/vgg16CAM_train_iter_90000.caffemodel"]
-    assert commands(make, "weights", "INIT=data/v.caffemodel") == [f"{fetch} data/v.caffemodel"]
+    assert commands(make, "weights") == [f'{fetch} "data/weights/vgg16CAM_train_iter_90000.caffemodel"']
+    assert commands(make, "weights", "INIT=data/v.caffemodel") == [f'{fetch} "data/v.caffemodel"']
+    assert commands(make, "weights", "NET=googlenet_gap")[0].startswith(
+        "pycam weights fetch --net prototxt/googlenet_gap_deploy.prototxt ")
 
 
-def test_doctor_looks_at_what_would_be_trained(make):
-    words = "pycam doctor --run build --engine {} --isic {} --net prototxt/{}_deploy.prototxt " \
-            "--solver solvers/{}stage1.prototxt solvers/{}stage2.prototxt"
-    assert commands(make, "doctor") == [words.format("auto", "data/isic2017", "vgg_gap", "", "")]
-    narrow = words.format("torch --gpu 1", "pics", "vgg_gap_narrow", "narrow_", "narrow_") + " --batch 4 --weights Makefile"
-    variables = ["NET=vgg_gap_narrow", "ENGINE=torch", "GPU=1", "ISIC=pics", "BATCH=4", "INIT=Makefile"]
-    assert commands(make, "doctor", *variables) == [narrow]
-    for target in ("stage1", "stage2", "all"):
-        assert commands(make, target, *variables)[0] == f"{narrow} --quiet"
+def test_curves_follow_every_log_that_is_there(make):
+    follow = "--out r/results/curves.png --follow"
+    assert commands(make, "curves", "RUN=r") == [f"pycam curves r/stage1/train.log {follow}"]
+    for name in ("stage1", "stage2"):
+        (make.folder / "r" / name).mkdir(parents=True)
+        (make.folder / "r" / name / "train.log").touch()
+    logs = commands(make, "curves", "RUN=r")[0].split()[2:4]
+    assert sorted(logs) == ["r/stage1/train.log", "r/stage2/train.log"]
 
 
-def test_demo_check_test_and_clean(make):
-    _, lines, _ = make("PYTHON=py", "demo")
-    assert lines[0].startswith("py -m data_tools synthetic --out build/demo/isic --train 600 --val 150 --seed 1")
-    assert any("RUN=build/demo ISIC=build/demo/isic NET=vgg_gap_narrow SOLVERS=demo_ AUGMENT=none" in line for line in lines)
+def test_check_and_test(make):
     _, lines, _ = make("PYTHON=py", "check")
     assert lines == ["py -m ruff check .", "py -m mypy", "py prototxt/generate.py --check"]
-    _, lines, _ = make("PYTHON=py", "test")
-    assert any(line.startswith("py -m pytest") for line in lines)
-    _, lines, _ = make("clean", "RUN=r")
-    assert lines == ["rm -rf r"]
-
-
-def test_scratch_trains_on_the_records_of_stage_1_and_the_report_follows_it(make):
-    lines = commands(make, "scratch", "RUN=r", "NET=googlenet_gap")
-    assert {f"data_tools {line.format(run='r')}" for line in DB} <= set(lines)
-    assert lines[-1] == ("pycam train --run r --engine auto --solver solvers/googlenet_stage1_scratch.prototxt --stage stage1 "
-                         "--into stage1_scratch")
-    for name in ("results/table1.csv", "stage1_scratch/final.caffemodel", "results/report.html"):
-        (make.folder / "r" / name).parent.mkdir(parents=True, exist_ok=True)
-        (make.folder / "r" / name).touch()
-    os.utime(make.folder / "r" / "results" / "report.html", (1, 1))
-    os.utime(make.folder / "r" / "results" / "table1.csv", (0, 0))
-    made = commands(make, "r/results/report.html", "RUN=r", "-o", "r/results/table1.csv")
-    assert [line.split()[1] for line in made] == ["report"]
-
-
-def test_variables_of_ablations_reach_their_step(make):
-    lines = commands(make, "stage2", "HAIR=none", "EXCLUDE=a,b", "BALANCE=oversample", "SEED=3", "START2=w", "NET=googlenet_gap")
-    clean = "data_tools clean --isic data/isic2017 --split"
-    assert f"{clean} train --out build/clean/train --hair none --exclude a,b --jobs 3" in lines
-    assert f"{clean} val --out build/clean/val --hair none --jobs 3" in lines
-    balanced = [line for line in lines if "--balance oversample" in line]
-    assert [line.split()[5] for line in balanced] == ["build/lmdb/stage1_train", "build/lmdb/stage2_train"]
-    assert sum("--seed 3" in line for line in lines) == 4 + 2
-    assert lines[-1].endswith("--solver solvers/googlenet_stage2.prototxt --stage stage2 --weights w")
+    _, lines, _ = make("PYTHON=py", "test", "JOBS=3")
+    assert any(line.startswith("py -m pytest -n 3") for line in lines)

@@ -12,7 +12,23 @@ from torchcaffe.proto import caffe_pb2
 
 ROOT = Path(__file__).parents[2]
 NET = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
-COMMANDS = ("predict", "crops", "score", "table1", "curves", "report")
+COMMANDS = ("pipeline", "predict", "crops", "classify", "localize", "score", "table1", "summary", "curves", "report")
+PREDICT = ("predict", "--net", "n", "--weights", "w", "--images", "i", "--out", "o")
+
+
+def choices():
+    """Return the parsers of all commands."""
+    return next(action.choices for action in make_parser()._actions if action.dest == "command")
+
+
+def required(command):
+    """Return words that a command cannot do without."""
+    words = []
+    for action in choices()[command]._actions:
+        value = str(next(iter(action.choices))) if action.choices else "1"
+        if action.required and action.nargs not in ("*", "?"):
+            words += [*action.option_strings[:1], value]
+    return words
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -25,11 +41,52 @@ def test_help_has_an_example_that_parses(command, capsys):
     assert make_parser().parse_args(example.split()).command == command
 
 
-def test_usage_errors_exit_with_2(capsys):
-    for arguments in ([], ["fly"], ["predict"], ["crops", "--margin", "7"]):
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert ended.value.code == 2
+def wrong(arguments, capsys):
+    """Return the one line that answers wrong usage."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(("arguments", "message", "command"), [
+    ([], "the following arguments are required: COMMAND", ""), (["fly"], "argument COMMAND: 'fly' is not known (known: ", ""),
+    (["crop"], "argument COMMAND: 'crop' is not known, did you mean crops? (known: ", ""),
+    (["Report"], "argument COMMAND: 'Report' is not known, did you mean report? (known: ", ""),
+    (["predict"], "the following arguments are required: --net, --weights, --images, --out", " predict"),
+    ([*PREDICT, "--batch", "0"], "argument --batch: 0 is not at least 1", " predict"),
+    ([*PREDICT, "p.jpg"], "unrecognized arguments: p.jpg", "")])
+def test_wrong_usage_is_one_line_that_says_where_to_look(arguments, message, command, capsys):
+    line = wrong(arguments, capsys)
+    assert line.startswith(f"error: {message}")
+    assert line.endswith(f"; see python -m pycam{command} --help\n")
+
+
+@pytest.mark.parametrize("command", choices())
+def test_every_misspelt_option_is_answered_with_the_nearest(command, capsys):
+    needed, options = required(command), [action for action in choices()[command]._actions if not action.required]
+    for option in (name for action in options for name in action.option_strings if name.startswith("--")):
+        misspelt = f"{option[:3]}{option[4]}{option[3]}{option[5:]}" if option[3] != option[4] else f"{option}{option[-1]}x"
+        line = wrong([command, *needed, f"{misspelt}=1"], capsys)
+        assert line.startswith(f"error: {misspelt!r} is not known, did you mean {option}? (known: "), line
+
+
+@pytest.mark.parametrize("command", choices())
+def test_every_misspelt_choice_is_answered_with_the_nearest(command, capsys):
+    needed = required(command)
+    for action in choices()[command]._actions:
+        for choice in map(str, action.choices or ()):
+            if action.option_strings:
+                line = wrong([command, *needed, action.option_strings[0], f"{choice}x"], capsys)
+                assert f"'{choice}x' is not known, did you mean {choice}?" in line
+
+
+@pytest.mark.parametrize("command", choices())
+def test_every_command_has_debug(command):
+    assert make_parser().parse_args([command, *required(command), "--debug"]).debug
 
 
 def test_an_error_is_one_line_and_debug_shows_where(tmp_path, capsys):
@@ -49,7 +106,7 @@ def test_an_interruption_exits_with_130(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(predict, "list_pictures", interrupted)
     assert main(["predict", "--net", "n", "--weights", "w", "--images", str(tmp_path), "--out", "o"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "interrupted: nothing half-written is left; the same command goes on\n"
 
 
 def test_the_module_runs_as_a_program():
@@ -59,7 +116,7 @@ def test_the_module_runs_as_a_program():
 
 
 def test_only_engine_imports_caffe():
-    for path in (ROOT / "pycam").glob("*.py"):
+    for path in (ROOT / "pycam").rglob("*.py"):
         lines = [line.strip() for line in path.read_text().splitlines()]
         says = any(line.startswith(("import caffe", "import torchcaffe")) for line in lines)
         assert says == (path.name == "engine.py"), path.name

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pycam.regions import Box, find_region, level, released_boxes, square_up, strongest_component, tight_region, to_grey
+from pycam.regions import Box, level, released_boxes, square_up, strongest_component, tight_region
 
 
 def blob_map(size=(100, 160), **values):
@@ -46,19 +46,8 @@ def test_the_margin_is_added_on_each_side():
     (np.where(np.eye(8) > 0, np.inf, 1.0), "not finite")])
 @pytest.mark.parametrize("rule", ["threshold", "released"])
 def test_a_degenerate_map_gives_the_whole_picture_and_says_why(cam, reason, rule):
-    region = find_region(cam, rule)
-    assert region.box == Box(0, 0, *cam.shape)
-    assert region.reason == reason
-
-
-def test_find_region_squares_the_strongest_component():
-    region = find_region(blob_map(), margin=0)
-    assert region == (Box(15, 30, 45, 60), "region")
-
-
-def test_find_region_of_the_released_rule_starts_from_its_largest_box():
-    cam = blob_map()
-    assert find_region(cam, "released", margin=0).box == square_up(released_boxes(to_grey(cam))[0], cam.shape, 0)
+    assert tight_region(cam, rule) == (Box(0, 0, *cam.shape), reason)
+    assert level(cam, rule) == np.inf
 
 
 def test_released_rule_drops_what_overlaps_by_half_of_the_larger():

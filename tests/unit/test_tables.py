@@ -26,9 +26,9 @@ def run(tmp_path):
     return tmp_path, probs
 
 
-def table1(folder):
+def table1(folder, *more):
     return main(["table1", "--truth", str(folder / "truth.csv"), "--stage1", str(folder / "stage1.csv"),
-                 "--stage2", str(folder / "stage2.csv"), "--out", str(folder / "results")])
+                 "--stage2", str(folder / "stage2.csv"), "--out", str(folder / "results"), *more])
 
 
 def test_rows_are_ours_and_then_the_papers(run, capsys):
@@ -67,9 +67,55 @@ def test_a_bad_file_leaves_no_table(run, capsys):
     folder, _ = run
     (folder / "stage2.csv").write_text("nothing")
     assert table1(folder) == 1
-    assert not (folder / "results").exists()
+    assert list((folder / "results").iterdir()) == []
 
 
 def test_cell():
     assert cell(0.8071, 0.7, 0.9) == "0.807 (0.700-0.900)"
     assert cell(0.858, float("nan"), float("nan")) == "0.858"
+
+
+def test_a_table_that_is_up_to_date_is_printed_and_not_made(run, capsys):
+    folder, _ = run
+    table1(folder)
+    text, files = capsys.readouterr().out, {path: path.stat().st_mtime_ns for path in (folder / "results").iterdir()}
+    assert len(files) == 4  # with the record
+    table1(folder)
+    assert capsys.readouterr().out == f"table/val: up to date\n{text}"
+    assert files == {path: path.stat().st_mtime_ns for path in (folder / "results").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["truth.csv", "stage1.csv", "stage2.csv", "results/table1.csv", "results/table1.md",
+                                  "results/metrics.json"])
+def test_a_table_follows_its_files(run, capsys, name):
+    folder, _ = run
+    table1(folder)
+    before = (folder / "results" / "table1.md").read_text()
+    text = (folder / name).read_text()
+    (folder / name).write_text(text.replace(",1,0", ",0,1", 3) if name == "truth.csv" else text.replace("0.9", "0.1"))
+    capsys.readouterr()
+    assert table1(folder) == 0
+    assert "up to date" not in capsys.readouterr().out
+    assert (before == (folder / "results" / "table1.md").read_text()) == name.startswith("results")
+
+
+@pytest.mark.parametrize(("prefix", "data", "rows"), [("ISIC_", "ISIC-2017", 5), ("SYN_", "made-up pictures", 3),
+                                                      ("MY_", "own pictures", 3)])
+def test_the_papers_rows_stand_beside_its_own_pictures_only(run, prefix, data, rows):
+    folder, _ = run
+    for name in ("truth.csv", "stage1.csv", "stage2.csv"):
+        (folder / name).write_text((folder / name).read_text().replace("ISIC_", prefix))
+    table1(folder)
+    text = (folder / "results" / "table1.md").read_text()
+    assert text.startswith(f"AUC on 30 pictures ({data}), ")
+    assert len((folder / "results" / "table1.csv").read_text().splitlines()) == 1 + rows
+    assert ("the paper" in text) == ("paper, Stage1" in text) == (rows == 5)
+
+
+def test_every_split_has_its_own_files(run, capsys):
+    folder, _ = run
+    for split in ("val", "test", "val"):
+        assert table1(folder, "--split", split) == 0
+    names = {path.name for path in (folder / "results").iterdir()}
+    assert {"table1.csv", "table1_test.csv", "table1.md", "table1_test.md", "metrics.json", "metrics_test.json"} < names
+    assert "table/val: up to date" in capsys.readouterr().out
