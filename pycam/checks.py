@@ -34,7 +34,7 @@ MEMORY = Path("/proc/meminfo")
 
 
 def check_training(job: Job, start: Optional[Path], instead: str, backend: engine.Backend, checked: bool) -> List[str]:
-    """Make the checks before one training, but its sources; return notes and the table of the weights.
+    """Make the checks before one training, but those of its folder and its sources; return notes and the table of the weights.
 
     `start` are the weights that it starts from; where it starts from something else, `instead` says from what. What the doctor
     has `checked` is left out, but for what may have changed since.
@@ -42,7 +42,7 @@ def check_training(job: Job, start: Optional[Path], instead: str, backend: engin
     found = [check_records(job), check_fillers(job, start, instead)]
     if not checked:
         tried = probe(backend, requests(job))
-        found += [check_folder(job), check_mean(job), check_engine(tried), check_device(tried, backend), check_net(job, tried),
+        found += [check_mean(job), check_engine(tried), check_device(tried, backend), check_net(job, tried),
                   check_start(job, tried, start, instead), check_memory(job, tried, backend.gpu), check_disk(job, tried)]
     return [line for text in found for line in text.splitlines()[1:]]
 

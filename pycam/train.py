@@ -62,6 +62,7 @@ def step(args: argparse.Namespace) -> steps.Step:
     """Return the training of the arguments as a step; its records must be there."""
     read = job.read_job(args.solver, args.folder, args.stage, args.into, gpu=args.gpu, batch=args.batch, seed=args.seed,
                         max_iter=args.max_iter)
+    checks.check_folder(read)
     checks.check_sources(read, waiting=False)
     start = args.weights or read.start
     return Training(read, engine.weights_file(start) if start else None, engine.backend(args), args.fresh, args.checked).step
