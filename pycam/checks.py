@@ -22,7 +22,7 @@ from data_tools.files import listing
 from . import engine, preprocess, weights
 from .errors import CamError
 from .job import Job, named_files
-from .probe import LARGEST_ERROR, Net, Probe, Request, probe
+from .probe import LARGEST_ERROR, Probe, Request, probe
 from .snapshots import newest_state
 
 HISTORIES = {"Adam": 2, "AdaDelta": 2}  # arrays of a solver's state for each parameter; the other types have one
@@ -34,17 +34,16 @@ MEMORY = Path("/proc/meminfo")
 
 
 def check_training(job: Job, start: Optional[Path], instead: str, backend: engine.Backend, checked: bool) -> List[str]:
-    """Make the checks before one training, but its sources; return notes and the table of the weights.
+    """Make the checks before one training, but those of its folder and its sources; return notes and the table of the weights.
 
-    `start` are the weights that it starts from; where it starts from something else, `instead` says from what. What does not
-    depend on records was `checked` before.
+    `start` are the weights that it starts from; where it starts from something else, `instead` says from what. What the doctor
+    has `checked` is left out, but for what may have changed since.
     """
-    found = [check_records(job)]
+    found = [check_records(job), check_fillers(job, start, instead)]
     if not checked:
         tried = probe(backend, requests(job))
-        found += [check_folder(job), check_mean(job), check_fillers(job, start, instead), check_engine(tried),
-                  check_device(tried, backend), check_net(job, tried), check_start(job, tried, start, instead),
-                  check_memory(job, tried, backend.gpu), check_disk(job, tried)]
+        found += [check_mean(job), check_engine(tried), check_device(tried, backend), check_net(job, tried),
+                  check_start(job, tried, start, instead), check_memory(job, tried, backend.gpu), check_disk(job, tried)]
     return [line for text in found for line in text.splitlines()[1:]]
 
 
@@ -89,35 +88,28 @@ def check_sources(job: Job, waiting: bool) -> str:
 
 def check_records(job: Job) -> str:
     """See that the stage's LMDBs are whole by their manifests and fit the net."""
-    said: List[str] = []
-    notes: List[str] = []
-    for layer, training in data_layers(job):
-        source = Path(layer.data_param.source)
-        if not source.exists():  # and check_sources let it pass
-            continue
-        made = manifest.read(source)
-        _check_labels(job, source, made)
-        said.append(f"{source.name} {made.records}")
-        notes += _notes(job, layer, training, made)
-    seen = f"{', '.join(said)} records, whole, BGR, classes within num_output" if said else "none yet"
-    return "\n".join([seen, *notes])
-
-
-def _check_labels(job: Job, source: Path, made: manifest.Manifest) -> None:
     outputs = [layer.inner_product_param.num_output for layer in job.training.layer if layer.type == "InnerProduct"]
-    if outputs and len(made.per_class) > outputs[-1]:
-        raise CamError(f"{source}: {len(made.per_class)} classes, the net has {outputs[-1]} outputs; set num_output")
-    if made.channel_order != "BGR":
-        raise CamError(f"{source}: channels {made.channel_order}, the predictor's are BGR; make the LMDB again")
+    found = [(layer, manifest.read(Path(layer.data_param.source)), training) for layer, training in data_layers(job)
+             if Path(layer.data_param.source).exists()]  # check_sources lets those pass that make makes
+    for layer, made, _ in found:
+        if outputs and len(made.per_class) > outputs[-1]:
+            raise CamError(f"{layer.data_param.source}: {len(made.per_class)} classes, the net has {outputs[-1]} outputs; set "
+                           f"num_output")
+        if made.channel_order != "BGR":
+            raise CamError(f"{layer.data_param.source}: channels {made.channel_order}, the predictor's are BGR; make the LMDB "
+                           f"again")
+    said = ", ".join(f"{Path(layer.data_param.source).name} {made.records}" for layer, made, _ in found)
+    notes = [note for layer, made, training in found for note in _notes(job, layer, training, made.records)]
+    return "\n".join([f"{said} records, whole, BGR, classes within num_output" if said else "none yet", *notes])
 
 
-def _notes(job: Job, layer: Any, training: bool, made: manifest.Manifest) -> Iterator[str]:
+def _notes(job: Job, layer: Any, training: bool, records: int) -> Iterator[str]:
     """Yield what is legal, but seldom meant."""
     source, batch, (height, width) = layer.data_param.source, layer.data_param.batch_size, _input_size(layer)
     if (height, width) != (PATCH_SIZE, PATCH_SIZE):
         yield f"note: records of {source} are {height} x {width}, predictions are made from {PATCH_SIZE} x {PATCH_SIZE}"
-    if not training and job.solver.test_iter[0] * batch != made.records:
-        yield (f"note: test_iter {job.solver.test_iter[0]} x batch_size {batch} is not the {made.records} records of {source}: "
+    if not training and job.solver.test_iter[0] * batch != records:
+        yield (f"note: test_iter {job.solver.test_iter[0]} x batch_size {batch} is not the {records} records of {source}: "
                f"each test sees other ones, or some twice")
 
 
@@ -135,12 +127,12 @@ def check_mean(job: Job) -> str:
 # ---------------------------------------------------------------- the engine
 def check_engine(tried: Probe) -> str:
     """See that the engine can be loaded; tell the versions of what it stands on."""
-    return ", ".join(f"{name} {version}" for name, version in tried.result("engine", "").items())
+    return ", ".join(f"{name} {version}" for name, version in tried.get("engine", "").items())
 
 
 def check_device(tried: Probe, backend: engine.Backend) -> str:
     """See that the engine computes on the device what numpy does."""
-    error = tried.result("device", "the engine cannot compute: ")
+    error = tried.get("device", "the engine cannot compute: ")
     if not error <= LARGEST_ERROR[backend.precision]:
         raise CamError(f"a convolution is wrong by {error:.1g} of its largest value: the engine was not built for this device, "
                        f"take another one (docs/docker.md)")
@@ -154,8 +146,8 @@ def requests(job: Job) -> List[Request]:
 
 
 def timing(job: Job) -> Request:
-    """Return the training net to be timed, with its solver."""
-    return requests(job)[0]._replace(name=f"{job.name} time", solver=text_format.MessageToString(job.solver))
+    """Return the training net to be timed."""
+    return requests(job)[0]._replace(name=f"{job.name} time", phase="TIME")
 
 
 def _without_records(net: Any) -> Any:
@@ -188,10 +180,8 @@ def _input_size(layer: Any) -> Tuple[int, int]:
 # ---------------------------------------------------------------- nets and weights
 def check_net(job: Job, tried: Probe) -> str:
     """See that the engine makes the training net and the test net."""
-    for request in requests(job):
-        tried.result(request.name, "the net cannot be made: ")
-    net = tried.net(f"{job.name} training")
-    return f"{len(net.params)} layers, {count(net) / 1e6:.2f} million parameters"
+    net, *_ = (tried.get(request.name, "the net cannot be made: ") for request in requests(job))
+    return f"{len(net['shapes'])} layers, {net['parameters'] / 1e6:.2f} million parameters"
 
 
 def check_fillers(job: Job, start: Optional[Path], instead: str) -> str:
@@ -206,27 +196,22 @@ def check_fillers(job: Job, start: Optional[Path], instead: str) -> str:
 
 def check_start(job: Job, tried: Probe, start: Optional[Path], instead: str) -> str:
     """See which layers the weights fill; refuse weights that would end or spoil the training later."""
-    net = tried.net(f"{job.name} training")
+    shapes = tried.get(f"{job.name} training")["shapes"]
     if instead or start is None:
         return instead or "none: every layer starts from its filler"
-    rows = weights.compare(net.params, engine.weight_shapes(engine.weights_file(start)))
+    rows = weights.compare(shapes, engine.weight_shapes(engine.weights_file(start)))
     weights.check_start(rows, engine.weights_file(start))
     counts = [sum(row.state == state for row in rows) for state in (weights.COPIED, weights.FRESH)]
     return f"{engine.weights_file(start)}: {counts[0]} layers copied, {counts[1]} fresh\n{weights.table(rows)}"
 
 
 # ---------------------------------------------------------------- room and time
-def count(net: Net) -> int:
-    """Return the number of a net's parameters."""
-    return sum(int(np.prod(shape)) for blobs in net.params.values() for shape in blobs)
-
-
 def memory_needed(job: Job, tried: Probe) -> float:
     """Estimate a training's bytes: values and gradients of the training net, values of the test net, parameters."""
-    training = tried.net(f"{job.name} training")
-    testing = tried.net(f"{job.name} testing").numbers if job.testing else 0
+    training, testing = tried.get(f"{job.name} training"), tried.found.get(f"{job.name} testing", {"values": 0})
     copies = 2 + HISTORIES.get(job.solver.type, 1)  # values, gradients, the solver's history
-    return SCRATCH * FLOAT * (2 * training.numbers + testing + copies * count(training)) + ENGINE_BYTES
+    numbers = 2 * training["values"] + testing["values"] + copies * training["parameters"]
+    return float(SCRATCH * FLOAT * numbers + ENGINE_BYTES)
 
 
 def check_memory(job: Job, tried: Probe, gpu: Optional[int]) -> str:
@@ -267,7 +252,7 @@ def _ask_driver(gpu: int) -> Tuple[str, str]:
 
 def check_disk(job: Job, tried: Probe) -> str:
     """Hold the size of the snapshots that are still to come against the disk."""
-    parameters = count(tried.net(f"{job.name} training"))
+    parameters = tried.get(f"{job.name} training")["parameters"]
     pairs = -(-to_come(job) // job.solver.snapshot)
     pair = FLOAT * parameters * (1 + HISTORIES.get(job.solver.type, 1))
     needed = pairs * pair + FLOAT * parameters  # and the final weights once more
@@ -286,8 +271,7 @@ def to_come(job: Job) -> int:
 
 def check_time(job: Job, tried: Probe) -> str:
     """Tell how long the training will take, tests and reading aside."""
-    tried.net(f"{job.name} training")
-    seconds = tried.result(f"{job.name} time", "an iteration cannot be computed: ")
+    seconds: float = job.solver.iter_size * tried.get(f"{job.name} time", "an iteration cannot be computed: ")
     total = seconds * to_come(job)
     told = f"{total / 3600:.1f} h" if total > 3600 else f"{total / 60:.0f} min" if total > 60 else f"{total:.0f} s"
     return f"about {told} for {to_come(job)} iterations ({seconds:.3g} s each), without tests"

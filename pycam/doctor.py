@@ -64,7 +64,9 @@ def run(args: argparse.Namespace) -> None:
     """Run the command ``doctor``."""
     backend, findings = engine.backend(args), Findings(args.quiet)
     jobs = read_jobs(args, findings)
-    requests = [request for one in jobs for request in checks.requests(one)] + deploy_request(args.net)
+    requests = [request for one in jobs for request in checks.requests(one)]
+    if args.net.is_file():
+        requests.append(Request(DEPLOY, args.net.read_text(encoding="utf-8", errors="replace"), "TEST"))
     requests += [] if args.quiet else [checks.timing(one) for one in jobs]
     tried = probe(backend._replace(engine=engine.choose(*backend)), requests)
     findings.look("engine", checks.check_engine, tried)
@@ -114,13 +116,12 @@ def fail(error: Exception) -> str:
 
 def start_of(one: Job, first: Job, start: Optional[Path], start2: Optional[Path]) -> Tuple[Optional[Path], str]:
     """Return the weights that a training starts from, or else what it starts from instead."""
-    if newest_state(one.prefix):
-        return None, "the newest snapshot"
-    if one.stage == first.stage:
-        return (start if one is first else None) or one.start, ""
-    before = start2 or first.folder
-    there = start2 or (before / engine.FINAL_WEIGHTS).is_file()
-    return (before, "") if there else (None, f"those that {first.name} will make")
+    made = first.folder / engine.FINAL_WEIGHTS
+    given, instead = (start if one is first else None), ""
+    if one.stage != first.stage:
+        given, instead = start2 or (made if made.is_file() else None), f"those that {first.name} will make"
+    given = given or one.start
+    return given, "" if given else "the newest snapshot" if newest_state(one.prefix) else instead
 
 
 # ---------------------------------------------------------------- pictures and predictions
@@ -162,23 +163,14 @@ def _look_at_split(root: Path, split: str) -> Tuple[str, str]:
     return f"{split} {len(labels)} ({counted(list(numbers.values()))})", note
 
 
-def deploy_request(path: Path) -> List[Request]:
-    """Return the net that predicts, to be made, if it can be read; else `check_deploy` says why not."""
-    with contextlib.suppress(CamError):
-        engine.check_prototxt(path)
-        return [Request(DEPLOY, path.read_text(encoding="utf-8"), "TEST")]
-    return []
-
-
 def check_deploy(path: Path, tried: Probe, jobs: List[Job]) -> str:
     """See that the network that predicts takes the weights that the training makes."""
     engine.check_prototxt(path)
-    tried.result(DEPLOY, "the net cannot be made: ")
-    deploy = tried.net(DEPLOY)
+    deploy = tried.get(DEPLOY, "the net cannot be made: ")["shapes"]
     for one in jobs:
-        rows = weights.compare(deploy.params, tried.net(f"{one.name} training").params)
+        rows = weights.compare(deploy, tried.get(f"{one.name} training")["shapes"])
         unfit = [row.layer for row in rows if row.state != weights.COPIED]
         if unfit:
             raise CamError(f"{path}: its layers {listing(unfit)} are not in the trained net with these shapes; name the deploy "
                            f"file of the same network (NET of make)")
-    return f"{path} takes all {len(deploy.params)} layers"
+    return f"{path} takes all {len(deploy)} layers"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
@@ -220,11 +220,11 @@ def _shape(blob: Any) -> Tuple[int, ...]:
     return (blob.num, blob.channels, blob.height, blob.width)
 
 
-def significant(shape: Tuple[int, ...]) -> Tuple[int, ...]:
+def significant(shape: Sequence[int]) -> Tuple[int, ...]:
     """Drop leading ones: old files store every blob with four dimensions."""
     while len(shape) > 1 and shape[0] == 1:
         shape = shape[1:]
-    return shape
+    return tuple(shape)
 
 
 def check_weights(net: Any, shapes: Dict[str, List[Tuple[int, ...]]], where: str) -> None:

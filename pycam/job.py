@@ -3,7 +3,7 @@ import argparse
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
@@ -28,21 +28,10 @@ FREE = {"net", "display", "average_loss", "debug_info", "solver_mode", "device_i
 
 
 class Job(NamedTuple):
-    """One training.
+    """One training: its stage, its folder in the run's, the solver's file; solver and net as they are run.
 
-    Attributes
-    ----------
-    stage : str
-    folder : Path
-        Where it is made, below the run's folder.
-    source : Path
-        The solver's file.
-    solver, net : SolverParameter, NetParameter
-        As they are run.
-    training, testing : NetParameter, list of NetParameter
-        What of the net makes the training net and each test net.
-    start : Path, optional
-        The weights that the solver names.
+    `training` and `testing` are what of the net makes the training net and each test net, `start` the weights that the solver
+    names.
     """
 
     stage: str
@@ -77,21 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_job(source: Path, root: Path, stage: str = "", into: Optional[str] = None, *, gpu: Optional[int] = None,
              batch: Optional[int] = None, seed: Optional[int] = None, max_iter: Optional[int] = None) -> Job:
-    """Read a training.
+    """Read the training of a solver's file, for the run's folder `root`; see `add_arguments` and ``pycam train`` for the rest.
 
-    Parameters
-    ----------
-    source : Path
-        The solver's file.
-    root : Path
-        The run's folder, which replaces ``build/``.
-    stage : str
-        Stage that the solver must be of; the one that it names when left out.
-    into : str, optional
-        Name of the training's folder in `root`, where its snapshots lie; when left out `stage`, or else the folder's of the
-        solver's snapshots.
-    gpu, batch, seed, max_iter : int, optional
-        See `add_arguments`; `gpu` decides solver_mode.
+    Left out, `stage` is that which the solver names, and `into` is `stage` as it is given, or else the name of the folder in
+    which the solver keeps its snapshots.
     """
     solver = read_solver(str(source))
     _check_solver(solver, source)
@@ -112,7 +90,7 @@ def read_job(source: Path, root: Path, stage: str = "", into: Optional[str] = No
     if len(weights) > 1:
         raise CamError(f"{source}: names {len(weights)} files of weights; name one")
     solver.ClearField("weights")
-    training, *testing = (_of_state(net, state) for state in _states(solver, net))
+    training, *testing = _nets(solver, net)
     return Job(stage, folder, source, solver, net, training, testing, weights[0] if weights else None)
 
 
@@ -179,17 +157,18 @@ def _scale(solver: Any, max_iter: int) -> None:
 
 def _split_batch(solver: Any, net: Any, batch: int) -> None:
     """Let the training net compute `batch` pictures at a time, and iter_size restore its batch."""
-    state, *others = (_included(net, state) for state in _states(solver, net))
-    parts = {place: _batched(net.layer[place]) for place in sorted(state) if _batched(net.layer[place])}
-    shared = [net.layer[place].name for place in parts if any(place in other for other in others)]
+    training, *testing = _nets(solver, net)
+    divided = [layer for layer in training.layer if _batched(layer)]
+    shared = [layer.name for layer in divided if any(layer in other.layer for other in testing)]
     if shared:
         raise CamError(f"--batch {batch} (BATCH= of make): layer {shared[0]} feeds training and testing; give each its own, with "
                        f"include {{ phase: TRAIN }} and include {{ phase: TEST }}")
-    sizes = sorted({part.batch_size for part in parts.values()})
+    sizes = sorted({_batched(layer).batch_size for layer in divided})
     if len(sizes) != 1 or batch < 1 or sizes[0] % batch:
         raise CamError(f"--batch {batch} (BATCH= of make): must divide the training batch of the net, which is {sizes}")
-    for part in parts.values():
-        part.batch_size = batch
+    for layer in net.layer:
+        if layer in divided:
+            _batched(layer).batch_size = batch
     solver.iter_size *= sizes[0] // batch
 
 
@@ -199,31 +178,14 @@ def _batched(layer: Any) -> Any:
     return next((part for part in parts if getattr(part, "batch_size", None)), None)
 
 
-# ---------------------------------------------------------------- the nets of a solver
-def _states(solver: Any, net: Any) -> Iterator[Any]:
-    """Yield the state of the training net, then of each test net, as Caffe's solver makes them."""
+def _nets(solver: Any, net: Any) -> Iterator[Any]:
+    """Yield the training net, then each test net, as Caffe's solver makes them of the whole."""
     tests = list(solver.test_state) or [caffe_pb2.NetState()] * len(solver.test_iter)
-    for phase, own in [(caffe_pb2.TRAIN, solver.train_state), *((caffe_pb2.TEST, state) for state in tests)]:
-        state = caffe_pb2.NetState(phase=phase)
-        state.MergeFrom(net.state)
-        state.MergeFrom(own)
-        yield state
-
-
-def _of_state(net: Any, state: Any) -> Any:
-    copy = type(net)()
-    copy.CopyFrom(net)
-    copy.state.CopyFrom(state)
-    return filter_net(copy)
-
-
-def _included(net: Any, state: Any) -> Set[int]:
-    """Return the places of the layers that a state includes; names do not tell, since TRAIN and TEST often share them."""
-    numbered = type(net)()
-    numbered.CopyFrom(net)
-    for place, layer in enumerate(numbered.layer):
-        layer.name = str(place)
-    return {int(layer.name) for layer in _of_state(numbered, state).layer}
+    for phase, state in [(caffe_pb2.TRAIN, solver.train_state), *((caffe_pb2.TEST, state) for state in tests)]:
+        copy = caffe_pb2.NetParameter(state=caffe_pb2.NetState(phase=phase))
+        copy.MergeFrom(net)
+        copy.state.MergeFrom(state)
+        yield filter_net(copy)
 
 
 # ---------------------------------------------------------------- what its result depends on

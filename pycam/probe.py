@@ -3,7 +3,6 @@
 The process, ``python -m pycam.probe``, reads a request as JSON and prints a line of JSON for everything that went well: the
 versions, the error of a small convolution on the device, then each net or its time. Its memory is free again when it ends.
 """
-import contextlib
 import json
 import re
 import subprocess
@@ -11,7 +10,7 @@ import sys
 import tempfile
 import time
 from importlib import import_module
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 import numpy as np
 from google.protobuf import text_format
@@ -23,31 +22,22 @@ from torchcaffe.proto import caffe_pb2
 from . import engine
 from .errors import CamError
 
-Shapes = Dict[str, List[Tuple[int, ...]]]
 REASON = re.compile(r"^(?:error: |F\d{4} \S+ +\d+ \S+\] )(.*)")  # our line, or glog's, that says why a process ended
 VERSIONS = ("numpy", "google.protobuf", "cv2", "lmdb", "torch")
 SMOKE = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 5 dim: 5 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 5 } }
 """
-PROBE_SECONDS, STEPS = 8, 4  # that the timing of a training takes, about, and how many iterations at most
+PROBE_SECONDS, PASSES = 8, 4  # that the timing of a training takes, about, and how many times at most
 LARGEST_ERROR = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}  # of that convolution, relative to its largest value
 
 
 class Request(NamedTuple):
-    """A net to make, under a name: its text, its phase (``TRAIN`` or ``TEST``); with a solver's text, to be timed."""
+    """A net under a name: its text, and its phase, ``TRAIN`` or ``TEST``, or else ``TIME``: the time of the training net."""
 
     name: str
     text: str
     phase: str
-    solver: str = ""
-
-
-class Net(NamedTuple):
-    """What a net needs: the shapes of its parameters by layer, and how many numbers its blobs hold."""
-
-    params: Shapes
-    numbers: int
 
 
 class NotTriedError(CamError):
@@ -61,20 +51,13 @@ class Probe(NamedTuple):
     failed: str = ""
     problem: str = ""
 
-    def result(self, name: str, what: str) -> Any:
-        """Return what is known of something; raise the reason, after `what`, where it failed."""
-        if name == self.failed:
-            raise CamError(f"{what}{self.problem}")
+    def get(self, name: str, failure: Optional[str] = None) -> Any:
+        """Return what is known of something; of the checks that need it, the one that gives a `failure` tells why it failed."""
+        if failure is not None and name == self.failed:
+            raise CamError(f"{failure}{self.problem}")
         if name not in self.found:
             raise NotTriedError(f"not looked at, needs: {self.failed}")
         return self.found[name]
-
-    def net(self, name: str) -> Net:
-        """Return what a net needs; a failed one is for another check to tell."""
-        if name not in self.found:
-            raise NotTriedError(f"not looked at, needs: {self.failed}")
-        line = self.found[name]
-        return Net({layer: [tuple(shape) for shape in blobs] for layer, blobs in line["params"].items()}, line["numbers"])
 
 
 def probe(backend: engine.Backend, requests: Sequence[Request]) -> Probe:
@@ -106,8 +89,8 @@ def main() -> None:
     caffe = engine.load(*backend)
     _say(_versions(caffe))
     _say(_convolution_error(caffe))
-    for _, text, phase, solver in requests:
-        _say(_seconds(caffe, text, solver) if solver else _needs(_make(caffe, text, phase)))
+    for _, text, phase in requests:
+        _say(_seconds(caffe, text) if phase == "TIME" else _needs(_make(caffe, text, phase)))
 
 
 def _say(found: Any) -> None:
@@ -115,8 +98,10 @@ def _say(found: Any) -> None:
 
 
 def _needs(net: Any) -> Dict[str, Any]:
-    return {"params": {layer: [list(blob.data.shape) for blob in blobs] for layer, blobs in net.params.items()},
-            "numbers": sum(int(np.prod(blob.shape)) for blob in net.blobs.values())}
+    """Return the shapes of a net's parameters by layer, and how many numbers they and the blobs hold."""
+    shapes = {layer: [list(blob.data.shape) for blob in blobs] for layer, blobs in net.params.items()}
+    return {"shapes": shapes, "parameters": sum(int(np.prod(shape)) for blobs in shapes.values() for shape in blobs),
+            "values": sum(int(np.prod(blob.shape)) for blob in net.blobs.values())}
 
 
 def _versions(caffe: Any) -> Dict[str, str]:
@@ -126,47 +111,35 @@ def _versions(caffe: Any) -> Dict[str, str]:
     return found
 
 
-@contextlib.contextmanager
-def _file(text: str) -> Iterator[str]:
+def _make(caffe: Any, text: str, phase: str) -> Any:
     with tempfile.NamedTemporaryFile("w", prefix="probe", suffix=".prototxt", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        yield file.name
+        return caffe.Net(file.name, getattr(caffe, phase))
 
 
-def _make(caffe: Any, text: str, phase: str) -> Any:
-    with _file(text) as path:
-        return caffe.Net(path, getattr(caffe, phase))
-
-
-def _seconds(caffe: Any, text: str, solver_text: str) -> float:
-    """Return the seconds of a training's iteration, measured with as many pictures as there is time for."""
-    net, solver = (parse_text(part, message, "training") for part, message in (
-        (text, caffe_pb2.NetParameter()), (solver_text, caffe_pb2.SolverParameter())))
-    for field in ("test_iter", "test_state", "snapshot", "display", "stepvalue"):
-        solver.ClearField(field)
-    pieces, solver.iter_size, solver.lr_policy = solver.iter_size, 1, "fixed"
+def _seconds(caffe: Any, text: str) -> float:
+    """Return the seconds of a batch forward and backward, measured with as many pictures as there is time for."""
+    net = parse_text(text, caffe_pb2.NetParameter(), "net")
     batch = max((shape.dim[0] for layer in net.layer for shape in layer.dummy_data_param.shape), default=1)
-    one = _step(caffe, net, solver, 1)
-    some = max(1, min(batch, int(PROBE_SECONDS / STEPS / one)))
-    return float(pieces * batch / some * (_step(caffe, net, solver, some) if some > 1 else one))
+    one = _pass(caffe, net, 1)
+    some = max(1, min(batch, int(PROBE_SECONDS / PASSES / one)))
+    return float(batch / some * (_pass(caffe, net, some) if some > 1 else one))
 
 
-def _step(caffe: Any, net: Any, solver: Any, pictures: int) -> float:
-    """Return the seconds of a training's step with a number of pictures; the first step takes longer."""
+def _pass(caffe: Any, net: Any, pictures: int) -> float:
+    """Return the seconds of a pass with a number of pictures; the first takes longer than the others."""
     for layer in net.layer:
         for shape in layer.dummy_data_param.shape:
             shape.dim[0] = pictures
-    with _file(text_format.MessageToString(net)) as solver.net, _file(text_format.MessageToString(solver)) as path:
-        made = caffe.get_solver(path)
-    made.frugal = True
-    seconds: List[float] = []
-    while len(seconds) < STEPS and sum(seconds) < PROBE_SECONDS / 2:
+    made, seconds = _make(caffe, text_format.MessageToString(net), "TRAIN"), [0.0]
+    while len(seconds) <= PASSES and sum(seconds) < PROBE_SECONDS / 2:
         began = time.monotonic()
-        made.step(1)
-        float(next(iter(made.net.params.values()))[0].data.flat[0])  # waits for a GPU
+        made.forward()
+        made.backward()
+        float(list(made.params.values())[-1][0].diff.flat[0])  # waits for a GPU
         seconds.append(time.monotonic() - began)
-    return min(seconds)
+    return min(seconds[1:])
 
 
 def _convolution_error(caffe: Any) -> float:

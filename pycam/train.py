@@ -62,23 +62,14 @@ def step(args: argparse.Namespace) -> steps.Step:
     """Return the training of the arguments as a step; its records must be there."""
     read = job.read_job(args.solver, args.folder, args.stage, args.into, gpu=args.gpu, batch=args.batch, seed=args.seed,
                         max_iter=args.max_iter)
+    checks.check_folder(read)
     checks.check_sources(read, waiting=False)
     start = args.weights or read.start
     return Training(read, engine.weights_file(start) if start else None, engine.backend(args), args.fresh, args.checked).step
 
 
 class Training:
-    """The work of one training's step.
-
-    Parameters
-    ----------
-    read : Job
-    start : Path, optional
-        The weights that it starts from.
-    backend : Backend
-    fresh, checked : bool
-        See ``pycam train --help``.
-    """
+    """The work of one training's step, from weights `start` or the net's fillers; `fresh` and `checked` as in ``pycam train``."""
 
     def __init__(self, read: Job, start: Optional[Path], backend: engine.Backend, fresh: bool, checked: bool) -> None:
         self.job, self.start, self.backend, self.fresh, self.checked = read, start, backend, fresh, checked
@@ -121,11 +112,10 @@ class Training:
             print(note, file=sys.stderr)
 
     def _set_aside(self, old: Optional[steps.Record]) -> None:
-        place = set_aside(self.job.folder)
+        changed = [name for name in steps.changes(self.step, old) if name != RESUMED] if old else ["no sound record"]
+        why, place = listing(changed) or ("--fresh" if self.fresh else "a file"), set_aside(self.job.folder)
         if place:
-            changed = [name for name in steps.changes(self.step, old) if name != RESUMED] if old else []
-            print(f"note: {self.step.name} begins anew ({listing(changed) or 'other files, or --fresh'}); what was there is in "
-                  f"{place}", file=sys.stderr)
+            print(f"note: {self.step.name} begins anew ({why}); what was there is in {place}", file=sys.stderr)
 
     def _note_facts(self, old: Optional[steps.Record]) -> None:
         """Note what trains: every engine and device that had a part."""
@@ -187,15 +177,8 @@ def command(name: str) -> List[str]:
 def execute(words: List[str], log: Path, max_iter: int, start: Optional[int], again: str = "the same command") -> None:
     """Run a training command, copy what it prints to a log, show a bar on a terminal; raise unless it trained to the end.
 
-    Parameters
-    ----------
-    words : list of str
-        The command.
-    log : Path
-        Written anew, or when the training goes on from iteration `start` appended to.
-    max_iter, start : int
-    again : str
-        What goes on after an interrupt.
+    The log is written anew, or appended to when the training goes on from iteration `start`. `again` is said on an interrupt:
+    what goes on then.
 
     Raises
     ------

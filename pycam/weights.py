@@ -3,7 +3,7 @@ import argparse
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from data_tools.files import listing
 
 from . import engine, public_weights
 from .errors import CamError
-from .probe import Shapes
 
 SUFFIXES = ("_w", "_b")  # of the arrays with a layer's weights and bias, in the order of Caffe's blobs
+Shapes = Mapping[str, Sequence[Sequence[int]]]  # of the parameters of each layer
 COPIED, FRESH, MISMATCHED = "copied", "fresh", "mismatched"
 
 
@@ -22,8 +22,8 @@ class Row(NamedTuple):
 
     layer: str
     state: str
-    wanted: List[Tuple[int, ...]]
-    found: List[Tuple[int, ...]]
+    wanted: Sequence[Sequence[int]]
+    found: Sequence[Sequence[int]]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -54,7 +54,9 @@ def show(args: argparse.Namespace) -> None:
     engine.check_prototxt(args.net)
     weights = engine.weights_file(args.weights)
     caffe = engine.load(args.engine, args.gpu, args.precision)
-    print(table(compare(parameter_shapes(caffe.Net(str(args.net), caffe.TEST)), engine.weight_shapes(weights))))
+    params = caffe.Net(str(args.net), caffe.TEST).params
+    wanted = {name: [blob.data.shape for blob in blobs] for name, blobs in params.items()}
+    print(table(compare(wanted, engine.weight_shapes(weights))))
 
 
 def import_arrays(args: argparse.Namespace) -> None:
@@ -69,11 +71,6 @@ def import_arrays(args: argparse.Namespace) -> None:
     print(f"{args.out}: {sum(len(blobs) for blobs in net.params.values())} blobs of {len(net.params)} layers")
 
 
-def parameter_shapes(net: Any) -> Shapes:
-    """Return the shapes of a network's parameters by layer."""
-    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
-
-
 def compare(wanted: Shapes, found: Shapes) -> List[Row]:
     """Return a row for every layer of `wanted`; leading axes of length 1 do not count, since old files have four."""
     rows = []
@@ -86,7 +83,7 @@ def compare(wanted: Shapes, found: Shapes) -> List[Row]:
 
 def table(rows: List[Row]) -> str:
     """Return the rows as text, one line a layer."""
-    def shapes(values: List[Tuple[int, ...]]) -> str:
+    def shapes(values: Sequence[Sequence[int]]) -> str:
         return " ".join("x".join(map(str, shape)) for shape in values) or "-"
     width = max((len(row.layer) for row in rows), default=0)
     return "\n".join(f"{row.layer:{width}}  {row.state:10}  net {shapes(row.wanted)}  file {shapes(row.found)}" for row in rows)

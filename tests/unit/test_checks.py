@@ -14,7 +14,7 @@ from pycam.errors import CamError
 from torchcaffe.netparam import parse_text
 from torchcaffe.proto import caffe_pb2
 
-NET = {"params": {"fc": [[100, 10], [100]]}, "numbers": 5000}  # 1100 parameters
+NET = {"shapes": {"fc": [[100, 10], [100]]}, "parameters": 1100, "values": 5000}
 
 
 def tried(**found):
@@ -84,7 +84,7 @@ def test_a_net_without_fillers_needs_weights(run):
 def test_weights_fill_layers_or_are_refused(run, snapshot):
     snapshot(run.folder, 1)  # its layer fc has one blob of 100
     weights = run.folder / "net_iter_1.caffemodel"
-    fits = probe.Probe({"stage1 training": {"params": {"fc": [[100]], "other": [[3]]}, "numbers": 0}})
+    fits = probe.Probe({"stage1 training": {"shapes": {"fc": [[100]], "other": [[3]]}}})
     assert checks.check_start(run.job(), fits, weights, "").splitlines()[0] == f"{weights}: 1 layers copied, 1 fresh"
     with pytest.raises(CamError, match="other shapes than the network has in fc"):
         checks.check_start(run.job(), tried(), weights, "")
@@ -103,7 +103,7 @@ def test_memory(run, monkeypatch):
     job = run.job()
     assert checks.memory_needed(job, tried()) == checks.SCRATCH * 4 * (3 * 5000 + 3 * 1100) + checks.ENGINE_BYTES
     assert " GB free in main memory" in checks.check_memory(job, tried(), None)
-    huge = tried(**{"stage1 training": {**NET, "numbers": 10 ** 12}})
+    huge = tried(**{"stage1 training": {**NET, "values": 10 ** 12}})
     with pytest.raises(CamError, match=r"about 12000.4 GB needed, .* GB free in main memory; .*BATCH="):
         checks.check_memory(job, huge, None)
 
@@ -144,6 +144,7 @@ def test_the_time_ahead_is_told(run, snapshot):
     job = run.job()
     for seconds, text in ((36, "about 4.0 h for 400"), (0.3, "about 2 min for 400"), (0.01, "about 4 s for 400")):
         assert checks.check_time(job, tried(**{"stage1 time": seconds})).startswith(f"{text} iterations ({seconds} s each)")
+    assert checks.check_time(run.job(batch=8), tried(**{"stage1 time": 0.25})).startswith("about 7 min for 400 iterations (1 s")
     (run.folder / "stage1").mkdir()
     snapshot(run.folder / "stage1", 200)
     assert checks.check_time(job, tried(**{"stage1 time": 1})).startswith("about 3 min for 200 iterations")
@@ -163,4 +164,4 @@ def test_nets_are_tried_without_their_records(run):
     assert 'type: "Data"' not in training.text + testing.text
     data = parse_text(training.text, caffe_pb2.NetParameter(), "text").layer[0]
     assert [list(shape.dim) for shape in data.dummy_data_param.shape] == [[8, 3, 28, 28], [8]]  # as the records are
-    assert "iter_size: 4" in checks.timing(run.job(batch=8)).solver
+    assert checks.timing(run.job(batch=8)) == ("stage1 time", training.text, "TIME")

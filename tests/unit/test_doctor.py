@@ -12,7 +12,7 @@ from pycam.probe import Probe
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
-NET = {"params": {"fc": [[3, 4], [3]]}, "numbers": 10}
+NET = {"shapes": {"fc": [[3, 4], [3]]}, "parameters": 15, "values": 10}
 STAGE1 = ["folder", "sources", "records", "mean", "fillers", "net", "weights", "memory", "disk", "time"]
 
 
@@ -120,7 +120,7 @@ def test_records_that_are_cut_off_and_records_to_come(look):
 
 
 def test_a_deploy_file_of_another_network(look):
-    other = {"params": {"fc": [[3, 5], [3]], "more": [[1]]}, "numbers": 10}
+    other = {**NET, "shapes": {"fc": [[3, 5], [3]], "more": [[1]]}}
     mark, text = look(predictions=other, status=1)["predictions"]
     assert mark == "FAIL"
     assert "its layers fc, more are not in the trained net with these shapes; name the deploy file" in text
@@ -145,8 +145,13 @@ def test_stage_2_starts_from_what_stage_1_will_make_or_has_made(look, snapshot):
     snapshot(look.folder, 1)
     (look.folder / "net_iter_1.caffemodel").rename(look.folder / "stage1" / "final.caffemodel")
     assert "fc; Caffe would abort" in look(*words, status=1)["stage2 weights"][1]
-    fits = {"stage2_training": {**NET, "params": {"fc": [[100]]}}}
+    fits = {"stage2_training": {**NET, "shapes": {"fc": [[100]]}}}
     assert "1 layers copied" in look(*words, **fits, status=1)["stage2 weights"][1]  # and predictions fail
+    (look.folder / "stage2").mkdir()
+    snapshot(look.folder / "stage2", 1)
+    assert "1 layers copied" in look(*words, **fits, status=1)["stage2 weights"][1]  # a snapshot may be of another training
+    (look.folder / "stage1" / "final.caffemodel").unlink()
+    assert look(*words)["stage2 weights"][1] == "the newest snapshot"
     assert "nowhere" in look(*words, "--start2", "nowhere", **fits, status=1)["stage2 weights"][1]
 
 

@@ -173,9 +173,9 @@ def test_forms_of_a_solver_that_are_refused(own, line, text):
         own(layer("Input", ""), line)
 
 
-def test_the_weights_that_the_solver_names_are_given_on(own):
-    read = own(layer("Input", ""), 'weights: "w.caffemodel"')
-    assert read.start == Path("w.caffemodel")
+def test_the_weights_that_the_solver_names_are_given_on(own, tmp_path):
+    read = own(layer("Input", ""), 'weights: "build/w.caffemodel"')
+    assert read.start == tmp_path / "run" / "w.caffemodel"
     assert not read.solver.weights
 
 

@@ -174,7 +174,7 @@ def test_no_bar_goes_into_a_file(tmp_path, capfd):
 
 
 # ---------------------------------------------------------------- the step
-NET = {"params": {"fc": [[3, 4], [3]]}, "numbers": 10}
+NET = {"shapes": {"fc": [[3, 4], [3]]}, "parameters": 15, "values": 10}
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def trained(run, monkeypatch, snapshot, capsys):
         try:
             train.run(argparse.Namespace(**args))
         finally:
-            train_it.err = capsys.readouterr().err
+            train_it.out, train_it.err = capsys.readouterr()
         assert len(calls) <= 1
         return calls[0] if calls else None
     train_it.stage, train_it.run = run.folder / "stage1", run
@@ -246,7 +246,8 @@ def harm(old, new):
 def test_a_finished_training_is_up_to_date_after_a_harmless_change(trained, old, new):
     assert old in trained.run.written
     trained()
-    assert trained(changed(old, new)) is None
+    trained(changed(old, new))
+    assert trained.out == "train/stage1: up to date\n"
     assert names(trained.stage) == WHOLE
 
 
@@ -319,8 +320,10 @@ def test_fresh_takes_only_a_training_in_one_go(trained):
     with pytest.raises(CamError):
         trained(stops=(200,))
     trained()
-    assert trained() is None
+    trained()
+    assert trained.out == "train/stage1: up to date\n"
     assert "-snapshot" not in trained(fresh=True)
+    assert "begins anew (--fresh)" in trained.err
     assert trained(fresh=True) is None
     assert trained() is None
     with pytest.raises(CamError):
@@ -333,7 +336,7 @@ def test_nothing_is_moved_before_the_checks(trained):
     trained()
     before = {path: path.read_bytes() for path in trained.stage.iterdir()}
     with pytest.raises(CamError, match="have no filler"):
-        trained(changed('    weight_filler { type: "msra" }\n', ""), checked=False)
+        trained(changed('    weight_filler { type: "msra" }\n', ""))
     assert {path: path.read_bytes() for path in trained.stage.iterdir()} == before
 
 
@@ -353,6 +356,7 @@ def test_a_record_that_is_damaged_is_not_trusted(trained):
     (trained.stage / "origin.json").write_text("[]")
     assert "-snapshot" not in trained()
     assert "net_iter_200.solverstate" in names(trained.stage / "old-1")
+    assert "begins anew (no sound record)" in trained.err
 
 
 def test_final_weights_that_are_lost_are_made_again_of_the_last_snapshot(trained):
