@@ -1,7 +1,7 @@
 """What a run's folder says about its pictures, read when it is asked for; and pictures chosen by rule."""
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -126,13 +126,13 @@ class Run:
         return RegionRule().changed(**region)
 
     @cached_property
-    def cams(self) -> Dict[str, np.ndarray]:
-        """Maps by image id: V x C x h x w float32, of the rule's views and all classes, as small as the network makes them."""
+    def answers(self) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+        """What stage 1 says of the rule's views by image id: C probabilities, V x C x h x w maps as small as they are made."""
         net = self._open_net()
-        found: Dict[str, np.ndarray] = {}
+        found: Dict[str, Tuple[np.ndarray, np.ndarray]] = {}
         for part in ahead(lambda image_id: views(read_image(self.pictures[image_id]), self.rule.views), list(self.labels), BATCH):
             ids, pictures = zip(*part)
-            found.update(zip(ids, predict_with_maps(net, pictures)[1]))
+            found.update(zip(ids, zip(*predict_with_maps(net, pictures))))
         return found
 
     @cached_property
@@ -154,12 +154,12 @@ class Run:
         size = (small.shape[0], small.shape[1])
         row = self.boxes[image_id]
         box = scale_box(row_box(row), size[0] / image.shape[0], size[1] / image.shape[1])
-        cams, crop = merge(self.cams[image_id], size, self.rule.placement, self.grid), read_image(self.crops[image_id])
-        probs = self.stage1[image_id]
+        probs, views_cams = self.answers[image_id]
         name = row["class"]  # or the rule, where all classes have a part
-        followed = cams[CLASSES.index(name)] if name in CLASSES else select(name, cams, np.array(probs))[0]
-        return Example(image_id, self.labels[image_id], probs, self.stage2[image_id], small, cams, followed, row, box,
-                       shrink(crop, long_side))
+        chosen = views_cams[:, CLASSES.index(name)] if name in CLASSES else select(name, views_cams, probs)[0]
+        cams, followed = (merge(some, size, self.rule.placement, self.grid) for some in (views_cams, chosen))
+        return Example(image_id, self.labels[image_id], self.stage1[image_id], self.stage2[image_id], small, cams, followed, row,
+                       box, shrink(read_image(self.crops[image_id]), long_side))
 
 
 def spread(labels: Mapping[str, int], probs: Probabilities, count: int = SHOWN) -> List[str]:

@@ -1,8 +1,10 @@
 """A finished run whose names try to be HTML, for the tests of the report."""
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
-from data_tools import isic
+from data_tools import isic, steps
 from data_tools.files import write_image
 from data_tools.isic import write_groundtruth
 
@@ -17,8 +19,9 @@ def evil_id():
 
 def write_run(folder, monkeypatch):
     """Write a finished run of nine pictures; its network is asked for its maps only, figures are coarse."""
-    from pycam import cam, examples, figures, predictions, report
+    from pycam import cam, crops, examples, figures, predictions, report
     from pycam.__main__ import main
+    from pycam.region_rule import RegionRule
 
     random = np.random.RandomState(0)
     labels = {(f"ISIC_{n:07}" if n != 4 else EVIL_ID): n % 3 for n in range(9)}
@@ -27,8 +30,11 @@ def write_run(folder, monkeypatch):
         for i in labels:
             write_image(folder / name / "val" / f"{i}.jpg", random.randint(0, 255, (40, 60, 3), np.uint8))
         write_groundtruth(folder / name / "val" / "groundtruth.csv", labels)
-    lines = [f"{i},0,0,40,{40 if n else 60},melanoma,{'region' if n != 1 else 'centre'}" for n, i in enumerate(labels)]
-    (folder / "crops" / "val" / "boxes.csv").write_text("\n".join(["image_id,y0,x0,y1,x1,class,reason", *lines]))
+    lines = [f"{i},0,0,40,{40 if n else 60},melanoma,{'region' if n != 1 else 'centre'},40,60" for n, i in enumerate(labels)]
+    (folder / "crops" / "val" / "boxes.csv").write_text("\n".join([",".join(crops.COLUMNS), *lines]))
+    region = {**asdict(RegionRule()), "control": None}
+    steps.write_record(folder / "crops" / "val" / "crops.json",
+                       steps.Record({"pictures": {"hair": "along", "region": region}, "format": "jpg"}, {}, {}, True))
     (folder / "results").mkdir()
     for stage in ("1", "2"):
         predictions.write(folder / "results" / f"stage{stage}_val.csv", zip(labels, random.dirichlet([1, 1, 1], 9)))
@@ -39,13 +45,19 @@ def write_run(folder, monkeypatch):
     monkeypatch.setattr(isic, "check_id", lambda *_: None)  # which would refuse the name before the page has to escape it
     main(["table1", "--truth", str(folder / "clean/val/groundtruth.csv"), "--out", str(folder / "results"),
           *[f"--stage{s}={folder}/results/stage{s}_val.csv" for s in "12"]])
-    monkeypatch.setattr(report, "open_net", lambda args: None)
+    monkeypatch.setattr(report, "open_net", lambda *files: None)
     monkeypatch.setattr(examples, "read_grid", lambda net: cam.VGG_GAP)
-    monkeypatch.setattr(examples, "predict_with_maps", lambda net, images: (None, random.rand(len(images), 3, 10, 10)))
+    monkeypatch.setattr(examples, "predict_with_maps", random_maps)
     monkeypatch.setattr(figures, "DPI", 30)
     monkeypatch.setattr(report, "SHOWN", 1)
     monkeypatch.setattr(report, "FAILURES", 1)
     return folder
+
+
+def random_maps(net, pictures):
+    """Stand in for the network: probabilities and maps that are the same for the same pictures."""
+    random = np.random.RandomState(int(np.sum(pictures[0][0])) % 1000)
+    return random.dirichlet([1, 1, 1], len(pictures)), random.rand(len(pictures), len(pictures[0]), 3, 10, 10)
 
 
 @pytest.fixture
