@@ -2,7 +2,7 @@
 import argparse
 import contextlib
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from data_tools.download import check_counts, counted, labels_name
 from data_tools.errors import DataError
@@ -63,7 +63,7 @@ class Findings:
 def run(args: argparse.Namespace) -> None:
     """Run the command ``doctor``."""
     backend, findings = engine.backend(args), Findings(args.quiet)
-    jobs = read_jobs(args, findings)
+    jobs = read_jobs(args.solver, findings, root=args.folder, gpu=args.gpu, batch=args.batch, max_iter=args.max_iter)
     requests = [request for one in jobs for request in checks.requests(one)]
     if args.net.is_file():
         requests.append(Request(DEPLOY, args.net.read_text(encoding="utf-8", errors="replace"), "TEST"))
@@ -98,12 +98,12 @@ def look_at_training(findings: Findings, one: Job, tried: Probe, backend: engine
 
 
 # ---------------------------------------------------------------- the trainings
-def read_jobs(args: argparse.Namespace, findings: Findings) -> List[Job]:
-    """Return the trainings of the solvers that can be read; tell of the others."""
+def read_jobs(solvers: Sequence[Path], findings: Findings, **given: Any) -> List[Job]:
+    """Return the trainings of the solvers that can be read, for what else is given to `read_job`; tell of the others."""
     jobs: List[Job] = []
-    for source in args.solver:
+    for source in solvers:
         try:
-            jobs.append(job.read_job(source, args.folder, gpu=args.gpu, batch=args.batch, max_iter=args.max_iter))
+            jobs.append(job.read_job(source, **given))
         except (CamError, CaffeError, OSError) as error:
             findings.look(str(source), fail, error)
     return jobs

@@ -13,6 +13,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from data_tools.files import listing
+from torchcaffe.errors import CaffeError
 from torchcaffe.proto import caffe_pb2
 
 from .errors import CamError
@@ -87,8 +88,11 @@ def load(engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32
     else:
         if engine == "caffe":
             _check_gpu(gpu)
-        module.set_mode_gpu()
-        module.set_device(gpu)
+        try:
+            module.set_mode_gpu()
+            module.set_device(gpu)
+        except CaffeError as error:
+            raise _no_gpu(gpu, "torchcaffe", str(error).partition(";")[0]) from error
     return module
 
 
@@ -119,7 +123,11 @@ def version(engine: str) -> str:
 def _check_gpu(gpu: int) -> None:
     reason = _reason_of_abort(_TRY_GPU, str(gpu))
     if reason:
-        raise CamError(f"--gpu {gpu} (GPU= of make): BVLC Caffe cannot use this device ({reason}); leave it out for the CPU")
+        raise _no_gpu(gpu, NAMES["caffe"], reason)
+
+
+def _no_gpu(gpu: int, name: str, reason: str) -> CamError:
+    return CamError(f"--gpu {gpu} (GPU= of make): {name} cannot use this device ({reason}); leave it out for the CPU")
 
 
 def _reason_of_abort(program: str, argument: str) -> Optional[str]:

@@ -5,6 +5,7 @@ versions, the error of a small convolution on the device, then each net or its t
 """
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -128,7 +129,7 @@ def _seconds(caffe: Any, text: str) -> float:
 
 
 def _pass(caffe: Any, net: Any, pictures: int) -> float:
-    """Return the seconds of a pass with a number of pictures; the first takes longer than the others."""
+    """Return the seconds of a pass with a number of pictures."""
     for layer in net.layer:
         for shape in layer.dummy_data_param.shape:
             shape.dim[0] = pictures
@@ -139,7 +140,7 @@ def _pass(caffe: Any, net: Any, pictures: int) -> float:
         made.backward()
         float(list(made.params.values())[-1][0].diff.flat[0])  # waits for a GPU
         seconds.append(time.monotonic() - began)
-    return min(seconds[1:])
+    return statistics.median(seconds[1:])
 
 
 def _convolution_error(caffe: Any) -> float:

@@ -76,7 +76,7 @@ class Training:
         self.state: Optional[Tuple[int, Path]] = None  # the snapshot that it goes on from, once prepared
         self.facts: Dict[str, Any] = {}
         weights = {"weights": start} if start else {}
-        self.step = steps.Step(f"train/{read.folder.name}", read.folder, read.folder / ORIGIN, self._parameters(),
+        self.step = steps.Step(f"train/{read.name}", read.folder, read.folder / ORIGIN, self._parameters(),
                                {**weights, **job.inputs(read)}, self.work, self.prepare, resumes=True, facts=self.facts)
 
     def _parameters(self) -> Dict[str, Any]:
@@ -118,17 +118,18 @@ class Training:
             print(f"note: {self.step.name} begins anew ({why}); what was there is in {place}", file=sys.stderr)
 
     def _note_facts(self, old: Optional[steps.Record]) -> None:
-        """Note what trains: every engine and device that had a part."""
-        told = {"engine": engine.version(self.step.parameters[ROUNDING]["engine"]), "device": checks.device(self.backend.gpu)}
+        """Note what trains: every engine and device that had a part, and where it went on."""
         before = old.facts if self.state and old else {}
+        precision = "" if self.backend.precision == "fp32" else f" in {self.backend.precision}"
+        told = {"engine": engine.version(self.step.parameters[ROUNDING]["engine"]) + precision,
+                "device": checks.device(self.backend.gpu)}
         for name, value in told.items():
             parts = before.get(name, "unknown" if self.state else "").split(", ")
             self.facts[name] = ", ".join(part for part in dict.fromkeys([*parts, value]) if part)
-        self.facts["iterations"] = self.job.solver.max_iter
-        if self.state:
-            went_on = self.state[0] < self.job.solver.max_iter
-            self.facts["resumed"] = before.get("resumed", []) + [self.state[0]] * went_on
-            self.step.parameters[RESUMED] = went_on or old is None or bool(old.parameters.get(RESUMED))
+        went_on = [self.state[0]] if self.state and self.state[0] < self.job.solver.max_iter else []
+        self.facts.update(iterations=self.job.solver.max_iter, resumed=before.get("resumed", []) + went_on)
+        unknown = self.state and (old is None or old.parameters.get(RESUMED))
+        self.step.parameters[RESUMED] = bool(went_on or unknown)
 
     # ------------------------------------------------------------ the training
     def work(self) -> Iterable[Path]:

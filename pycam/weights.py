@@ -44,31 +44,20 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``weights``."""
+    if args.action == "import" and args.out is None:
+        raise CamError("weights import: give --out, the .caffemodel to write")
     if args.action == "fetch":
         public_weights.get(args.weights)
-    (import_arrays if args.action == "import" else show)(args)
-
-
-def show(args: argparse.Namespace) -> None:
-    """Print the table of ``weights show``."""
     engine.check_prototxt(args.net)
-    weights = engine.weights_file(args.weights)
-    caffe = engine.load(args.engine, args.gpu, args.precision)
-    params = caffe.Net(str(args.net), caffe.TEST).params
-    wanted = {name: [blob.data.shape for blob in blobs] for name, blobs in params.items()}
-    print(table(compare(wanted, engine.weight_shapes(weights))))
-
-
-def import_arrays(args: argparse.Namespace) -> None:
-    """Write the ``.caffemodel`` of ``weights import``."""
-    if args.out is None:
-        raise CamError("weights import: give --out, the .caffemodel to write")
-    engine.check_prototxt(args.net)
+    found = engine.weight_shapes(engine.weights_file(args.weights)) if args.action != "import" else {}
     caffe = engine.load(args.engine, args.gpu, args.precision)
     net = caffe.Net(str(args.net), caffe.TEST)
-    fill(net, args.weights)
-    _save(net, args.out)
-    print(f"{args.out}: {sum(len(blobs) for blobs in net.params.values())} blobs of {len(net.params)} layers")
+    if args.action == "import":
+        fill(net, args.weights)
+        _save(net, args.out)
+        print(f"{args.out}: {sum(len(blobs) for blobs in net.params.values())} blobs of {len(net.params)} layers")
+    else:
+        print(table(compare({name: [blob.data.shape for blob in blobs] for name, blobs in net.params.items()}, found)))
 
 
 def compare(wanted: Shapes, found: Shapes) -> List[Row]:

@@ -53,3 +53,10 @@ def test_what_is_named_can_be_typed(monkeypatch):
         engine.load("torch")
     with pytest.raises(CamError, match=r"--gpu -1 \(GPU= of make\): expected"):
         engine.choose("torch", -1, "fp32")
+
+
+def test_a_gpu_that_torchcaffe_cannot_use_is_named_as_it_was_typed():
+    pytest.importorskip("torch")
+    with pytest.raises(CamError, match=r"--gpu 99 \(GPU= of make\): torchcaffe cannot use this device \(cannot use GPU[^;]*\); "
+                                       r"leave it out for the CPU$"):
+        engine.load("torch", 99)

@@ -300,6 +300,7 @@ def test_rounding_is_part_of_a_finished_training_and_not_of_an_unfinished_one(tr
         trained(batch=4, stops=(100,))
     assert "-snapshot" in trained(precision="bf16")
     assert trained.record().parameters["rounding"] == {"engine": "torch", "device": "CPU", "precision": "bf16", "pieces": 1}
+    assert trained.record().facts["engine"] == "torchcaffe 1.0.0, torchcaffe 1.0.0 in bf16"
     assert trained(precision="bf16") is None
     assert trained() is not None
 
@@ -330,6 +331,16 @@ def test_fresh_takes_only_a_training_in_one_go(trained):
         trained(changed("gamma: 0.1", "gamma: 0.2"), stops=(200,))
     assert "-snapshot" not in trained(changed("gamma: 0.1", "gamma: 0.2"), fresh=True)
     assert {"old-1", "old-2", "old-3"} < names(trained.stage)
+
+
+def test_a_training_that_begins_anew_is_one_in_one_go(trained):
+    with pytest.raises(CamError):
+        trained(stops=(200,))
+    trained()
+    assert trained.record().parameters["resumed"]
+    trained(seed=5)
+    trained(seed=5, fresh=True)
+    assert trained.out == "train/stage1: up to date\n"
 
 
 def test_nothing_is_moved_before_the_checks(trained):
@@ -372,7 +383,7 @@ def test_an_unfinished_training_without_a_snapshot_begins_again_in_its_place(tra
     (trained.stage / "net_iter_200.solverstate").unlink()
     assert "-snapshot" not in trained()
     assert "old-1" not in names(trained.stage)
-    assert trained.record().facts.get("resumed") is None
+    assert trained.record().facts["resumed"] == []
 
 
 def test_the_way_that_the_pictures_were_made_is_told_on(trained):
