@@ -144,7 +144,7 @@ def test_the_whole_picture_is_known_by_the_box(finished_run):
 @pytest.mark.parametrize(("box", "whole"), [((0, 0, 40, 60), True), ((0, 0, 60, 40), False), ((0, 0, 40, 59), False),
                                             ((1, 0, 40, 60), False), ((0, 1, 40, 60), False), ((0, 0, 39, 60), False)])
 def test_a_box_is_whole_when_it_reaches_every_edge(box, whole):
-    assert gallery.is_whole(Box(*box), (40, 60)) == whole
+    assert Box(*box).covers((40, 60)) == whole
 
 
 def test_without_a_network_what_shows_maps_is_left_out(finished_run, capsys):

@@ -52,11 +52,7 @@ def write_report(folder, capsys):
     return (folder / "r.html").read_text()
 
 
-FOLLOWED = pytest.mark.xfail(raises=ValueError, strict=True, reason="gallery and sheets know the maps of single classes only; "
-                             "where they show Example.followed, this mark goes")
-
-
-@pytest.mark.parametrize("rule", ["predicted", *(pytest.param(rule, marks=FOLLOWED) for rule in ALL_CLASSES)])
+@pytest.mark.parametrize("rule", ["predicted", *ALL_CLASSES])
 def test_a_report_follows_crops_of_every_class_rule(cut, rule, capsys):
     cut("--class", rule)
     text = write_report(cut.folder, capsys)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.isic import CLASSES
-from pycam import drawing, page, predictions, trainlog
+from pycam import drawing, html_page, predictions, trainlog
 from pycam.__main__ import main
 from pycam.examples import Example
 from pycam.gallery import card
@@ -87,7 +87,7 @@ def test_the_bars_of_a_picture_are_the_stages(example):
 def test_the_bars_of_a_card_and_of_the_page_are_the_stages(example):
     for hexadecimal, bgr in zip(drawing.STAGES, drawing.BARS):
         assert "#" + "".join(f"{part:02x}" for part in bgr[::-1]) == hexadecimal
-    assert "--stage1: 217 113 60; --stage2: 60 143 217;" in page.document("t", {}, "")
+    assert "--stage1: 217 113 60; --stage2: 60 143 217;" in html_page.document("t", {}, "")
     assert [part.partition(">")[0] for part in card(example, "x", (1, 1)).split("<tr class=")[1:]] == ["stage1", "stage2"]
 
 

@@ -59,7 +59,8 @@ def test_the_run_replaces_build_and_nothing_else_changes(tmp_path, solver):
 def test_every_path_below_build_is_moved(own, tmp_path):
     net = own(layer("ImageData", 'image_data_param { source: "build/list" root_folder: "build/p/" batch_size: 2 } '
                     'transform_param { mean_file: "build/mean" }')
-              + layer("WindowData", 'window_data_param { source: "build/w" mean_file: "build/m" batch_size: 2 }', "w")).net
+              + layer("WindowData", 'window_data_param { source: "build/w" batch_size: 2 } '
+                      'transform_param { mean_file: "build/m" }', "w")).net
     image, window = net.layer
     run = f"{tmp_path}/run"
     assert (image.image_data_param.source, image.image_data_param.root_folder) == (f"{run}/list", f"{run}/p/")
