@@ -9,13 +9,17 @@ import importlib
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_tools import synthetic
-from pycam import doctor, train
+from data_tools.files import read_image
+from pycam import classify, doctor, predictions, train
+from pycam import crops as crop_files
 from pycam.__main__ import main
 from pycam.pipeline import MAKE_ONLY
 from pycam.variables import VARIABLES
@@ -167,3 +171,47 @@ def crops(names, expected):
     """Return the names among the crops of the splits that are expected."""
     return {name for name in names if any(name.startswith(f"crops/{split}") for split in ("train", "val", "test"))
             and any(other.startswith("/".join(name.split("/")[:2])) for other in expected)}
+
+
+@pytest.mark.parametrize("region", [BASE["REGION"], "--ground min --threshold 0.75 --class scored --margin 0.2"])
+def test_classify_says_what_the_pipeline_says(world, region):
+    """With no option: rule and hair removal are those of the stage 2 that it is given."""
+    folder = Path("classified" if region != BASE["REGION"] else "A")
+    if region != BASE["REGION"]:
+        shutil.copytree("A", folder)
+        run(str(folder), REGION=region)
+    stages = classify.open_stages(folder / "stage1", folder / "stage2", "prototxt/vgg_gap_narrow_deploy.prototxt")
+    boxes = crop_files.read_boxes(folder / "crops" / "val" / "boxes.csv")
+    for image_id, probs in predictions.read(folder / "results" / "stage2_val.csv").items():
+        answer = classify.classify(stages, read_image(Path("pictures one") / "val" / f"{image_id}.jpg"))
+        assert answer.found.region.box == crop_files.row_box(boxes[image_id])
+        np.testing.assert_allclose(answer.probs, probs, rtol=0, atol=1e-5)
+
+
+def test_a_constant_of_the_code_is_followed(world, tmp_path):
+    """Constants decide results as variables do: what other code made is made anew, and nothing before it."""
+    for part in ("pycam", "data_tools", "torchcaffe"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    regions = tmp_path / "pycam" / "regions.py"
+    regions.write_text(regions.read_text().replace("CROP_MARGIN = 0.1 ", "CROP_MARGIN = 0.3 "))
+    shutil.copytree("A", "used_constant")
+    for folder in ("used_constant", "fresh_constant"):
+        words = [f"{name}={value}" for name, value in {**BASE, "RUN": folder}.items()]
+        done = subprocess.run([sys.executable, "-m", "pycam", "pipeline", "crops", *words], capture_output=True, text=True,
+                              check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+        assert done.returncode == 0, done.stderr
+        assert (done.stdout.count("up to date"), done.stdout.count("crops, ")) == ((5, 2) if folder[0] == "u" else (0, 2))
+    same = [outcome(world / folder)["crops/train/boxes.csv"] for folder in ("used_constant", "fresh_constant", "A")]
+    assert same[0] == same[1] != same[2]
+
+
+@pytest.mark.caffe
+def test_the_engine_is_followed(world, real_caffe):
+    variables = {"ENGINE": "caffe", "CAFFE": str(Path(real_caffe).parents[1])}
+    shutil.copytree("A", "used_engine")
+    run("used_engine", **variables)
+    run("fresh_engine", **variables)
+    expected, found = outcome(world / "fresh_engine"), outcome(world / "used_engine")
+    assert {name: found.get(name) == content for name, content in expected.items()} == dict.fromkeys(expected, True)
+    assert found["results/stage1_val.csv"] != outcome(world / "A")["results/stage1_val.csv"]
+    assert list(Path("used_engine/stage1").glob("old-1/final.caffemodel"))  # moved aside, not lost
