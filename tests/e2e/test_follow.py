@@ -100,8 +100,12 @@ def write_weights(path, seed):
 
 def run(folder, **variables):
     """Run the pipeline to its table."""
-    words = [f"{name}={value}" for name, value in {**BASE, "RUN": folder, **variables}.items()]
-    assert main(["pipeline", "table", *words]) == 0
+    assert main(["pipeline", "table", *as_words(RUN=folder, **variables)]) == 0
+
+
+def as_words(**variables):
+    """Return the values of B as words of the command line."""
+    return [f"{name}={value}" for name, value in {**BASE, **variables}.items()]
 
 
 def outcome(folder):
@@ -193,16 +197,18 @@ def test_a_constant_of_the_code_is_followed(world, tmp_path):
     for part in ("pycam", "data_tools", "torchcaffe"):
         shutil.copytree(ROOT / part, tmp_path / part)
     regions = tmp_path / "pycam" / "regions.py"
-    regions.write_text(regions.read_text().replace("CROP_MARGIN = 0.1 ", "CROP_MARGIN = 0.3 "))
+    regions.write_text(regions.read_text().replace("CAM_THRESHOLD = 0.2 ", "CAM_THRESHOLD = 0.8 "))
+    region = {"REGION": "--ground min"}
     shutil.copytree("A", "used_constant")
+    assert main(["pipeline", "crops", *as_words(RUN="used_constant", **region)]) == 0
+    before = outcome(world / "used_constant")["crops/val/boxes.csv"]
     for folder in ("used_constant", "fresh_constant"):
-        words = [f"{name}={value}" for name, value in {**BASE, "RUN": folder}.items()]
-        done = subprocess.run([sys.executable, "-m", "pycam", "pipeline", "crops", *words], capture_output=True, text=True,
-                              check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+        done = subprocess.run([sys.executable, "-m", "pycam", "pipeline", "crops", *as_words(RUN=folder, **region)], check=False,
+                              capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
         assert done.returncode == 0, done.stderr
-        assert (done.stdout.count("up to date"), done.stdout.count("crops, ")) == ((5, 2) if folder[0] == "u" else (0, 2))
-    same = [outcome(world / folder)["crops/train/boxes.csv"] for folder in ("used_constant", "fresh_constant", "A")]
-    assert same[0] == same[1] != same[2]
+        assert (done.stdout.count("up to date"), done.stdout.count(" crops, ")) == (5 * (folder[0] == "u"), 2)
+    used, fresh = (outcome(world / f"{kind}_constant")["crops/val/boxes.csv"] for kind in ("used", "fresh"))
+    assert used == fresh != before
 
 
 @pytest.mark.caffe

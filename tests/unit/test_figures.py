@@ -6,6 +6,7 @@ import pytest
 from data_tools.isic import CLASSES
 from pycam import drawing, html_page, predictions, trainlog
 from pycam.__main__ import main
+from pycam.crops import COLUMNS
 from pycam.examples import Example
 from pycam.gallery import card
 from pycam.regions import Box
@@ -71,8 +72,8 @@ def test_loss_curves_of_a_run_without_stage_2_leave_its_colour_free():
 @pytest.fixture
 def example():
     image = np.zeros((40, 60, 3), np.uint8)
-    return Example("a", 0, [.5, .3, .2], [.1, .2, .7], image, np.ones((3, 40, 60)), {"class": CLASSES[1], "reason": "region"},
-                   Box(0, 0, 20, 20), image)
+    row = dict(zip(COLUMNS, ("a", "0", "0", "20", "20", CLASSES[1], "region", "40", "60")))
+    return Example("a", 0, [.5, .3, .2], [.1, .2, .7], image, np.ones((3, 40, 60)), np.ones((40, 60)), row, Box(0, 0, 20, 20), image)
 
 
 def test_the_bars_of_a_picture_are_the_stages(example):
