@@ -73,7 +73,8 @@ def test_loss_curves_of_a_run_without_stage_2_leave_its_colour_free():
 def example():
     image = np.zeros((40, 60, 3), np.uint8)
     row = dict(zip(COLUMNS, ("a", "0", "0", "20", "20", CLASSES[1], "region", "40", "60")))
-    return Example("a", 0, [.5, .3, .2], [.1, .2, .7], image, np.ones((3, 40, 60)), np.ones((40, 60)), row, Box(0, 0, 20, 20), image)
+    cams, box = np.ones((3, 40, 60)), Box(0, 0, 20, 20)
+    return Example("a", 0, [.5, .3, .2], [.1, .2, .7], image, cams, cams[0], row, box, image)
 
 
 def test_the_bars_of_a_picture_are_the_stages(example):
