@@ -64,8 +64,11 @@ def step(args: argparse.Namespace) -> steps.Step:
                         max_iter=args.max_iter)
     checks.check_folder(read)
     checks.check_sources(read, waiting=False)
-    start = args.weights or read.start
-    return Training(read, engine.weights_file(start) if start else None, engine.backend(args), args.fresh, args.checked).step
+    named = args.weights or read.start
+    start = engine.weights_file(named) if named else None
+    if start and start.resolve().parent == read.folder.resolve():
+        raise CamError(f"{start}: lies where this training would put its own weights; train into another folder (--into)")
+    return Training(read, start, engine.backend(args), args.fresh, args.checked).step
 
 
 class Training:

@@ -351,6 +351,15 @@ def test_nothing_is_moved_before_the_checks(trained):
     assert {path: path.read_bytes() for path in trained.stage.iterdir()} == before
 
 
+def test_weights_that_would_be_moved_aside_are_no_start(trained):
+    trained()
+    for weights in (trained.stage, trained.stage / "net_iter_400.caffemodel"):
+        with pytest.raises(CamError, match=r"stage1/.*: lies where this training would put its own weights; .*--into"):
+            trained(changed("gamma: 0.1", "gamma: 0.2"), weights=weights)
+    assert names(trained.stage) == WHOLE
+    assert trained(changed("gamma: 0.1", "gamma: 0.2"), weights=trained.stage, into="more") is not None
+
+
 def test_snapshots_from_elsewhere_are_taken_with_a_note(trained, snapshot):
     trained.stage.mkdir()
     snapshot(trained.stage, 200)
