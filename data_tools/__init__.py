@@ -1,3 +1,4 @@
 """From dermoscopy pictures to the LMDBs that Caffe trains on; see ``python -m data_tools --help``."""
+from torchcaffe.version import PROJECT
 
-__version__ = "0.1.0"  # of the whole project
+__version__ = PROJECT

@@ -28,9 +28,6 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         import_module(f"pycam.{name}").add_parser(subparsers)
-    for command in subparsers.choices.values():
-        if "--debug" not in command._option_string_actions:
-            command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 

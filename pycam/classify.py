@@ -139,7 +139,7 @@ def _through_jpeg(image: np.ndarray) -> np.ndarray:
     return decode_image(encode_image(image, ".jpg"), "picture")
 
 
-def classify(stages: Stages, image: np.ndarray, *, cleaned: bool = False) -> Answer:
+def classify(stages: Stages, image: np.ndarray, *, cleaned: bool = False, **region: Any) -> Answer:
     """Classify one picture by the same steps as the pipeline, whose files between them are JPEGs too.
 
     Parameters
@@ -150,8 +150,10 @@ def classify(stages: Stages, image: np.ndarray, *, cleaned: bool = False) -> Ans
         H x W x 3 uint8 BGR, of any size.
     cleaned : bool
         The picture is free of hair already.
+    region
+        Fields of the `RegionRule` that shall differ from that of `stages`.
     """
-    rule = stages.preparation.rule
+    rule = stages.preparation.rule.changed(**region)
     clean = image if cleaned else without_hair(image, stages.preparation.hair)
     (probs,), (cams,) = predict_with_maps(stages.first, [views(clean, rule.views)])
     check_finite(["stage 1"], probs[None])

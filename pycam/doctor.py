@@ -4,7 +4,8 @@ import contextlib
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
-from data_tools.download import check_counts, counted, labels_name
+from data_tools.commands import add
+from data_tools.download import counted, describe_subset, labels_name
 from data_tools.errors import DataError
 from data_tools.files import listing
 from data_tools.isic import CLASSES, GROUNDTRUTH, SPLITS, count_classes, find_split, load_samples
@@ -22,12 +23,12 @@ DEPLOY = "predictions"
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``doctor``."""
-    parser = subparsers.add_parser(
-        "doctor", help="check everything before training",
-        description="Check engine, device, pictures, LMDBs, networks, weights, memory and disk for some trainings, and measure "
-                    "how long they take. Prints `ok  ...` or `FAIL  ...: what to do` for each; exit status 1 when one failed.",
-        epilog="example: python -m pycam doctor --isic data/isic2017 --solver solvers/stage1.prototxt solvers/stage2.prototxt "
-               "--net prototxt/vgg_gap_deploy.prototxt --weights vgg16CAM_train_iter_90000.caffemodel")
+    parser = add(
+        subparsers, "doctor", "check everything before training",
+        "python -m pycam doctor --isic data/isic2017 --solver solvers/stage1.prototxt solvers/stage2.prototxt "
+        "--net prototxt/vgg_gap_deploy.prototxt --weights vgg16CAM_train_iter_90000.caffemodel",
+        "Check engine, device, pictures, LMDBs, networks, weights, memory and disk for some trainings, and measure how long they "
+        "take. Prints `ok  ...` or `FAIL  ...: what to do` for each; exit status 1 when one failed.")
     parser.add_argument("--solver", type=Path, nargs="+", required=True, metavar="SOLVER",
                         help="solvers: of stage 1, of stage 2, others of stage 1")
     parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="prototxt that predicts with what they train")
@@ -155,11 +156,9 @@ def _look_at_split(root: Path, split: str) -> Tuple[str, str]:
     if lacking and split == "val":
         raise DataError(f"{table}: {numbers[lacking[0]]} of {len(labels)} pictures are {lacking[0]}, and a score (table1) needs "
                         f"both kinds: choose other validation pictures")
-    if table.name == labels_name(split):
-        try:
-            check_counts(labels, split, table)
-        except DataError as error:
-            note = f"note: {str(error).partition('; delete')[0]}: a subset, whose results are not those of ISIC-2017"
+    difference = describe_subset(labels, split) if table.name == labels_name(split) else ""
+    if difference:
+        note = f"note: {table}: {difference}: a subset, whose results are not those of ISIC-2017"
     return f"{split} {len(labels)} ({counted(list(numbers.values()))})", note
 
 

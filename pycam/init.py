@@ -3,6 +3,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from data_tools.commands import add
 from data_tools.files import write_atomic
 
 from .errors import CamError
@@ -12,11 +13,11 @@ FOLDERS = ("prototxt", "solvers")  # inside the installed package; beside it in 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``init``."""
-    parser = subparsers.add_parser(
-        "init", help="write the networks and solvers into a folder",
-        description="Write prototxt/ and solvers/ into a folder. The commands of all steps run there; the solvers name their "
-                    "networks from there. What is there and differs is left alone.",
-        epilog="example: python -m pycam init work && cd work && python -m pycam predict --help")
+    parser = add(
+        subparsers, "init", "write the networks and solvers into a folder",
+        "python -m pycam init work && cd work && python -m pycam predict --help",
+        "Write prototxt/ and solvers/ into a folder. The commands of all steps run there; the solvers name their networks from "
+        "there. What is there and differs is left alone.")
     parser.add_argument("out", type=Path, metavar="DIR", help="folder; made when it is not there")
     parser.set_defaults(run=run)
 

@@ -87,7 +87,7 @@ def write_page(material: Run, out: Path) -> List[Path]:
     for title, make in sections.items():
         try:
             parts[title] = make(material)
-        except (CamError, DataError, CaffeError) as problem:
+        except (CamError, DataError, CaffeError, OSError) as problem:
             left_out += 1
             print(f"left out: {title}: {problem}", file=sys.stderr)
             parts[title] = html_page.paragraph(f"Left out: {problem}", "note")

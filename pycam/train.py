@@ -18,6 +18,7 @@ from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from tqdm import tqdm
 
 from data_tools import steps
+from data_tools.commands import add, add_step
 from data_tools.files import listing, write_atomic
 
 from . import checks, engine, job
@@ -34,13 +35,13 @@ _GRACE = 60  # seconds that an interrupted engine gets to write its snapshot
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``train``."""
-    parser = subparsers.add_parser(
-        "train", help="train one stage",
-        description="Train one stage with Caffe or torchcaffe. Checks data, weights and folders first, goes on from the "
-                    "newest complete snapshot, writes RUN/STAGE/train.log and, at the end, RUN/STAGE/final.caffemodel. Does "
-                    "nothing when that is there and nothing has changed; what another training left goes into RUN/STAGE/old-1.",
-        epilog="example: python -m pycam train --solver solvers/stage1.prototxt --stage stage1 --run build "
-               "--weights vgg16CAM_train_iter_90000.caffemodel")
+    parser = add(
+        subparsers, "train", "train one stage",
+        "python -m pycam train --solver solvers/stage1.prototxt --stage stage1 --run build "
+        "--weights vgg16CAM_train_iter_90000.caffemodel",
+        "Train one stage with Caffe or torchcaffe. Checks data, weights and folders first, goes on from the newest complete "
+        "snapshot, writes RUN/STAGE/train.log and, at the end, RUN/STAGE/final.caffemodel. Does nothing when that is there and "
+        "nothing has changed; what another training left goes into RUN/STAGE/old-1.")
     parser.add_argument("--solver", type=Path, required=True, help="solver prototxt")
     parser.add_argument("--stage", choices=STAGES, required=True, help="stage of the paper")
     parser.add_argument("--into", metavar="NAME", help="folder under RUN, instead of STAGE, for another training of that stage")
@@ -50,12 +51,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--checked", action="store_true", help="make only the checks that `pycam doctor` could not make before")
     job.add_arguments(parser)
     engine.add_arguments(parser)
-    parser.set_defaults(run=run, step=step)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the command ``train``."""
-    steps.run(step(args))
+    add_step(parser, step)
 
 
 def step(args: argparse.Namespace) -> steps.Step:

@@ -7,6 +7,7 @@ from typing import Any, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
+from data_tools.commands import add
 from data_tools.files import listing
 
 from . import engine, public_weights
@@ -28,12 +29,12 @@ class Row(NamedTuple):
 
 def add_parser(subparsers: Any) -> None:
     """Add the command ``weights``."""
-    parser = subparsers.add_parser(
-        "weights", help="show which layers a weights file fills, fetch a public one, or make one of plain arrays",
-        description="show: print a table of the layers with parameters: copied from the file, fresh (random), or mismatched. "
-                    "fetch: get public VGG-GAP or VGG-16 weights under their own name first, and check them. "
-                    "import: write a .caffemodel from an .npz file with <layer>_w and <layer>_b of every layer.",
-        epilog="example: python -m pycam weights --net prototxt/vgg_gap_deploy.prototxt --weights vgg16CAM.caffemodel")
+    parser = add(
+        subparsers, "weights", "show which layers a weights file fills, fetch a public one, or make one of plain arrays",
+        "python -m pycam weights --net prototxt/vgg_gap_deploy.prototxt --weights vgg16CAM.caffemodel",
+        "show: print a table of the layers with parameters: copied from the file, fresh (random), or mismatched. fetch: get "
+        "public VGG-GAP or VGG-16 weights under their own name first, and check them. import: write a .caffemodel from an .npz "
+        "file with <layer>_w and <layer>_b of every layer.")
     parser.add_argument("action", nargs="?", choices=("show", "fetch", "import"), default="show", help="default: show")
     parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="deploy prototxt")
     parser.add_argument("--weights", type=Path, required=True, metavar="W", help=".caffemodel, or .npz to import")

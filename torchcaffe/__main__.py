@@ -10,9 +10,10 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import heap
+from . import __version__, heap
 from .errors import CaffeError
 from .log import log, number, open_file
+from .version import PROJECT
 
 _USAGE = """\
 command line brew
@@ -53,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="torchcaffe", usage=argparse.SUPPRESS, description=_USAGE, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=sorted(_COMMANDS))
+    parser.add_argument("-version", "--version", action="version",
+                        version=f"caffe version {__version__} (torchcaffe of skin-lesion-cam {PROJECT})")
     for name, default, text in _FLAGS:
         parser.add_argument(f"-{name}", f"--{name}", default=default, help=text)
     parser.add_argument("-resume_data", "--resume_data", action="store_true", help="keep the data's position beside each "

@@ -84,7 +84,7 @@ def test_choices_are_those_of_crops():
     assert tight.size[0] < whole.size[0]
     assert classify.classify(stages(class_rule="envelope"), spot()).found.followed == "envelope"
     assert classify.classify(stages(views="ten"), spot()).cams.shape == (10, 3, 10, 10)
-    with pytest.raises(TypeError, match="treshold"):
+    with pytest.raises(CamError, match="'treshold' is not known, did you mean threshold"):
         classify.classify(stages(), spot(), treshold=0.5)
 
 

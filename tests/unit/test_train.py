@@ -202,7 +202,7 @@ def trained(run, monkeypatch, snapshot, capsys):
                 "engine": "torch", "gpu": None, **more}
         calls.clear()
         try:
-            train.run(argparse.Namespace(**args))
+            steps.run(train.step(argparse.Namespace(**args)))
         finally:
             train_it.out, train_it.err = capsys.readouterr()
         assert len(calls) <= 1
