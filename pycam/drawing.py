@@ -11,8 +11,10 @@ from .regions import Box
 OVERLAY = 0.7  # weight of the colour where a map is at its top
 Colour = Tuple[int, int, int]  # BGR
 WHITE, DARK = (255, 255, 255), (30, 30, 30)
+SHORT = ("M", "SK", "N")  # the classes where there is little room
 CARD = 360  # height of the pictures on a card
 LINE = 26  # height of a line of text on it
+INK = "#7a808c"  # of lines and words, readable on white and on black: figures have no background of their own
 STAGES = ("#d9713c", "#3c8fd9")  # colours of stage 1 and stage 2, wherever they are drawn
 BARS: Tuple[Colour, ...] = tuple((int(rgb[5:], 16), int(rgb[3:5], 16), int(rgb[1:3], 16)) for rgb in STAGES)
 

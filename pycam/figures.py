@@ -9,16 +9,14 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from data_tools.files import write_atomic
 
-from .drawing import STAGES
+from .drawing import INK, STAGES
 from .errors import CamError
 from .intervals import roc_band, wins
 from .predictions import SCORED
 
-INK = "#7a808c"  # readable on white and on black: the figures have no background of their own
 OTHERS = ("#4ca864", "#9a6cd0", "#b89b3a", "#cf6394")  # colours of curves that are of no stage
 _STAGE = re.compile(r"stage[ _]?([12])(?!\d|_scratch|, from scratch)", re.IGNORECASE)
 STYLE: Any = {
@@ -109,6 +107,8 @@ def roc_curves(labels: np.ndarray, stages: Mapping[str, np.ndarray]) -> Figure:
     stages : mapping
         Name -> N x 2 probabilities of melanoma and seborrheic keratosis.
     """
+    from sklearn.metrics import roc_curve
+
     figure, (axes,) = panels(8, 4.1, 1, len(SCORED))
     for number, (axis, name) in enumerate(zip(axes, SCORED)):
         truth = labels == number

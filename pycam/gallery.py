@@ -13,9 +13,8 @@ from data_tools.files import encode_image, partial_folder
 from data_tools.isic import CLASSES
 
 from .crops import is_whole
-from .drawing import outline, overlay
+from .drawing import SHORT, outline, overlay
 from .examples import Example, Run
-from .sheets import SHORT
 
 EMBEDDED = 200  # pictures inside the page; more lie in a folder beside it and load when they come into view
 HEIGHT = 180  # of a strip, in pixels

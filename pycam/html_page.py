@@ -6,8 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence, Tuple
 
-from .drawing import BARS
-from .figures import INK
+from .drawing import BARS, INK
 
 STYLE = Path(__file__).with_name("report.css")
 SCRIPT = Path(__file__).with_name("report.js")

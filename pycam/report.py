@@ -202,8 +202,9 @@ def _cases(material: Run, name: str, ids: Sequence[str], text: str) -> str:
 
 def case(example: Example) -> str:
     """Return a picture's card: box, three maps, crop."""
+    from .drawing import SHORT
     from .sheets import COLUMNS as NAMES
-    from .sheets import SHORT, tiles
+    from .sheets import tiles
 
     values = ["", *(f"{p:.2f}" for p in example.probs), ""]
     followed = [name == example.row["class"] for name in ("", *CLASSES, "")]

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from data_tools.commands import add
 from data_tools.files import write_atomic
@@ -83,6 +82,8 @@ def category(truth: np.ndarray, prob: np.ndarray) -> Dict[str, float]:
         - ``specificity_at_sensitivity_82``, ``_89``, ``_95``: at the first corner of the ROC curve that reaches the
           sensitivity, without interpolation. Points on a straight line are no corners, as in the challenge's scorer.
     """
+    from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve  # a second
+
     falsely, truly, _ = roc_curve(truth, prob)
     precision, recall, _ = precision_recall_curve(truth, prob)
     figures = {"auc": float(roc_auc_score(truth, prob)),
@@ -100,6 +101,8 @@ def category(truth: np.ndarray, prob: np.ndarray) -> Dict[str, float]:
 
 def _area_above(falsely: np.ndarray, truly: np.ndarray, sensitivity: float) -> float:
     """Return the area under the part of an ROC curve that lies above a sensitivity, as it is, not brought to a scale."""
+    from sklearn.metrics import auc
+
     first = int(np.searchsorted(truly, sensitivity))
     start = np.interp(sensitivity, truly[first - 1:first + 1], falsely[first - 1:first + 1])
     return float(auc([start, *falsely[first:]], [sensitivity, *truly[first:]]))

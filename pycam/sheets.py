@@ -7,13 +7,12 @@ from matplotlib.figure import Figure
 
 from data_tools.isic import CLASSES
 
-from .drawing import STAGES, outline, overlay
+from .drawing import INK, SHORT, STAGES, outline, overlay
 from .examples import Example
-from .figures import INK, STYLE, panels
+from .figures import STYLE, panels
 
 HEAD = 0.5  # inches
 COLUMNS = ("picture, box", *(name.replace("_", " ") for name in CLASSES), "crop")
-SHORT = ("M", "SK", "N")  # the classes where there is little room
 OWN_LAYOUT: Any = {**STYLE, "figure.autolayout": False}  # for figures that place their axes themselves
 STEPS = ("picture", "stage 1", "map of {}", "crop", "stage 2")
 

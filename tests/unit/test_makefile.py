@@ -15,7 +15,7 @@ from pycam.variables import VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("Makefile", "pyproject.toml", "constraints.txt", "pycam/__init__.py", "pycam/variables.py", "data_tools/__init__.py",
-          "data_tools/errors.py")
+          "data_tools/errors.py", *(f"torchcaffe/{name}.py" for name in ("__init__", "alias", "threads", "version")))
 STAND_IN = f"""#!/bin/sh
 echo "called:" "$@"
 for name in {' '.join(VARIABLES)}; do eval "value=\\${{$name-}}"; printf '%s\\n' "$name=[$value]"; done
