@@ -14,6 +14,7 @@ from data_tools.isic import data_set
 from data_tools.steps import find_record
 from torchcaffe.netparam import read_solver
 
+from .crops import BOXES, describe, read_boxes
 from .errors import CamError
 
 DECISIONS = Path(__file__).resolve().parents[1] / "docs" / "decisions.md"
@@ -71,6 +72,7 @@ def head(folder: Path, split: str) -> List[Tuple[str, str]]:
             "engine": ", ".join(dict.fromkeys(filter(None, (facts.get("engine"), last.get("facts", {}).get("engine"))))),
             "device": facts.get("device"), "precision": first.get("parameters", {}).get("rounding", {}).get("precision"),
             "hair removal": pictures.get("hair"), "region rule": _flat(pictures.get("region")),
+            "crops": _crops(folder / "crops" / split / BOXES),
             "made": f"{last.get('facts', {}).get('date', '?')}, {_duration(seconds)} of work" if made else None,
             "code": commit()}
     return [(name, str(value)) for name, value in told.items() if value]
@@ -79,6 +81,10 @@ def head(folder: Path, split: str) -> List[Tuple[str, str]]:
 def _data(folder: Path, split: str) -> str:
     record = find_record(folder / "clean" / split)
     return f"{data_set(record.inputs)}, {split}, {len(record.inputs)} pictures" if record else split
+
+
+def _crops(boxes: Path) -> str:
+    return describe(list(read_boxes(boxes).values())) if boxes.is_file() else ""
 
 
 def _duration(seconds: float) -> str:

@@ -126,7 +126,8 @@ class Training:
             parts = before.get(name, "unknown" if self.state else "").split(", ")
             self.facts[name] = ", ".join(part for part in dict.fromkeys([*parts, value]) if part)
         went_on = [self.state[0]] if self.state and self.state[0] < self.job.solver.max_iter else []
-        self.facts.update(iterations=self.job.solver.max_iter, resumed=before.get("resumed", []) + went_on)
+        self.facts.update(iterations=self.job.solver.max_iter, resumed=before.get("resumed", []) + went_on, net=self.job.net.name,
+                          weights=before.get("weights") or (self.start.name if self.start else "random"))
         unknown = self.state and (old is None or old.parameters.get(RESUMED))
         self.step.parameters[RESUMED] = bool(went_on or unknown)
 
