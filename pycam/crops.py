@@ -188,7 +188,7 @@ def describe(rows: Sequence[Row]) -> str:
     whole = sum(is_whole(row) for row in rows)
     side = np.median([np.sqrt(np.prod(row_box(row).size) / size.prod()) for row, size in zip(rows, sizes)])
     note = "; a stage 2 on whole pictures learns nothing from the regions, see D09" if whole > MANY_WHOLE * len(rows) else ""
-    return f"{whole} of them whole pictures, median side {side:.2f} of the picture's{note}"
+    return f"{whole} of them whole pictures, median side {side:.2f} of the picture{note}"
 
 
 def is_whole(row: Row) -> bool:

@@ -84,7 +84,8 @@ def _data(folder: Path, split: str) -> str:
 
 
 def _crops(boxes: Path) -> str:
-    return describe(list(read_boxes(boxes).values())) if boxes.is_file() else ""
+    rows = list(read_boxes(boxes).values()) if boxes.is_file() else []
+    return f"{len(rows)}, {describe(rows)}" if rows else ""
 
 
 def _duration(seconds: float) -> str:

@@ -157,6 +157,7 @@ def test_the_head_says_what_the_run_is_of(finished_run, monkeypatch):
                                        "exact, views centre")
     assert head == {"data": "ISIC-2017, val, 9 pictures", "network": "vgg_gap", "starting weights": "vgg16.caffemodel",
                     "engine": "torchcaffe, BVLC Caffe", "device": "CUDA 0", "precision": "bf16", "hair removal": "letter",
+                    "crops": "9, 1 of them whole pictures, median side 0.82 of the picture",
                     "made": "2017-03-02 09:00, 2.0 h of work", "code": "skin-lesion-cam 9, commit abc-dirty"}
     assert main(["report", "--run", str(finished_run), "--out", str(finished_run / "r.html")]) == 0
     lead = (finished_run / "r.html").read_text().split("<nav>")[0]

@@ -421,11 +421,11 @@ def test_whole_pictures_are_counted_by_the_box_not_by_the_reason(net, source, tm
     assert run("crops", source, "--out", str(tmp_path / "c"), "--threshold", "0") == 0
     assert {row["reason"] for row in boxes(tmp_path / "c")} == {"region"}
     told = capsys.readouterr().out
-    assert "5 of them whole pictures, median side 1.00 of the picture's; a stage 2 on whole pictures learns nothing" in told
+    assert "5 of them whole pictures, median side 1.00 of the picture; a stage 2 on whole pictures learns nothing" in told
     quarter, whole = row((0, 0, 150, 200)), row((0, 0, 300, 400))
-    assert crops.describe([quarter] * 4) == "0 of them whole pictures, median side 0.50 of the picture's"
-    assert crops.describe([quarter, quarter, quarter, whole]) == "1 of them whole pictures, median side 0.50 of the picture's"
-    assert crops.describe([quarter, whole, whole]).startswith("2 of them whole pictures, median side 1.00 of the picture's; a ")
+    assert crops.describe([quarter] * 4) == "0 of them whole pictures, median side 0.50 of the picture"
+    assert crops.describe([quarter, quarter, quarter, whole]) == "1 of them whole pictures, median side 0.50 of the picture"
+    assert crops.describe([quarter, whole, whole]).startswith("2 of them whole pictures, median side 1.00 of the picture; a ")
     assert not crops.is_whole(row((0, 0, 300, 300), "flat"))
 
 
