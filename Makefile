@@ -18,9 +18,6 @@ EXCLUDE ?=#                training pictures to leave out, ISIC_0000001,ISIC_000
 BALANCE ?=#                oversample: rare classes as often as the others in the training records (D15)
 START2  ?=#                .caffemodel that stage 2 starts from, instead of stage 1's (D11)
 JOBS    ?= $(shell nproc)# processes that prepare pictures
-TARGET  ?= gpu#            Docker image: gpu (Caffe, CUDA 11.8), cpu (Debian's Caffe), torch (torchcaffe, CUDA 12.8)
-DIGEST  ?=#                of the image that it is built on, sha256:...; docs/docker.md shows how to get it
-CMD     ?= make help#      what docker-run runs in the image
 
 SOLVERS ?= $(patsubst vgg_gap%,%,$(patsubst googlenet_gap,googlenet_,$(NET:vgg_gap_%=%_)))# prefix of the solver files
 DEPLOY  := prototxt/$(NET)_deploy.prototxt
@@ -144,21 +141,7 @@ $(CAFFE)/complete: tools/install_caffe.sh | $(SETUP)
 	@touch $@
 
 # ------------------------------------------------------------ Docker
-IMAGE := skin-lesion-cam:$(TARGET)
-BUILD = docker build --target $(TARGET) $(if $(DIGEST),--build-arg $(shell echo $(TARGET) | tr a-z A-Z)_DIGEST=$(DIGEST)) -t $(IMAGE) .
-# The folder is mounted at /project, so results lie in it and belong to the caller; pictures are read-only.
-PICTURES = $(if $(wildcard $(ISIC)),-v "$(abspath $(ISIC)):$(abspath $(if $(filter /%,$(ISIC)),,/project/)$(ISIC)):ro")
-RUNNING = docker run --rm $(if $(filter cpu,$(TARGET)),,--gpus all) --shm-size 1g --user "$$(id -u):$$(id -g)" \
-  -v "$(CURDIR):/project" $(PICTURES) --entrypoint tini $(IMAGE) -- $(CMD)
-# Make itself says the command and the error, so that it adds no line of its own.
-DOCKER_ANSWERS = $(if $(shell docker info >/dev/null 2>&1 && echo yes),,$(error no Docker engine answers here (docker info): install and start Docker; without it: make caffe))
-
-docker:
-	$(info $(strip $(BUILD)))$(DOCKER_ANSWERS)
-	@$(BUILD)
-docker-run:
-	$(info $(strip $(RUNNING)))$(DOCKER_ANSWERS)
-	@$(RUNNING)
+-include docker/images.mk # a copy of the Makefile alone still trains
 
 # ------------------------------------------------------------ tests, checks
 # A machine without apt, or without its network, runs the tests that need no Caffe and says so.
