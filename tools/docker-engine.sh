@@ -57,11 +57,12 @@ launch() { # without a bridge, so that no network setting is touched: a build us
     --ip-masq=false >"$dir/log" 2>&1 </dev/null &
   cat >"$dir/bin/docker" <<TEXT
 #!/bin/sh
-export DOCKER_HOST=unix://$dir/docker.sock DOCKER_CONFIG=$dir/config
+export DOCKER_HOST=unix://$dir/docker.sock DOCKER_CONFIG=$dir/config/\$(id -u)
 [ "\$1" != build ] || { shift; set -- build --network host "\$@"; }
 exec $dir/engine/usr/bin/docker "\$@"
 TEXT
   chmod 755 "$dir/bin/docker"
+  mkdir -m 1777 "$dir/config" # each user's settings apart, and none in a home folder
   for _ in $(seq 120); do
     ! "$dir/bin/docker" info >/dev/null 2>&1 || break
     sleep 0.5
@@ -89,11 +90,11 @@ base() { # SUITE NAME
   "$dir/engine/usr/bin/mmdebstrap" --quiet --variant=minbase --architectures=amd64 --aptopt="$APT_SETTINGS" \
     --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    --customize-hook='rm -f "$1"/var/cache/apt/*.bin' "$1" "$dir/base.tar" "${sources[@]}" ||
+    --customize-hook='rm -f "$1"/var/cache/apt/*.bin' "$1" "$dir/$1.tar" "${sources[@]}" ||
     fail "no $1 from $(echo $addresses): set DEBIAN_MIRROR to a mirror that has it"
   "$dir/bin/docker" import -c 'CMD ["bash"]' -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
-    "$dir/base.tar" "$2" >/dev/null
-  rm "$dir/base.tar"
+    "$dir/$1.tar" "$2" >/dev/null
+  rm "$dir/$1.tar"
 }
 
 stop() {

@@ -1,6 +1,5 @@
 """The image `cpu`, replayed without Docker: its files, its environment, its packages from the tree of `make caffe`."""
 
-import os
 import re
 import shutil
 import subprocess

@@ -141,3 +141,23 @@ esac
     assert done.returncode == 0, done.stderr
     assert "the base image has caffe version 1.0.0" in done.stdout
     assert "two iterations trained" in done.stdout
+
+
+# ---------------------------------------------------------------- versions
+UV = """#!/bin/sh
+for word; do last=$word; done
+[ "$BREAKS" != index ] || { printf "error: no answer\\n" >&2; exit 1; }
+case "$last" in docker/*.in) grep == "${last%.in}.txt"; printf "$MORE" ;; *) echo "numpy==1" ;; esac
+"""
+
+
+@pytest.mark.parametrize(("variables", "status", "words"), [
+    ({"MORE": "colorama==1 ; sys_platform == 'win32'\\n"}, 0, "resolved: 6 of 6"),
+    ({"MORE": "tomli==2\\n"}, 1, "error: docker/requirements-gpu.txt is not what resolves: lacks  tomli==2"),
+    ({"BREAKS": "index", "MORE": ""}, 1, "error: docker/requirements-gpu.txt does not resolve for Python 3.9: error: no answer")])
+def test_versions_must_come_out_as_they_are_pinned(tmp_path, variables, status, words):
+    (tmp_path / "python").write_text(UV)
+    (tmp_path / "python").chmod(0o755)
+    done = subprocess.run(["sh", str(SCRIPTS.parent / "tools" / "resolve.sh"), str(tmp_path / "python")], text=True, check=False,
+                          env={**os.environ, "BREAKS": "", **variables}, capture_output=True)
+    assert (done.returncode, (done.stdout + done.stderr).splitlines()[-1]) == (status, words)
