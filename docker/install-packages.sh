@@ -21,7 +21,7 @@ valid=Acquire::Check-Valid-Until=$([ -z "$mirror" ] && echo true || echo false)
 export DEBIAN_FRONTEND=noninteractive
 apt-get -q -o "$valid" --error-on=any update ||
   fail "no list of packages from ${mirror:-the mirrors of the base image} (reason above): check the network, or build with" \
-    "DEBIAN_MIRROR= set to a mirror that has this release"
+    "DEBIAN_MIRROR= set to a mirror that has this release, such as Debian's archive of old releases"
 apt-get -q install -y --no-install-recommends "$@" || fail "apt-get cannot install (reason above): build again, or with another DEBIAN_MIRROR"
 apt-get clean # not every base image has the setting that does it
 rm -rf /var/lib/apt/lists/*
