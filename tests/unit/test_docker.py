@@ -116,7 +116,7 @@ def test_an_image_says_where_it_comes_from(name):
 def test_every_package_is_tried(name):
     tried = re.search(r'python3 -c "import ([^;"]*); from google import protobuf"', dockerfile(name)).group(1).split(", ")
     wanted = {"cv2", "lmdb", "matplotlib.pyplot", "skimage", "sklearn", "tqdm"}
-    assert set(tried) >= wanted | {"caffe"} if IMAGES[name] == "caffe" else wanted | {"torch", "h5py"}
+    assert set(tried) >= wanted | ({"caffe"} if IMAGES[name] == "caffe" else {"torch", "h5py"})
     if name in PINNED:
         assert f"pip install --no-cache-dir -r /opt/requirements-{name}.txt" in dockerfile(name)
     else:

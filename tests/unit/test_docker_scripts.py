@@ -11,7 +11,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "docker"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts run in Linux images")
 
 APT = """#!/bin/sh
-echo "apt-get $*" >>"$CALLS"
+echo "apt-get $* $DEBIAN_FRONTEND" >>"$CALLS"
 case "$* " in
   *" update "*) [ "$BREAKS" != update ] || { echo "E: no such host" >&2; exit 100; } ;;
   *" install "*) [ "$BREAKS" != install ] || exit 100 ;;
@@ -72,7 +72,7 @@ def test_without_a_mirror_the_sources_of_the_base_stay(image):
     assert (image.folder / "apt" / "sources.list").read_text() == LIST
     calls = image.calls.read_text().splitlines()
     assert "Check-Valid-Until=true" in calls[0]
-    assert calls[1:] == ["apt-get -q install -y --no-install-recommends make tini", "apt-get clean"]
+    assert calls[1:] == ["apt-get -q install -y --no-install-recommends make tini noninteractive", "apt-get clean noninteractive"]
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
