@@ -1,14 +1,15 @@
 #!/bin/bash
-# A Docker engine in a folder, for tests: Debian's packages, unpacked and started on a socket of their own. No package is
-# installed and no setting of the machine changes; `stop` removes all of it.
+# A Docker engine in a folder, for tests, with a registry that stands in for the public one: Debian's packages, unpacked and
+# started on a socket of their own. No package is installed and no setting of the machine changes; `stop` removes all of it.
 set -euo pipefail
 
-PACKAGES="docker.io containerd runc mmdebstrap"
+PACKAGES="docker.io containerd runc docker-registry mmdebstrap"
 APT_SETTINGS='Acquire::GzipIndexes "true"; Acquire::Languages "none"; Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";'
 
 usage() {
   cat <<'TEXT'
-usage: tools/docker-engine.sh start FOLDER    FOLDER/bin/docker speaks to the engine; builds use this machine's network
+usage: tools/docker-engine.sh start FOLDER    FOLDER/bin/docker speaks to the engine, which uses this machine's network to build;
+                                              FOLDER/registry.address: what is pushed there is pulled by its public name
        tools/docker-engine.sh base FOLDER SUITE NAME    give it a small Debian (bullseye, bookworm) under an image's name
        tools/docker-engine.sh stop FOLDER     end the engine and remove FOLDER
        tools/docker-engine.sh check           say in one line why an engine cannot be started here; exit 1 then
@@ -51,10 +52,24 @@ unpack() { # DIR/engine: the programs
   rm -r "$dir/debs"
 }
 
-launch() { # without a bridge, so that no network setting is touched: a build uses the machine's network, a container has none
+launch_registry() {
+  local port=5000
+  while (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+  echo "127.0.0.1:$port" >"$dir/registry.address"
+  cat >"$dir/registry.yml" <<TEXT
+version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: $dir/registry}}
+http: {addr: "127.0.0.1:$port"}
+TEXT
+  "$dir/engine/usr/bin/docker-registry" serve "$dir/registry.yml" >"$dir/registry.log" 2>&1 </dev/null &
+  echo $! >"$dir/registry.pid"
+}
+
+launch_engine() { # without a bridge, so that no network setting is touched: a build uses the machine's network, a container has none
   PATH=$dir/engine/usr/bin:$dir/engine/usr/sbin:$PATH dockerd --data-root "$dir/data" --exec-root "$dir/exec" \
     --pidfile "$dir/pid" --host "unix://$dir/docker.sock" --bridge=none --iptables=false --ip6tables=false --ip-forward=false \
-    --ip-masq=false >"$dir/log" 2>&1 </dev/null &
+    --ip-masq=false --registry-mirror="http://$(cat "$dir/registry.address")" >"$dir/log" 2>&1 </dev/null &
   cat >"$dir/bin/docker" <<TEXT
 #!/bin/sh
 export DOCKER_HOST=unix://$dir/docker.sock DOCKER_CONFIG=$dir/config/\$(id -u)
@@ -75,7 +90,8 @@ start() {
   check
   mkdir -m 755 "$dir" 2>/dev/null || [ -z "$(ls -A "$dir")" ] || fail "$dir is not empty: give another folder"
   unpack
-  launch
+  launch_registry
+  launch_engine
 }
 
 base() { # SUITE NAME
@@ -98,12 +114,11 @@ base() { # SUITE NAME
 }
 
 stop() {
-  if [ -s "$dir/pid" ]; then
-    local pid
-    pid=$(cat "$dir/pid")
+  local pid
+  for pid in $(cat "$dir/registry.pid" "$dir/pid" 2>/dev/null); do
     kill "$pid"
     tail --pid="$pid" -f /dev/null
-  fi
+  done
   umount -q "$dir"/exec/netns/* 2>/dev/null || true
   rm -rf "$dir"
   rmdir /opt/containerd/bin /opt/containerd/lib /opt/containerd 2>/dev/null || true # containerd makes them, empty

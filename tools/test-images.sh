@@ -22,6 +22,8 @@ own_engine() { # the bases that it cannot pull are made of Debian's packages
   echo "starting a Docker engine in $work/engine" >&2
   tools/docker-engine.sh start "$work/engine"
   export PATH=$work/engine/bin:$PATH CPU_BASE=debian:11-slim
+  IMAGES_REGISTRY=$(cat "$work/engine/registry.address")
+  export IMAGES_REGISTRY
   tools/docker-engine.sh base "$work/engine" bullseye debian:11-slim &
   tools/docker-engine.sh base "$work/engine" bookworm debian:12-slim
   wait $!

@@ -1,6 +1,7 @@
 """What is built: `cpu` as it is, `gpu` and `torch` on stand-ins for their bases; and builds that must end in one line."""
 
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -92,6 +93,14 @@ def test_a_mirror_that_is_named_is_used_with_its_security_updates_however_old_it
     alive = f"MORE=sed -i s#127.0.0.1:9#{mirror.split('/')[2]}# /etc/apt/sources.list"  # as long as they were there, their lists
     done = install(cpu, left, "-e", alive)
     assert (done.returncode, "expired" in done.stdout + done.stderr) == (1, True)
+
+
+def test_dead_mirrors_end_the_installer_without_docker_in_one_line(desk):
+    done = subprocess.run(["sh", str(ROOT / "tools" / "install_caffe.sh"), str(desk.folder / "caffe")], text=True, check=False,
+                          env={**os.environ, "PYTHON": sys.executable, "DEBIAN_MIRROR": "http://127.0.0.1:9/debian"},
+                          capture_output=True)
+    assert done.returncode == 1
+    assert error(done.stderr).startswith("error: http://127.0.0.1:9/debian gave no list of Debian 11 packages")
 
 
 # ---------------------------------------------------------------- gpu and torch

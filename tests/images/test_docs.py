@@ -1,5 +1,6 @@
 """Each command of docs/docker.md, as it stands, in its order: on a checkout whose solvers stop after two iterations."""
 
+import os
 import re
 import shlex
 import shutil
@@ -10,7 +11,8 @@ from tests.docs import markdown
 
 PAGE = markdown.ROOT / "docs" / "docker.md"
 FEW = {"max_iter": 2, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1, "solver_mode": "CPU"}
-NO_REGISTRY = ("docker pull", "docker inspect", "make docker DIGEST=")  # need one that has the base: test_pin.py
+REGISTRY = os.environ.get("IMAGES_REGISTRY")  # of an engine that tools/test-images.sh started: what public names stand for
+PINS = ("docker pull", "docker inspect", "make docker DIGEST=")  # need a registry that has the base
 ELSEWHERE = ("make caffe", "make test-images")  # the first came before this, the second is this
 
 
@@ -38,7 +40,7 @@ def reader(cpu, stand_in):
 def test_commands(reader):
     ran = 0
     for where, text in markdown.commands(PAGE):
-        if text.startswith((*NO_REGISTRY, *ELSEWHERE)):
+        if text.startswith((*PINS, *ELSEWHERE)):
             continue
         text = text.replace("/data/", f"{reader.folder}/").replace("lab/caffe:2.0", reader.variables["GPU_BASE"])
         process = reader.start("sh", "-c", text, DOCKER_BUILDKIT="1")
@@ -48,3 +50,19 @@ def test_commands(reader):
         assert "Matplotlib created" not in said, f"{where}: {text}"
         ran += 1
     assert ran > 8
+
+
+@pytest.mark.skipif(not REGISTRY, reason="the engine that answers has no registry of the tests")
+def test_a_base_is_pinned_by_the_digest_that_the_engine_tells(reader):
+    pull, inspect, build = (text for _, text in markdown.commands(PAGE) if text.startswith(PINS))
+    name = f"{REGISTRY}/{pull.split()[-1]}"
+    reader.run("docker", "tag", reader.variables["GPU_BASE"], name)
+    reader.run("docker", "push", "--quiet", name)
+    reader.run("docker", "rmi", name)
+
+    def said(text, status=0):
+        return reader.run("sh", "-c", text, status=status, GPU_BASE="duruyao/caffe:gpu", DOCKER_BUILDKIT="1")
+    said(pull)
+    found = re.search(r"^duruyao/caffe@(sha256:[0-9a-f]{64})$", said(inspect), re.MULTILINE).group(1)
+    assert f"BASE=duruyao/caffe:gpu@{found}" in said(build.replace("sha256:...", found))
+    assert "not found" in said(build.replace("sha256:...", "sha256:" + "0" * 64), status=2)
