@@ -8,8 +8,6 @@ RUN     ?= build
 NET     ?= vgg_gap
 CAFFE   ?= .caffe
 JOBS    ?= $(shell nproc)
-TARGET  ?= gpu
-CMD     ?= make help
 
 # A misspelt variable or value ends make at once.
 GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
@@ -27,7 +25,7 @@ endif
 DEPLOY := prototxt/$(NET)_deploy.prototxt
 
 .PHONY: help setup data weights doctor stage1 crops stage2 scratch table report curves all demo experiment
-.PHONY: caffe docker docker-run test check resolve bench clean
+.PHONY: caffe docker docker-run test-images test check resolve bench clean
 
 help:
 	@echo "make demo                   everything on made-up pictures, in minutes"
@@ -42,6 +40,7 @@ help:
 	@echo "make clean                  delete what a run made in RUN; says what, touches nothing else"
 	@echo "make setup|caffe            .venv with all packages; real CPU Caffe in $(CAFFE)"
 	@echo "make docker|docker-run      build the image TARGET; run CMD in it with ISIC read-only and the results your own"
+	@echo "make test-images            build every image and run the pipeline in them, with an engine of its own where none is"
 	@echo "make test|check|bench|resolve    tests; style and types; measurements; are all pinned versions still to be had"
 	@echo "variables:"; python3 -m pycam.variables
 
@@ -75,21 +74,7 @@ $(CAFFE)/complete: tools/install_caffe.sh | $(SETUP)
 	@touch $@
 
 # ------------------------------------------------------------ Docker
-IMAGE := skin-lesion-cam:$(TARGET)
-BUILD = docker build --target $(TARGET) $(if $(DIGEST),--build-arg $(shell echo $(TARGET) | tr a-z A-Z)_DIGEST=$(DIGEST)) -t $(IMAGE) .
-# The folder is mounted at /project, so results lie in it and belong to the caller; pictures are read-only.
-PICTURES = $(if $(wildcard $(ISIC)),-v "$(abspath $(ISIC)):$(abspath $(if $(filter /%,$(ISIC)),,/project/)$(ISIC)):ro")
-RUNNING = docker run --rm $(if $(filter cpu,$(TARGET)),,--gpus all) --shm-size 1g --user "$$(id -u):$$(id -g)" \
-  -v "$(CURDIR):/project" $(PICTURES) --entrypoint tini $(IMAGE) -- $(CMD)
-# Make itself says the command and the error, so that it adds no line of its own.
-DOCKER_ANSWERS = $(if $(shell docker info >/dev/null 2>&1 && echo yes),,$(error no Docker engine answers here (docker info): install and start Docker; without it: make caffe))
-
-docker:
-	$(info $(strip $(BUILD)))$(DOCKER_ANSWERS)
-	@$(BUILD)
-docker-run:
-	$(info $(strip $(RUNNING)))$(DOCKER_ANSWERS)
-	@$(RUNNING)
+-include docker/images.mk # a copy of the Makefile alone still trains
 
 # ------------------------------------------------------------ tests, checks
 # A machine without apt, or without its network, runs the tests that need no Caffe and says so.

@@ -30,7 +30,8 @@ NETWORK = ("train", "predict", "crops", "report", "doctor")  # commands that nee
 DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "AUGMENT": "none", "REGION": "--threshold 0.65"}
 DEMO_PICTURES = {"train": "600", "val": "150", "seed": "1"}
 PREFIXES = {"vgg_gap": "", "vgg_gap_narrow": "narrow_", "googlenet_gap": "googlenet_"}  # of solver files
-MAKE_ONLY = ("PYTHON", "TARGET", "DIGEST", "CMD")  # variables that make itself uses
+MAKE_ONLY = ("PYTHON", "TARGET", "CMD", "IMAGE", "OPTIONS", "GPUS", "DIGEST", "DEBIAN_MIRROR", "CPU_BASE", "GPU_BASE",
+             "TORCH_BASE")  # variables that make itself uses
 TARGETS = ("stage1", "crops", "stage2", "scratch", "table", "report", "all", "demo", "doctor", "clean")
 
 Words = List[str]  # of a command, its module first

@@ -53,8 +53,15 @@ VARIABLES: Dict[str, Variable] = {
     "CAFFE": Variable(".caffe", "where `make caffe` puts real Caffe"),
     "TARGET": Variable("gpu", "Docker image: gpu (Caffe, CUDA 11.8), cpu (Debian's Caffe), torch (torchcaffe, CUDA 12.8)",
                        ("gpu", "cpu", "torch")),
-    "DIGEST": Variable("", "of the image that it is built on, sha256:...; docs/docker.md shows how to get it"),
     "CMD": Variable("make help", "what docker-run runs in the image"),
+    "IMAGE": Variable("skin-lesion-cam:TARGET", "name of the image that is built and run"),
+    "OPTIONS": Variable("", "more options of docker run: docs/docker.md"),
+    "GPUS": Variable("all", "GPUs that the image sees; none in the image cpu"),
+    "DIGEST": Variable("", "of the base image, sha256:..., instead of the one that its variable names"),
+    "DEBIAN_MIRROR": Variable("", "a mirror that has Debian 11, for the image cpu and for make caffe"),
+    "CPU_BASE": Variable("debian:11-slim@sha256:...", "the image that cpu is built on"),
+    "GPU_BASE": Variable("duruyao/caffe:gpu", "the image that gpu is built on; a laboratory's own Caffe image works"),
+    "TORCH_BASE": Variable("pytorch/pytorch:2.7.1-...", "the image that torch is built on"),
 }
 
 

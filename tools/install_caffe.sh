@@ -42,7 +42,7 @@ interrupted() {
 
 require_system() {
   for program in apt-get dpkg-deb; do
-    command -v "$program" >/dev/null || fail "$program not found: this needs Debian or Ubuntu; elsewhere use the Dockerfile"
+    command -v "$program" >/dev/null || fail "$program not found: this needs Debian or Ubuntu; elsewhere use the image cpu (make docker TARGET=cpu)"
   done
   machine=$(dpkg --print-architecture)
   [ "$machine" = amd64 ] || fail "this machine is $machine, the packages are for amd64: use an amd64 machine"
@@ -106,7 +106,7 @@ run_apt() { # apt-get, without its long lists of names; false when it failed
 download() {
   say "downloading from $mirror"
   run_apt --error-on=any update || fail "$mirror gave no list of Debian 11 packages (reason above):" \
-    "check the network, or set DEBIAN_MIRROR to a mirror that has bullseye"
+    "check the network, or set DEBIAN_MIRROR to a mirror that has bullseye, such as Debian's archive of old releases"
   # shellcheck disable=SC2086  # a list of words
   run_apt install -y --download-only $PACKAGES || fail "the download broke off (reason above):" \
     "run this again, or set DEBIAN_MIRROR to another mirror"

@@ -31,7 +31,7 @@ class Sandbox:
         self.folder = folder
         for name in ("Makefile", "pyproject.toml", "constraints.txt"):
             shutil.copy(ROOT / name, folder)
-        for name in ("examples", "experiments", "benchmarks", "tools", "docs"):  # copies: commands write into docs/results
+        for name in ("examples", "experiments", "benchmarks", "tools", "docs", "docker"):  # copies: docs/results is written
             shutil.copytree(ROOT / name, folder / name)
         (folder / "bin").mkdir()
         (folder / "bin" / "docker").symlink_to("/bin/true")  # an engine that answers; what it is told: tests/unit/test_docker.py

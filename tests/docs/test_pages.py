@@ -79,7 +79,7 @@ def test_options_in_the_text_are_known(page):
 
 @pytest.mark.parametrize("page", markdown.PAGES, ids=markdown.name)
 def test_targets_and_variables_in_the_text_are_known(page):
-    makefile = (markdown.ROOT / "Makefile").read_text()
+    makefile = "".join((markdown.ROOT / name).read_text() for name in ("Makefile", "docker/images.mk"))
     for text in markdown.inline(page):
         words = shlex.split(text)[1:] if text.startswith("make ") else re.findall(r"^[A-Z]+=\S*$", text)
         for word in words:

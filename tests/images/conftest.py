@@ -1,0 +1,160 @@
+"""The images, built and run: a checkout, its make as a user other than root, and the stand-ins for bases that no test can pull.
+
+tools/test-images.sh finds or starts the engine and says so in IMAGES; elsewhere these tests are not collected.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = os.environ.get("IMAGES", "")  # "found", "own", or why there is none
+USER = 1234  # of no image and of few machines
+SOLVER = {"max_iter": 4, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1}
+HANDED = ("CPU_BASE", "DEBIAN_MIRROR", "DOCKER_HOST", "DOCKER_CONTEXT")
+FIGURES = []  # lines that the summary shows
+
+collect_ignore_glob = [] if ENGINE else ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items):
+    if ENGINE not in ("", "found", "own"):
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason=ENGINE))
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in FIGURES:
+        terminalreporter.write_line(f"images: {line}")
+
+
+class Desk:
+    """A checkout with tiny solvers and made-up pictures beside it; `run` and `make` act as a user other than root."""
+
+    def __init__(self, folder):
+        self.folder, self.project = folder, folder / "project"
+        self.user = USER if os.getuid() == 0 else os.getuid()
+        self.variables = {"PATH": os.environ["PATH"], "HOME": str(self.project), "JOBS": "2"}
+        self.variables.update({name: os.environ[name] for name in HANDED if name in os.environ})
+        if ENGINE == "found":  # nobody's own images are replaced
+            self.variables["IMAGE"] = "skin-lesion-cam-test:$(TARGET)"
+        self._check_out()
+
+    def _check_out(self):
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.project)], check=True)
+        names = subprocess.run(["git", "ls-files", "-com", "--exclude-standard"], cwd=str(ROOT), check=True, capture_output=True,
+                               text=True).stdout.split()
+        for name in names:  # as it lies here, committed or not
+            if (ROOT / name).is_file():
+                (self.project / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.project / name)
+        self.solver("tiny", **SOLVER)
+        self.own()
+
+    def solver(self, name, **fields):
+        """Write the narrow network with small batches, and its solvers with other values of some fields, into solvers/NAME."""
+        folder = self.project / "solvers" / name
+        folder.mkdir()
+        net = (self.project / "prototxt" / "vgg_gap_narrow_train_val.prototxt").read_text()
+        (folder / "net.prototxt").write_text(net.replace("batch_size: 32", "batch_size: 4"))
+        fields["net"] = f'"solvers/{name}/net.prototxt"'
+        for stage in ("stage1", "stage2"):
+            text = (self.project / "solvers" / f"narrow_{stage}.prototxt").read_text()
+            lines = [line for line in text.splitlines() if line.split(":")[0] not in fields]
+            lines += [f"{field}: {value}" for field, value in fields.items()]
+            (folder / f"{stage}.prototxt").write_text("\n".join(lines) + "\n")
+        self.own()
+
+    def own(self):
+        """Give everything to the user."""
+        subprocess.run(["chown", "-R", f"{self.user}:{self.user}", str(self.folder)], check=True)
+
+    def start(self, *words, **variables):
+        """Start a program as the user, in a session of its own."""
+        become = ["setpriv", "--reuid", str(self.user), "--regid", str(self.user), "--clear-groups"] if os.getuid() == 0 else []
+        return subprocess.Popen([*become, *map(str, words)], cwd=str(self.project), env={**self.variables, **variables},
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+    def run(self, *words, status=0, **variables):
+        """Run a program as the user to its end, see its exit status, return what it printed."""
+        process = self.start(*words, **variables)
+        said = process.communicate()[0]
+        assert process.returncode == status, said[-6000:]
+        return said
+
+    def make(self, *words, **more):
+        return self.run("make", "--no-print-directory", *words, **more)
+
+    def docker_run(self, command, *words, **more):
+        """Run a command in the image `cpu` by `make docker-run`; no warning may come along."""
+        said = self.make("docker-run", "TARGET=cpu", f"CMD={command}", *words, **more)
+        for warning in ("Matplotlib created", "Warning", "cannot find name"):
+            assert warning not in said, said
+        return said
+
+    def timed(self, name, *words, **variables):
+        """Run make, note its time and the size of the image that it made; return (seconds, what it printed)."""
+        started = time.monotonic()
+        said = self.make(*words, **variables)
+        seconds = time.monotonic() - started
+        FIGURES.append(f"{name}: {seconds:.1f} s")
+        return seconds, said
+
+    def image(self, target):
+        """Return an image's name."""
+        return self.variables.get("IMAGE", "skin-lesion-cam:$(TARGET)").replace("$(TARGET)", target)
+
+    def inspect(self, target, field):
+        return self.run("docker", "image", "inspect", "--format", f"{{{{{field}}}}}", self.image(target)).strip()
+
+
+@pytest.fixture(scope="session")
+def desk():
+    folder = Path(tempfile.mkdtemp(prefix="images-"))  # pytest's own folders are root's alone
+    folder.chmod(0o755)
+    desk = Desk(folder)
+    yield desk
+    shutil.rmtree(folder)
+    if ENGINE == "found":
+        listing = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=skin-lesion-cam-*"]
+        ours = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(["docker", "rmi", "--force", *ours], capture_output=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def cpu(desk):
+    """Return the desk with the image `cpu` built while pictures and results lie about; and what that printed."""
+    for name in ("pictures/a.jpg", "results/b.png", "solvers/tiny/c.caffemodel", "pycam/__pycache__/d.pyc", "data/e.jpg"):
+        (desk.project / name).parent.mkdir(parents=True, exist_ok=True)
+        (desk.project / name).write_bytes(bytes(20_000_000))
+    desk.own()
+    desk.cpu_built = desk.timed("first build of cpu", "docker", "TARGET=cpu", DOCKER_BUILDKIT="1")[1]
+    for name in ("pictures", "results", "solvers/tiny/c.caffemodel", "pycam/__pycache__", "data"):
+        path = desk.project / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    FIGURES.append(f"size of cpu: {int(desk.inspect('cpu', '.Size')) / 1e6:.0f} MB")
+    return desk
+
+
+@pytest.fixture(scope="session")
+def stand_in(desk):
+    """Return a function that builds the stand-in for an image's base and gives its name."""
+    context = desk.folder / "certificates"
+    context.mkdir()
+    bundle = Path(os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt")
+    (context / "certificates.crt").write_bytes(bundle.read_bytes() if bundle.is_file() else b"")
+    desk.own()
+
+    def build(name, base, **variables):
+        tag = f"skin-lesion-cam-base:{name}"
+        desk.run("docker", "build", "--quiet", "--file", ROOT / "tests" / "images" / f"{name}-base.Dockerfile", "--build-arg",
+                 f"BASE={base}", "--tag", tag, context, **variables)
+        return tag
+    return build

@@ -1,0 +1,164 @@
+"""What is built: `cpu` as it is, `gpu` and `torch` on stand-ins for their bases; and builds that must end in one line."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILDKIT = {"DOCKER_BUILDKIT": "1"}
+LEGACY = {"DOCKER_BUILDKIT": "0"}
+IMPORTS = "cv2, lmdb, matplotlib.pyplot, skimage, sklearn, tqdm"
+
+
+def error(said):
+    """Return the one line that a build ended with, whatever the builder puts before it and behind it."""
+    lines = {re.sub(r"^(#\d+ [\d.]+ |\x1b\[\d+m)*", "", line).replace("\x1b[0m", "").rstrip() for line in said.splitlines()}
+    found = [line for line in lines if line.startswith("error: ")]
+    assert len(found) == 1, said[-3000:]
+    return found[0]
+
+
+# ---------------------------------------------------------------- cpu
+def test_the_command_that_make_prints_is_the_one_it_runs(cpu):
+    command = cpu.cpu_built.splitlines()[0]
+    assert command.startswith("docker build --file docker/cpu.Dockerfile --build-arg BASE=")
+    cpu.run(*shlex.split(command), **BUILDKIT)
+
+
+def test_a_second_build_takes_seconds(cpu):
+    assert cpu.timed("second build of cpu", "docker", "TARGET=cpu", **BUILDKIT)[0] < 5
+
+
+def test_the_image_is_of_a_known_size(cpu):
+    assert 600e6 < int(cpu.inspect("cpu", ".Size")) < 1000e6
+
+
+def test_labels_say_where_the_image_comes_from(cpu):
+    revision = cpu.run("git", "rev-parse", "HEAD").strip()
+    labels = dict(line.split("=", 1) for line in cpu.inspect(
+        "cpu", "range $name, $value := .Config.Labels}}{{$name}}={{$value}}\n{{end").split("\n") if line)
+    assert labels["org.opencontainers.image.revision"].replace("-dirty", "") == revision
+    assert labels["org.opencontainers.image.version"] == re.search(
+        '"(.*)"', (ROOT / "pycam" / "__init__.py").read_text().partition("__version__ = ")[2]).group(1)
+    assert labels["org.opencontainers.image.source"] == str(ROOT)  # the test's checkout is a clone of it
+    assert labels["org.opencontainers.image.licenses"] == "BSD-2-Clause"
+
+
+def test_the_image_holds_the_code_and_nothing_that_lay_about(cpu):
+    said = cpu.run("docker", "run", "--rm", "--entrypoint", "find", cpu.image("cpu"), "/project", "-type", "f", "-size", "+999k",
+                   "-o", "-not", "-user", "1000", "-o", "-not", "-group", "1000")
+    assert [line for line in said.splitlines() if line.startswith("/")] == []
+    held = cpu.run("docker", "run", "--rm", "--entrypoint", "ls", cpu.image("cpu"), "/project").split()
+    assert {"Makefile", "pycam", "docker", "solvers"} <= set(held)
+    assert not {"pictures", "results", "data", "tests", "docs"} & set(held)
+
+
+# ---------------------------------------------------------------- mirrors
+@pytest.fixture(scope="module")
+def left(cpu):
+    """Return a Debian 11 whose mirrors are gone and whose lists of packages count as expired, as after its end."""
+    name = "skin-lesion-cam-base:left"
+    text = f"""FROM {cpu.variables.get('CPU_BASE', 'debian:11-slim')}
+RUN grep -h -o '[a-z]*://[^ ]*/debian/* ' /etc/apt/sources.list | head -n 1 >/mirror \\
+ && sed -i -E 's#://[^/]*/#://127.0.0.1:9/#' /etc/apt/sources.list \\
+ && echo 'Acquire::Max-ValidTime "1";' >/etc/apt/apt.conf.d/expired
+"""
+    subprocess.run(["docker", "build", "--quiet", "--tag", name, "-"], input=text, text=True, check=True, capture_output=True)
+    return name
+
+
+def install(cpu, image, *options):
+    command = ["docker", "run", "--rm", "--network", "host", "-v", f"{cpu.project}/docker:/docker:ro", *options, image]
+    return subprocess.run([*command, "sh", "-c", 'eval "$MORE"; sh /docker/install-packages.sh tini && tini --version'],
+                          capture_output=True, text=True, check=False)
+
+
+def test_dead_mirrors_end_the_build_in_one_line(cpu, left):
+    said = cpu.make("docker", "TARGET=cpu", f"CPU_BASE={left}", "IMAGE=never", status=2, **BUILDKIT)
+    assert re.match("error: no list of packages from the mirrors of the base image .*DEBIAN_MIRROR", error(said))
+
+
+def test_a_mirror_that_is_named_is_used_with_its_security_updates_however_old_its_lists(cpu, left):
+    mirror = cpu.run("docker", "run", "--rm", left, "tail", "-n", "1", "/mirror").split()[-1]
+    done = install(cpu, left, "-e", f"DEBIAN_MIRROR={mirror}")
+    assert done.returncode == 0, done.stderr
+    assert "tini version" in done.stdout
+    assert f"{mirror.rstrip('/')}-security bullseye-security" in done.stdout
+    alive = f"MORE=sed -i s#127.0.0.1:9#{mirror.split('/')[2]}# /etc/apt/sources.list"  # as long as they were there, their lists
+    done = install(cpu, left, "-e", alive)
+    assert (done.returncode, "expired" in done.stdout + done.stderr) == (1, True)
+
+
+def test_dead_mirrors_end_the_installer_without_docker_in_one_line(desk):
+    done = subprocess.run(["sh", str(ROOT / "tools" / "install_caffe.sh"), str(desk.folder / "caffe")], text=True, check=False,
+                          env={**os.environ, "PYTHON": sys.executable, "DEBIAN_MIRROR": "http://127.0.0.1:9/debian"},
+                          capture_output=True)
+    assert done.returncode == 1
+    assert error(done.stderr).startswith("error: http://127.0.0.1:9/debian gave no list of Debian 11 packages")
+
+
+# ---------------------------------------------------------------- gpu and torch
+@pytest.fixture(scope="module")
+def torch(desk, stand_in):
+    """Return the desk with the image `torch` on a stand-in, by a builder that knows no stages that are left out."""
+    base = stand_in("torch", "debian:12-slim", **BUILDKIT)
+    desk.variables["TORCH_BASE"] = base
+    said = desk.timed("first build of torch on a stand-in", "docker", "TARGET=torch", **LEGACY)[1]
+    assert re.findall(r"^Step \d+/\d+ : FROM (.*)", said, re.MULTILINE) == ["${BASE}"]
+    return desk
+
+
+def test_torch_holds_its_packages_in_their_versions(torch):
+    said = torch.make("docker-run", "TARGET=torch", "GPUS=", "CMD=python3 -m pip freeze")
+    pinned = {line for line in (ROOT / "docker" / "requirements-torch.txt").read_text().splitlines() if "==" in line}
+    assert pinned <= set(said.lower().splitlines())
+    said = torch.make("docker-run", "TARGET=torch", "GPUS=", f"CMD=python3 -c 'import torch, h5py, {IMPORTS}, getpass; "
+                                                             "print(torch.__version__, getpass.getuser())'")
+    assert said.splitlines()[-1] == "0 cam"
+
+
+def test_torchcaffe_trains_in_the_image(torch):
+    found = importlib.util.find_spec("torch")
+    if sys.version_info[:2] != (3, 11) or not found:
+        pytest.skip("this Python has no torch for Python 3.11 that could take the place of the stand-in's")
+    run = ["docker-run", "TARGET=torch", "GPUS=", f"OPTIONS=-v {Path(found.origin).parents[1]}:/torch:ro"]
+    torch.make(*run, "CMD=python3 -m data_tools synthetic --out data/torch --train 12 --val 6")
+    said = torch.make(*run, "CMD=make stage1", "ISIC=data/torch", "RUN=build/torch", "NET=vgg_gap_narrow", "SOLVERS=tiny/",
+                      "AUGMENT=none")
+    assert "engine: torchcaffe" in said
+    assert "build/torch/stage1/final.caffemodel: stage1 after 4 iterations" in said
+
+
+def test_gpu_is_built_on_a_base_with_a_user_1000_and_a_python_of_the_system(desk, stand_in):
+    base = stand_in("gpu", "debian:12-slim", **BUILDKIT)
+    desk.timed("first build of gpu on a stand-in", "docker", f"GPU_BASE={base}", **BUILDKIT)
+    said = desk.make("docker-run", f"GPU_BASE={base}", "GPUS=", "CMD=python3 -m pip freeze")
+    assert {"numpy==1.26.4", "protobuf==3.20.3"} <= set(said.splitlines())
+
+
+def test_a_base_without_caffe_ends_the_build_in_one_line(desk):
+    said = desk.make("docker", "GPU_BASE=debian:12-slim", "IMAGE=never", status=2, **BUILDKIT)
+    assert error(said) == "error: the base image does not do: it has no python3; GPU_BASE= names another one (docs/docker.md)"
+
+
+def test_the_caffe_of_a_laboratory_trains_in_gpu(cpu, stand_in):
+    base = stand_in("lab", cpu.image("cpu"), **BUILDKIT)
+    image = "IMAGE=skin-lesion-cam-test:lab"
+    cpu.timed("first build of gpu on a laboratory's Caffe", "docker", f"GPU_BASE={base}", image, **BUILDKIT)
+    lab = ["docker-run", image, "GPUS="]
+    cpu.make(*lab, "CMD=python3 -m data_tools synthetic --out data/lab --train 12 --val 6")
+    words = ["ISIC=data/lab", "RUN=build/lab", "NET=vgg_gap_narrow", "SOLVERS=tiny/", "AUGMENT=none"]
+    assert "FAIL" not in cpu.make(*lab, "CMD=make doctor", *words)
+    assert "build/lab/stage1/final.caffemodel: stage1 after 4 iterations" in cpu.make(*lab, "CMD=make stage1", *words)
+    without = f"FROM {base}\nENV NVIDIA=/etc/hostname\n"  # as if a GPU were there, for which this Caffe is not made
+    subprocess.run(["docker", "build", "--quiet", "--tag", f"{base}-gpu", "-"], input=without, text=True, check=True,
+                   capture_output=True)
+    said = cpu.make("docker", f"GPU_BASE={base}-gpu", "IMAGE=never", status=2, **BUILDKIT)
+    assert "its caffe cannot train on the GPU (" in error(said)
+    assert "CPU-only" in error(said)
