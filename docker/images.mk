@@ -39,15 +39,14 @@ RUNNING = $(if $(strip $(WRITTEN)),mkdir -p $(WRITTEN) &&) docker run --rm $(if 
   $(foreach name,$(HANDED),-e $(call quoted,$(name)=$($(name)))) --entrypoint tini $(IMAGE) -g -- $(CMD)
 
 # Make itself says the command and the error, so that it adds no line of its own.
-KNOWN_TARGET = $(if $(wildcard docker/$(TARGET).Dockerfile),,$(error TARGET=$(TARGET) is no image: take cpu, gpu or torch))
 DOCKER_ANSWERS = $(if $(shell docker info >/dev/null 2>&1 && echo yes),,$(error no Docker engine answers here (docker info): install and start Docker; without it: make caffe))
 
 .PHONY: docker docker-run test-images
 docker:
-	$(KNOWN_TARGET)$(info $(strip $(BUILD)))$(DOCKER_ANSWERS)
+	$(info $(strip $(BUILD)))$(DOCKER_ANSWERS)
 	@$(BUILD)
 docker-run:
-	$(KNOWN_TARGET)$(info $(strip $(RUNNING)))$(DOCKER_ANSWERS)
+	$(info $(strip $(RUNNING)))$(DOCKER_ANSWERS)
 	@$(RUNNING)
 
 test-images: $(SETUP)
