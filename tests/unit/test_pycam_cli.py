@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from data_tools.parallel import default_jobs
 from pycam import engine, predict
 from pycam.__main__ import main, make_parser
 from pycam.errors import CamError
@@ -213,3 +215,17 @@ def test_a_folder_stands_for_its_final_weights(tmp_path):
         engine.weights_file(tmp_path)
     model(tmp_path / "final.caffemodel", SHAPES)
     assert engine.weights_file(tmp_path) == tmp_path / "final.caffemodel"
+
+
+def test_the_number_of_threads_does_not_depend_on_what_else_runs(monkeypatch):
+    """Only the command line sets it, for itself and for the engine that it starts, and only where nobody has."""
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", ["pycam", "pipeline", "all", "--show"])
+    assert main(["pipeline", "all", "--show"]) == 0
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert main() == 0
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]) == (str(default_jobs()), "PASSIVE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert main() == 0
+    assert os.environ["OMP_NUM_THREADS"] == "7"
