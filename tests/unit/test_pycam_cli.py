@@ -220,7 +220,8 @@ def test_a_folder_stands_for_its_final_weights(tmp_path):
 def test_the_number_of_threads_does_not_depend_on_what_else_runs(monkeypatch):
     """Only the command line sets it, for itself and for the engine that it starts, and only where nobody has."""
     for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "to be taken back")
+        monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "argv", ["pycam", "pipeline", "all", "--show"])
     assert main(["pipeline", "all", "--show"]) == 0
     assert "OMP_NUM_THREADS" not in os.environ
