@@ -13,7 +13,7 @@ from .blob import Blob, share, tensor_of
 from .errors import CaffeError
 from .graph import Graph
 from .layers import Layer
-from .layers.base import FORWARD_ONLY
+from .layers.base import EACH_TIME, FORWARD_ONLY
 from .layers.inputs import Source
 from .log import WARNING, log, number
 from .netparam import filter_net, insert_splits, message_net, read_net
@@ -84,9 +84,11 @@ class Net(Graph):
         return functools.reduce(torch.add, losses) if losses else torch.zeros(())
 
     def _run_layer(self, i: int, keep_graph: bool, losses: List[Tensor]) -> None:
-        layer, (bottoms, tops) = self._engine[i], self._ends(i)
-        if layer.reshapes:
+        layer, (bottoms, tops) = self._engine[i], self._both_ends[i]
+        shapes = [b.shape for b in bottoms]
+        if layer.reshapes and (shapes != layer.shaped or layer.reshapes == EACH_TIME):
             layer.reshape(bottoms, tops)
+            layer.shaped = shapes
         try:
             layer.forward(bottoms, tops, keep_graph)
         except RuntimeError as error:
@@ -133,7 +135,7 @@ class Net(Graph):
         layer.check(layer.in_place != FORWARD_ONLY or self._ids["bottom"][i] != self._ids["top"][i],
                     "Caffe has no right gradient for it in place; give its top another name")
         try:
-            layer.backward(*self._ends(i), retain)
+            layer.backward(*self._both_ends[i], retain)
         except RuntimeError as error:
             _explain(layer, error)
 
@@ -249,7 +251,7 @@ class Net(Graph):
         """Bring all shapes in line with those of the input blobs."""
         for i, layer in enumerate(self._engine):
             if layer.reshapes:
-                layer.reshape(*self._ends(i))
+                layer.reshape(*self._both_ends[i])
 
     # ------------------------------------------------------------ parameters
     def copy_from(self, path: str) -> None:

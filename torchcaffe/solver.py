@@ -14,7 +14,7 @@ from .log import log, number
 from .net import Net
 from .netparam import complete_prefix, message_net, read_net, read_solver
 from .proto import caffe_pb2 as pb
-from .updates import RULES, add_scaled, l2_norm
+from .updates import RULES, add_scaled, l2_norm, sgd_at_once
 
 NONE, STOP, SNAPSHOT = "none", "stop", "snapshot"
 
@@ -237,9 +237,15 @@ class Solver:
         histories = [[self._history(s * count + i, w) for i, w in zip(moving, weights)] for s in sides]
         if self.param.iter_size > 1:
             torch._foreach_mul_(grads, 1 / self.param.iter_size)
-        self._regularize(weights, grads, [self.param.weight_decay * q.decay_mult for q in params])
-        RULES[self.type][0](self.param, self.iter, [rate * q.lr_mult for q in params], grads, histories[0], histories[-1])
-        torch._foreach_sub_(weights, grads)
+        decays, rates_ = [self.param.weight_decay * q.decay_mult for q in params], [rate * q.lr_mult for q in params]
+        plain = self.type == "SGD" and (self.param.regularization_type == "L2" or not any(decays))
+        if plain and sgd_at_once(self.param.momentum, rates_, decays, weights, grads, histories[0]):
+            for q, history in zip(params, histories[0]):
+                q.blob.lend_grad(history)  # the step
+        else:
+            self._regularize(weights, grads, decays)
+            RULES[self.type][0](self.param, self.iter, rates_, grads, histories[0], histories[-1])
+            torch._foreach_sub_(weights, grads)
         if self.net.debug_info:
             self._debug_update()
 

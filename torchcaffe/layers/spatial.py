@@ -75,6 +75,8 @@ class Convolution(Layer):
             # but in pictures of width 1 torch's dilated convolution then reads outside its memory and crashes
             layout = self._layout(x)
             x, weight = (t.contiguous(memory_format=layout) for t in (x, weight))
+            if layout == torch.channels_last and x.shape[1] == 1:  # such memory is both; strides say which is meant
+                x = x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
         function = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel) - 1]
         return function(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
 
