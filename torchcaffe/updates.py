@@ -40,6 +40,11 @@ def _sgd(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], 
     torch._foreach_copy_(g, h)
 
 
+def _order(x: Tensor) -> List[int]:
+    """Return the strides that matter for the order in memory."""
+    return [stride for stride, length in zip(x.stride(), x.shape) if length > 1]
+
+
 def sgd_at_once(momentum: float, rates: List[float], decays: List[float], w: List[Tensor], g: List[Tensor],
                 h: List[Tensor]) -> bool:
     """Decay, and take SGD's step, in one pass over the memory; return whether that was possible. The step is then in `h` alone.
@@ -47,7 +52,7 @@ def sgd_at_once(momentum: float, rates: List[float], decays: List[float], w: Lis
     torch's h = m h + (1 - dampening) g and w -= lr h are Caffe's rule where lr is 1 and dampening 1 - rate; a very small rate
     would lose digits there.
     """
-    alike = all(a.stride() == b.stride() == c.stride() for a, b, c in zip(w, g, h))
+    alike = all(_order(a) == _order(b) == _order(c) for a, b, c in zip(w, g, h))
     if not momentum or not alike or not all(rate == 0 or _LEAST_RATE < rate < math.inf for rate in rates):
         return False
     for rate, decay in set(zip(rates, decays)):
