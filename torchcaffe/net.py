@@ -130,6 +130,9 @@ class Net(Graph):
                             if not self._blob_loss_weights[b]:
                                 self._blobs[b].forget_grad()
 
+        if self.debug_info and (start, end) == (len(self._engine) - 1, 0):
+            self._debug_params()
+
     def _run_layer_back(self, i: int, retain: bool) -> None:
         layer = self._engine[i]
         layer.check(layer.in_place != FORWARD_ONLY or self._ids["bottom"][i] != self._ids["top"][i],
@@ -379,6 +382,12 @@ class Net(Graph):
             if layer.param_wanted[j]:
                 log("net.cpp:620", f"    [Backward] Layer {layer.name}, param blob {self._label(layer, j)} diff: "
                                    f"{_mean_abs(blob.grad)}")
+
+    def _debug_params(self) -> None:
+        norms = [[sum(float(getattr(param.blob, kind).norm(p)) ** p for param in self.learnable) ** (1 / p)
+                  for kind in ("tensor", "grad")] for p in (1, 2)]
+        log("net.cpp:524", "    [Backward] All net params (data, diff): " + "; ".join(
+            f"L{p} norm = ({number(data)}, {number(diff)})" for p, (data, diff) in enumerate(norms, 1)))
 
     def _label(self, layer: Layer, i: int) -> str:
         return (layer.param.param[i].name if i < len(layer.param.param) else "") or str(i)

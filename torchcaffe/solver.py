@@ -246,8 +246,6 @@ class Solver:
             self._regularize(weights, grads, decays)
             RULES[self.type][0](self.param, self.iter, rates_, grads, histories[0], histories[-1])
             torch._foreach_sub_(weights, grads)
-        if self.net.debug_info:
-            self._debug_update()
 
     def _history(self, i: int, weight: Tensor) -> Tensor:
         """Return a history that lies in memory like its parameter, so that both can be cut alike."""
@@ -276,12 +274,6 @@ class Solver:
         if any(decays):
             terms = torch._foreach_sign(weights) if self.param.regularization_type == "L1" else weights
             add_scaled(grads, list(terms), decays)
-
-    def _debug_update(self) -> None:
-        for q in self.net.learnable:
-            step, weight = q.blob.grad, q.blob.tensor
-            log("net.cpp:637", f"    [Update] Layer {q.layer}, param {q.label} data: "
-                               f"{number(float((weight + step).abs().mean()))}; diff: {number(float(step.abs().mean()))}")
 
     def solve(self, resume_file: Optional[str] = None) -> None:
         """Train up to max_iter, with tests and snapshots on the way and at the end."""
