@@ -19,9 +19,9 @@ from speed import KERNELS, ROOT, SOLVER, Side, about
 
 sys.path.insert(0, str(ROOT))
 
-from torchcaffe import layers as L  # noqa: E402
-from torchcaffe import net_spec  # noqa: E402
-from torchcaffe import params as P  # noqa: E402
+from torchcaffe import layers as L
+from torchcaffe import net_spec
+from torchcaffe import params as P
 
 MSRA = {"type": "msra"}
 
@@ -29,7 +29,8 @@ MSRA = {"type": "msra"}
 def lenet(n: Any) -> Any:
     """Return the scores of LeNet as examples/mnist has it."""
     for i, width in ((1, 20), (2, 50)):
-        n[f"conv{i}"] = L.Convolution(n.tops[f"pool{i - 1}"] if i > 1 else n.data, num_output=width, kernel_size=5, weight_filler=MSRA)
+        bottom = n.data if i == 1 else n.pool1
+        n[f"conv{i}"] = L.Convolution(bottom, num_output=width, kernel_size=5, weight_filler=MSRA)
         n[f"pool{i}"] = L.Pooling(n[f"conv{i}"], pool=P.Pooling.MAX, kernel_size=2, stride=2)
     n.ip1 = L.InnerProduct(n.pool2, num_output=500, weight_filler=MSRA)
     n.relu1 = L.ReLU(n.ip1, in_place=True)

@@ -1,7 +1,8 @@
 """Compare single steps with real Caffe, each from Caffe's own weights and history; print and store the largest errors.
 
 Recorded trainings (--set, a folder of recordings with index.json) and random nets. Beside torchcaffe: Caffe itself with other
-kernels of its BLAS, and from weights that are changed by 3e-7 of their size, which shows where rounding decides (tests/parity/steps.py).
+kernels of its BLAS, and from weights that are changed by 3e-7 of their size, which shows where rounding
+decides (tests/parity/steps.py).
 
 example: python benchmarks/steps.py --random 500 --set ../shared/golden --out docs/results/steps.md
 """
