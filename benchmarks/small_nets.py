@@ -147,8 +147,8 @@ def main() -> None:
                 ratios = ", ".join(f"{key} {value:.2f}" for key, value in row.items() if key != "seconds")
                 times = ", ".join(f"{side} {1000 * t:.1f}" for side, t in row["seconds"].items())
                 print(f"{name}, batch {batch}, {mode}, threads {threads}: {times} ms; {ratios}", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps({"about": about(), "rounds": args.rounds, "cases": rows}, indent=1) + "\n")
+                if args.json:
+                    args.json.write_text(json.dumps({"about": about(), "rounds": args.rounds, "cases": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Recorded trainings (--set, a folder of recordings with index.json) and random ne
 kernels of its BLAS, and from weights that are changed by 3e-7 of their size, which shows where rounding
 decides (tests/parity/steps.py).
 
-example: python benchmarks/steps.py --random 500 --set ../shared/golden --out docs/results/steps.md
+example: python benchmarks/steps.py --random 500 --set ../shared/golden --out benchmarks/results/steps.md
 """
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ HEADS = ("engine", "what", "steps", "median", "99 %", "largest", "beyond 1e-5")
 def table(title: str, found: Dict[str, List[steps.Row]]) -> str:
     """Return a table of the errors of each engine, by kind, all steps and those without near ties."""
     untied = {row[:3] for row in found["noise"] if steps.SPREAD * row[3] <= steps.BOUND}
-    lines = [f"## {title}\n", f"| {' | '.join(HEADS)} |", "| --- " * len(HEADS) + "|"]
+    lines = [f"### {title}\n", f"| {' | '.join(HEADS)} |", "| --- " * len(HEADS) + "|"]
     clear = [row for row in found["torchcaffe"] if row[:3] in untied]
     for engine, rows in {**found, "torchcaffe, steps without near ties": clear}.items():
         for kind in steps.KINDS:
