@@ -45,9 +45,8 @@ def _open(caffe: Any, job: Dict[str, Any], role: str) -> Tuple[Any, str]:
     """Return the solver of a job, its snapshots under a prefix of the role, and the prefix."""
     prefix = os.path.join(job["folder"], re.sub(r"\W+", "_", f"{job['name']} {role}"))
     with open(job["solver"]) as file:
-        text = re.sub(r"(?m)^\s*(snapshot|snapshot_prefix|snapshot_format|snapshot_after_train|test_iter|test_interval|"
-                      r"test_initialization|test_state|display):.*$", "", file.read())
-    text = re.sub(r"\b(display: 0|snapshot_after_train: false)", "", text)
+        text = re.sub(r"\b(snapshot|snapshot_prefix|snapshot_format|snapshot_after_train|test_iter|test_interval|"
+                      r'test_initialization|display)\s*:\s*("[^"]*"|\w+)', "", file.read())
     path = prefix + ".prototxt"
     with open(path, "w") as file:
         file.write(text + f'\nsnapshot_prefix: "{prefix}" snapshot_after_train: false display: 0\n')
