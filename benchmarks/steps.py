@@ -83,7 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     text = ""
     with tempfile.TemporaryDirectory() as name:
-        groups = {f"{args.random} random nets": random_jobs(Path(name), args.seed, args.random)}
+        groups = {f"{args.random} random nets": random_jobs(Path(name), args.seed, args.random)} if args.random else {}
         if args.set:
             groups["Recorded trainings"] = recorded(args.set.resolve(), Path(name) / "set")
         for title, jobs in groups.items():
