@@ -14,10 +14,10 @@ import numpy as np
 os.environ["GLOG_minloglevel"] = "2"  # noqa: SIM112  (glog spells it so)
 
 
-def batch(size: int) -> Tuple[Any, Any]:
-    """Return N x 3 x 224 x 224 pictures around 0 and N labels, the same on each side."""
-    pictures = np.random.RandomState(0).standard_normal((size, 3, 224, 224)) * 50
-    return pictures.astype(np.float32), (np.arange(size) % 3).astype(np.float32)
+def batch(args: argparse.Namespace) -> Tuple[Any, Any]:
+    """Return N pictures around 0 and N labels, the same on each side."""
+    pictures = np.random.RandomState(0).standard_normal((args.batch, *args.shape)) * (1 if args.net else 50)
+    return pictures.astype(np.float32), (np.arange(args.batch) % args.classes).astype(np.float32)
 
 
 def pycaffe(args: argparse.Namespace) -> Callable[[], Any]:
@@ -29,7 +29,7 @@ def pycaffe(args: argparse.Namespace) -> Callable[[], Any]:
         caffe.set_precision(args.precision)
     if args.gpu:
         caffe.set_mode_gpu()
-    data, labels = batch(args.batch)
+    data, labels = batch(args)
     if args.mode == "forward":
         net = caffe.Net(args.text, caffe.TEST)
         net.blobs["data"].reshape(*data.shape)
@@ -53,7 +53,11 @@ def handwritten(args: argparse.Namespace) -> Callable[[], Any]:
     from handwritten import Predictor, Trainer
     low, device = args.precision == "bf16", "cuda" if args.gpu else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
-    data, labels = batch(args.batch)
+    data, labels = batch(args)
+    if args.net:
+        from handwritten_small import predictor, trainer
+        layout = getattr(torch, args.layout)
+        return predictor(args.net, data, layout) if args.mode == "forward" else trainer(args.net, data, labels, layout)
     if args.mode == "forward":
         return Predictor(data, low, device).step
     return Trainer(data, labels, args.mode == "finetune", low, device).step
@@ -66,6 +70,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--text", help="solver or deploy prototxt")
+    parser.add_argument("--net", help="a net of handwritten_small.py")
+    parser.add_argument("--layout", default="channels_last", help="of its pictures and weights in memory")
+    parser.add_argument("--shape", type=int, nargs=3, default=[3, 224, 224])
+    parser.add_argument("--classes", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=1, help="steps a measurement")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--cpu-time", action="store_true")
     args = parser.parse_args()
@@ -73,7 +82,8 @@ def main() -> None:
     clock = time.process_time if args.cpu_time else time.perf_counter
     for _ in sys.stdin:
         start = clock()
-        step()
+        for _ in range(args.repeat):
+            step()
         if args.gpu:
             import torch
             torch.cuda.synchronize()

@@ -1,73 +1,154 @@
-"""Time a step of the narrow VGG-GAP at small batches: as Caffe adds, as oneDNN adds, in real Caffe, in turn; print ratios.
+"""Time classic small nets in torchcaffe, a hand-written PyTorch loop and real Caffe, in turn; print ratios.
 
-Layers of up to SMALL multiply-adds add in the order of Caffe's BLAS (docs/parity.md); with one picture all of this net do.
+LeNet, CIFAR-10 quick, the narrow VGG-GAP and a ResNet-20, a training step (`solver.step`) and a forward pass. Each side is a
+process of its own; while one runs, the others wait. Ratios are medians of those of single rounds, so that other work on the
+machine meets all sides alike. With one thread, times are processor seconds.
 
-example: python benchmarks/small_nets.py --rounds 15
+example: python benchmarks/small_nets.py --rounds 15 --json benchmarks/results/small_nets.json
 """
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Callable, Dict, List, Tuple
 
-from speed import INPUT, ROOT, SOLVER, Side, about
+from speed import KERNELS, ROOT, SOLVER, Side, about
 
 sys.path.insert(0, str(ROOT))
 
+from torchcaffe import layers as L
+from torchcaffe import net_spec
+from torchcaffe import params as P
 
-def write_text(folder: Path, batch: int) -> str:
-    """Write the net with an Input layer, and its solver; return the solver's path."""
-    text = (ROOT / "prototxt/vgg_gap_narrow_train_val.prototxt").read_text()
-    net, solver = folder / f"net_{batch}.prototxt", folder / f"solver_{batch}.prototxt"
-    net.write_text('name: "narrow"\n' + INPUT.format(batch) + text[text.index('layer {\n  name: "conv1_1"'):])
-    solver.write_text(SOLVER.format(net))
-    return str(solver)
+MSRA = {"type": "msra"}
 
 
-def time_batch(solver: str, batch: int, caffe: Path, rounds: int) -> Dict[str, float]:
-    """Return the median seconds of a step for each side."""
-    import torchcaffe
-    from torchcaffe.layers import small
-    ours, limits = torchcaffe.get_solver(solver), {"as Caffe adds": small.SMALL, "as oneDNN adds": 0}
-    theirs = Side(str(caffe), ["caffe", "all", "--batch", str(batch), "--text", solver], OPENBLAS_CORETYPE="HASWELL")
-    seconds: Dict[str, Any] = {name: [] for name in (*limits, "Caffe")}
+def lenet(n: Any) -> Any:
+    """Return the scores of LeNet as examples/mnist has it."""
+    for i, width in ((1, 20), (2, 50)):
+        bottom = n.data if i == 1 else n.pool1
+        n[f"conv{i}"] = L.Convolution(bottom, num_output=width, kernel_size=5, weight_filler=MSRA)
+        n[f"pool{i}"] = L.Pooling(n[f"conv{i}"], pool=P.Pooling.MAX, kernel_size=2, stride=2)
+    n.ip1 = L.InnerProduct(n.pool2, num_output=500, weight_filler=MSRA)
+    n.relu1 = L.ReLU(n.ip1, in_place=True)
+    return L.InnerProduct(n.relu1, num_output=10, weight_filler=MSRA)
+
+
+def cifar_quick(n: Any) -> Any:
+    """Return the scores of CIFAR-10 quick as examples/cifar10 has it."""
+    def conv(bottom: Any, width: int) -> Any:
+        return L.Convolution(bottom, num_output=width, pad=2, kernel_size=5, weight_filler=MSRA)
+
+    def pool(bottom: Any, kind: int) -> Any:
+        return L.Pooling(bottom, pool=kind, kernel_size=3, stride=2)
+    n.conv1 = conv(n.data, 32)
+    n.relu1 = L.ReLU(pool(n.conv1, P.Pooling.MAX), in_place=True)
+    n.relu2 = L.ReLU(conv(n.relu1, 32), in_place=True)
+    n.relu3 = L.ReLU(conv(pool(n.relu2, P.Pooling.AVE), 64), in_place=True)
+    n.ip1 = L.InnerProduct(pool(n.relu3, P.Pooling.AVE), num_output=64, weight_filler=MSRA)
+    return L.InnerProduct(n.ip1, num_output=10, weight_filler=MSRA)
+
+
+def resnet20(n: Any) -> Any:
+    """Return the scores of the residual net of 20 layers for CIFAR-10, with BatchNorm and Scale in place."""
+    def conv(bottom: Any, width: int, size: int, stride: int, relu: bool) -> Any:
+        top = L.Convolution(bottom, num_output=width, kernel_size=size, pad=size // 2, stride=stride, bias_term=False,
+                            weight_filler=MSRA)
+        top = L.Scale(L.BatchNorm(top, in_place=True), in_place=True, bias_term=True)
+        return L.ReLU(top, in_place=True) if relu else top
+    top = conv(n.data, 16, 3, 1, True)
+    for width in (16, 32, 64):
+        for block in range(3):
+            stride = 2 if width > 16 and block == 0 else 1
+            short = conv(top, width, 1, 2, False) if stride == 2 else top
+            top = L.ReLU(L.Eltwise(short, conv(conv(top, width, 3, stride, True), width, 3, 1, False)), in_place=True)
+    n.pool = L.Pooling(top, pool=P.Pooling.AVE, global_pooling=True)
+    return L.InnerProduct(n.pool, num_output=10, weight_filler=MSRA)
+
+
+def narrow(n: Any) -> Any:
+    """Return the scores of this project's narrow VGG-GAP."""
+    bottom = n.data
+    for block, widths in enumerate(((8, 8), (16, 16), (32, 32, 32), (64, 64, 64), (64, 64, 64, 128))):
+        for at, width in enumerate(widths):
+            pad = 0 if block == 4 and at >= 2 else 1
+            conv = L.Convolution(bottom, num_output=width, kernel_size=3, pad=pad, weight_filler=MSRA)
+            bottom = L.ReLU(conv, in_place=True)
+        if block < 4:
+            bottom = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=2, stride=2)
+    n.gap = L.Pooling(bottom, pool=P.Pooling.AVE, global_pooling=True)
+    return L.InnerProduct(n.gap, num_output=3, weight_filler=MSRA)
+
+
+NETS: Dict[str, Tuple[Callable[[Any], Any], Tuple[int, ...], int, List[int]]] = {  # scores, picture, classes, batches
+    "lenet": (lenet, (1, 28, 28), 10, [64]), "cifar_quick": (cifar_quick, (3, 32, 32), 10, [100]),
+    "resnet20": (resnet20, (3, 32, 32), 10, [128]), "narrow": (narrow, (3, 224, 224), 3, [1, 8, 32])}
+REPEAT = {"lenet": 5, "cifar_quick": 2, "resnet20": 1, "narrow": 1}  # steps a measurement
+
+
+def write_text(folder: Path, name: str, batch: int, mode: str) -> str:
+    """Write a net with Input layers, and its solver; return the path of what the mode needs."""
+    make, picture, _, _ = NETS[name]
+    n = net_spec.NetSpec()
+    n.data = L.Input(shape={"dim": [batch, *picture]})
+    scores = make(n)
+    if mode == "forward":
+        n.prob = L.Softmax(scores)
+    else:
+        n.label = L.Input(shape={"dim": [batch]})
+        n.loss = L.SoftmaxWithLoss(scores, n.label)
+    net, solver = folder / f"{name}_{batch}_{mode}.prototxt", folder / f"{name}_{batch}_solver.prototxt"
+    net.write_text(str(n.to_proto()))
+    solver.write_text(SOLVER.format(net).replace("display: 1", "display: 0"))
+    return str(net if mode == "forward" else solver)
+
+
+def time_case(folder: Path, name: str, batch: int, mode: str, caffe: str, rounds: int, flags: List[str]) -> Dict[str, Any]:
+    """Return the medians of each side, and of the ratios of single rounds."""
+    words = [mode, "--batch", str(batch), "--text", write_text(folder, name, batch, mode), "--net", name, "--shape",
+             *map(str, NETS[name][1]), "--classes", str(NETS[name][2]), "--repeat", str(REPEAT[name]), *flags]
+    sides = {side: Side(sys.executable, [side, *words]) for side in ("torchcaffe", "hand")}
+    for kernel in KERNELS if caffe else ():
+        sides[f"caffe {kernel}"] = Side(caffe, ["caffe", *words], OPENBLAS_CORETYPE=kernel)
+    seconds: Dict[str, List[float]] = {side: [] for side in sides}
     for _ in range(rounds):
-        for name, small.SMALL in limits.items():
-            ours.step(1)  # lays the weights as this way wants them
-            seconds[name].append(timed(ours))
-        seconds["Caffe"].append(theirs.step())
-    theirs.end()
-    small.SMALL = limits["as Caffe adds"]
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def timed(solver: Any) -> float:
-    """Return the seconds of a step."""
-    start = time.perf_counter()
-    solver.step(1)
-    return time.perf_counter() - start
+        for side, process in sides.items():
+            seconds[side].append(process.step() / REPEAT[name])
+    for process in sides.values():
+        process.end()
+    found: Dict[str, Any] = {"seconds": {side: statistics.median(values) for side, values in seconds.items()}}
+    found["torchcaffe / hand"] = statistics.median(a / b for a, b in zip(seconds["torchcaffe"], seconds["hand"]))
+    if caffe:
+        best = min((side for side in sides if side.startswith("caffe")), key=found["seconds"].__getitem__)
+        found["Caffe / torchcaffe"] = statistics.median(a / b for a, b in zip(seconds[best], seconds["torchcaffe"]))
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 8, 32])
+    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS))
+    parser.add_argument("--modes", nargs="+", choices=("all", "forward"), default=["all", "forward"])
+    parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--caffe", type=Path, default=ROOT / ".caffe/bin/python3", help="Python that imports real Caffe")
     parser.add_argument("--json", type=Path, help="store all numbers there")
     args = parser.parse_args()
-    rows = {}
+    caffe, rows = str(args.caffe) if args.caffe.is_file() else "", {}
     with tempfile.TemporaryDirectory() as folder:
-        for batch in args.batches:
-            row = rows[batch] = time_batch(write_text(Path(folder), batch), batch, args.caffe, args.rounds)
-            exact, fast, theirs = row.values()
-            times = ", ".join(f"{name} {1000 * t:.1f} ms" for name, t in row.items())
-            print(f"batch {batch}: {times}; as Caffe / as oneDNN {exact / fast:.2f}, Caffe / torchcaffe {theirs / exact:.2f}",
-                  flush=True)
-    if args.json:
-        args.json.write_text(json.dumps({"about": about(), "seconds": rows}, indent=1) + "\n")
+        for threads in args.threads:
+            os.environ.update(OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), GLOG_minloglevel="2")
+            flags = ["--cpu-time"] if threads == 1 else []
+            for name, batch, mode in ((n, b, m) for n in args.nets for b in NETS[n][3] for m in args.modes):
+                row = rows[f"{name}, batch {batch}, {mode}, threads {threads}"] = time_case(
+                    Path(folder), name, batch, mode, caffe, args.rounds, flags)
+                ratios = ", ".join(f"{key} {value:.2f}" for key, value in row.items() if key != "seconds")
+                times = ", ".join(f"{side} {1000 * t:.1f}" for side, t in row["seconds"].items())
+                print(f"{name}, batch {batch}, {mode}, threads {threads}: {times} ms; {ratios}", flush=True)
+                if args.json:
+                    args.json.write_text(json.dumps({"about": about(), "rounds": args.rounds, "cases": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

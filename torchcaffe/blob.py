@@ -36,7 +36,7 @@ class Memory:
     script holds stays alive, as in pycaffe. No tensor yet means zeros.
     """
 
-    __slots__ = ("_host", "_laid", "_stale", "_tensor", "device", "shape", "shown")
+    __slots__ = ("_host", "_laid", "_lent", "_stale", "_tensor", "device", "shape", "shown")
 
     def __init__(self, shape: Shape, device: torch.device) -> None:
         self.shape, self.device = shape, device
@@ -44,6 +44,7 @@ class Memory:
         self._host: Optional[Tensor] = None
         self._laid = False   # stored in another order than the axes say
         self._stale = True   # the host copy is older than the tensor
+        self._lent = False   # the tensor is somebody else's, to be copied before anybody reads it
         self.shown = False   # a user has an array of it
 
     @property
@@ -55,6 +56,8 @@ class Memory:
         """Return the tensor for the engine, after taking back what a user changed."""
         if self._tensor is None:
             self._tensor = allocate(self.shape, self.device)
+        if self._lent:
+            self._tensor, self._lent = self._tensor.clone(), False
         if self._host is not None and not self._stale:
             self._tensor.copy_(self._host)
             self._stale = True
@@ -69,7 +72,12 @@ class Memory:
             overlaps = 0 in tensor.stride() and tensor.numel() > 1
             self._tensor, self._host, self.shown = tensor.contiguous() if overlaps else tensor, None, False
             self.shape = tuple(tensor.shape)
-        self._stale = True
+        self._stale, self._lent = True, False
+
+    def lend(self, tensor: Tensor) -> None:
+        """Replace the content by a tensor that stays another's; it is copied if anybody reads the content."""
+        self.write(tensor)
+        self._lent = self._tensor is tensor
 
     def clear(self) -> None:
         """Set to zero."""
@@ -77,7 +85,7 @@ class Memory:
             self.read().zero_()
             self._stale = True
         else:
-            self._tensor = None
+            self._tensor, self._lent = None, False
 
     def lay(self, layout: torch.memory_format) -> None:
         """Store the content in a layout that suits the engine, until a user asks for an array."""
@@ -172,6 +180,10 @@ class Blob:
         """Free the gradient, unless a user has an array of it."""
         if not self._diff.shown:
             self._diff.clear()
+
+    def lend_grad(self, value: Tensor) -> None:
+        """Set the gradient to a tensor that stays another's."""
+        self._diff.lend(value)
 
     def add_grad(self, value: Tensor) -> None:
         """Add to the gradient, which is float32 for any value."""

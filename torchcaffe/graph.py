@@ -57,6 +57,7 @@ class Graph:
         self._prune_backward()
         if text.force_backward:
             self._force_backward()
+        self._both_ends = [self._ends(i) for i in range(len(self._engine))]
         self._outputs = [self._where[name] for name in sorted(self._free)]
         log("net.cpp:255", "Network initialization done.")
 

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import context, snapshot, threads
+from . import context, debug, snapshot, threads
 from .blob import Blob, share, tensor_of
 from .errors import CaffeError
 from .graph import Graph
 from .layers import Layer
-from .layers.base import FORWARD_ONLY
+from .layers.base import EACH_TIME, FORWARD_ONLY
 from .layers.inputs import Source
-from .log import WARNING, log, number
+from .log import WARNING, log
 from .netparam import filter_net, insert_splits, message_net, read_net
 from .proto import caffe_pb2 as pb
 
@@ -77,16 +77,18 @@ class Net(Graph):
             for i in range(start, end + 1):
                 self._run_layer(i, keep_graph, losses)
                 if self.debug_info:
-                    self._debug_forward(i)
+                    debug.forward(self, i)
                 elif not keep_blobs:
                     for blob in self._last_read.get(i, []):
                         blob.forget()
         return functools.reduce(torch.add, losses) if losses else torch.zeros(())
 
     def _run_layer(self, i: int, keep_graph: bool, losses: List[Tensor]) -> None:
-        layer, (bottoms, tops) = self._engine[i], self._ends(i)
-        if layer.reshapes:
+        layer, (bottoms, tops) = self._engine[i], self._both_ends[i]
+        shapes = [b.shape for b in bottoms]
+        if layer.reshapes and (shapes != layer.shaped or layer.reshapes == EACH_TIME):
             layer.reshape(bottoms, tops)
+            layer.shaped = shapes
         try:
             layer.forward(bottoms, tops, keep_graph)
         except RuntimeError as error:
@@ -122,18 +124,21 @@ class Net(Graph):
                 if self._engine[i].needs_backward:
                     self._run_layer_back(i, retain)
                     if self.debug_info:
-                        self._debug_backward(i)
+                        debug.backward(self, i)
                     elif not keep_blobs:
                         for b in set(self._ids["top"][i]) - set(self._ids["bottom"][i]):
                             if not self._blob_loss_weights[b]:
                                 self._blobs[b].forget_grad()
+
+        if self.debug_info and (start, end) == (len(self._engine) - 1, 0):
+            debug.params(self)
 
     def _run_layer_back(self, i: int, retain: bool) -> None:
         layer = self._engine[i]
         layer.check(layer.in_place != FORWARD_ONLY or self._ids["bottom"][i] != self._ids["top"][i],
                     "Caffe has no right gradient for it in place; give its top another name")
         try:
-            layer.backward(*self._ends(i), retain)
+            layer.backward(*self._both_ends[i], retain)
         except RuntimeError as error:
             _explain(layer, error)
 
@@ -249,7 +254,7 @@ class Net(Graph):
         """Bring all shapes in line with those of the input blobs."""
         for i, layer in enumerate(self._engine):
             if layer.reshapes:
-                layer.reshape(*self._ends(i))
+                layer.reshape(*self._both_ends[i])
 
     # ------------------------------------------------------------ parameters
     def copy_from(self, path: str) -> None:
@@ -356,34 +361,6 @@ class Net(Graph):
     top_names = property(lambda self: self._named_ids("top"), doc="Names of each layer's tops.")
     inputs = property(lambda self: [self._blob_names[i] for i in self._inputs], doc="Names of the input blobs.")
     outputs = property(lambda self: [self._blob_names[i] for i in self._outputs], doc="Names of blobs nobody reads.")
-
-    # ------------------------------------------------------------ debug_info
-    def _debug_forward(self, i: int) -> None:
-        layer = self._engine[i]
-        for b in self._ids["top"][i]:
-            log("net.cpp:581", f"    [Forward] Layer {layer.name}, top blob {self._blob_names[b]} data: "
-                               f"{_mean_abs(self._blobs[b].tensor)}")
-        for j, blob in enumerate(layer.blobs):
-            log("net.cpp:593", f"    [Forward] Layer {layer.name}, param blob {self._label(layer, j)} data: "
-                               f"{_mean_abs(blob.tensor)}")
-
-    def _debug_backward(self, i: int) -> None:
-        layer = self._engine[i]
-        for b, wanted in zip(self._ids["bottom"][i], layer.propagate_down):
-            if wanted:
-                log("net.cpp:609", f"    [Backward] Layer {layer.name}, bottom blob {self._blob_names[b]} diff: "
-                                   f"{_mean_abs(self._blobs[b].grad)}")
-        for j, blob in enumerate(layer.blobs):
-            if layer.param_wanted[j]:
-                log("net.cpp:620", f"    [Backward] Layer {layer.name}, param blob {self._label(layer, j)} diff: "
-                                   f"{_mean_abs(blob.grad)}")
-
-    def _label(self, layer: Layer, i: int) -> str:
-        return (layer.param.param[i].name if i < len(layer.param.param) else "") or str(i)
-
-
-def _mean_abs(tensor: Tensor) -> str:
-    return number(float(tensor.abs().mean()) if tensor.numel() else 0.0)
 
 
 def _explain(layer: Layer, error: RuntimeError) -> NoReturn:

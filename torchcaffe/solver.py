@@ -1,8 +1,7 @@
 """Caffe's solvers: training, testing, snapshots, with Caffe's log lines (solver.cpp, sgd_solver.cpp)."""
-import functools
 import os
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -12,9 +11,10 @@ from .blob import tensor_of
 from .errors import CaffeError
 from .log import log, number
 from .net import Net
-from .netparam import complete_prefix, message_net, read_net, read_solver
+from .netparam import complete_prefix, read_solver
 from .proto import caffe_pb2 as pb
-from .updates import RULES, add_scaled, l2_norm
+from .solver_nets import test_nets, train_net
+from .updates import RULES, add_scaled, l2_norm, sgd_at_once
 
 NONE, STOP, SNAPSHOT = "none", "stop", "snapshot"
 
@@ -58,8 +58,8 @@ class Solver:
         self.requested, self.frugal, self.keeps_position, self.team = requested, frugal, keeps_position, team
         if p.random_seed >= 0:
             context.set_random_seed(p.random_seed + context.solver_rank())
-        self.net = self._train_net()
-        self.test_nets = list(self._test_nets())
+        self.net = train_net(p)
+        self.test_nets = list(test_nets(p))
         for path in (w.strip() for entry in p.weights for w in entry.split(",")):
             weights = snapshot.read_weights(path)
             for net in [self.net, *self.test_nets]:
@@ -101,43 +101,6 @@ class Solver:
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise CaffeError(f"solver: cannot write to snapshot_prefix {p.snapshot_prefix!r}: "
                              f"make the folder {folder!r} and let it be writable")
-
-    def _net_of(self, text: Any, phase: int, state: Optional[Any]) -> Net:
-        merged = pb.NetState(phase=phase)
-        merged.MergeFrom(text.state)
-        if state is not None:
-            merged.MergeFrom(state)
-        text.state.CopyFrom(merged)
-        return Net(text)
-
-    def _train_net(self) -> Net:
-        p = self.param
-        fields = [f for f in ("net", "net_param", "train_net", "train_net_param") if p.HasField(f)]
-        if len(fields) != 1:
-            raise CaffeError(f"solver: give one of net, net_param, train_net, train_net_param; found {fields or 'none'}")
-        value = getattr(p, fields[0])
-        named = isinstance(value, str)
-        log("solver.cpp:97", "Creating training net " + (f"from {fields[0]} file: {value}" if named else f"in {fields[0]}."))
-        return self._net_of(read_net(value) if named else message_net(value, fields[0]), pb.TRAIN, p.train_state)
-
-    def _test_nets(self) -> Iterator[Net]:
-        p = self.param
-        sources: List[Tuple[str, Callable[[], Any]]] = []
-        sources += [("test_net_param", functools.partial(message_net, text, "test_net_param")) for text in p.test_net_param]
-        sources += [(f"test_net file: {file}", functools.partial(read_net, file)) for file in p.test_net]
-        rest, generic = len(p.test_iter) - len(sources), p.HasField("net") or p.HasField("net_param")
-        if rest < 0 or (rest > 0 and not generic):
-            raise CaffeError(f"solver: test_iter is given {len(p.test_iter)} times for {len(sources)} test nets")
-        if generic:
-            source = f"net file: {p.net}" if p.HasField("net") else "net_param"
-            sources += [(source, lambda: read_net(p.net) if p.HasField("net") else message_net(p.net_param, "net_param"))] * rest
-        if p.test_state and len(p.test_state) != len(sources):
-            raise CaffeError(f"solver: test_state is given {len(p.test_state)} times for {len(sources)} test nets")
-        if sources and p.test_interval <= 0:
-            raise CaffeError("solver: test_iter needs a positive test_interval")
-        for i, (source, read) in enumerate(sources):
-            log("solver.cpp:190", f"Creating test net (#{i}) specified by {source}")
-            yield self._net_of(read(), pb.TEST, p.test_state[i] if p.test_state else None)
 
     # ------------------------------------------------------------ training
     @threads.shared
@@ -237,11 +200,15 @@ class Solver:
         histories = [[self._history(s * count + i, w) for i, w in zip(moving, weights)] for s in sides]
         if self.param.iter_size > 1:
             torch._foreach_mul_(grads, 1 / self.param.iter_size)
-        self._regularize(weights, grads, [self.param.weight_decay * q.decay_mult for q in params])
-        RULES[self.type][0](self.param, self.iter, [rate * q.lr_mult for q in params], grads, histories[0], histories[-1])
-        torch._foreach_sub_(weights, grads)
-        if self.net.debug_info:
-            self._debug_update()
+        decays, rates_ = [self.param.weight_decay * q.decay_mult for q in params], [rate * q.lr_mult for q in params]
+        plain = self.type == "SGD" and (self.param.regularization_type == "L2" or not any(decays))
+        if plain and sgd_at_once(self.param.momentum, rates_, decays, weights, grads, histories[0]):
+            for q, history in zip(params, histories[0]):
+                q.blob.lend_grad(history)  # the step
+        else:
+            self._regularize(weights, grads, decays)
+            RULES[self.type][0](self.param, self.iter, rates_, grads, histories[0], histories[-1])
+            torch._foreach_sub_(weights, grads)
 
     def _history(self, i: int, weight: Tensor) -> Tensor:
         """Return a history that lies in memory like its parameter, so that both can be cut alike."""
@@ -270,12 +237,6 @@ class Solver:
         if any(decays):
             terms = torch._foreach_sign(weights) if self.param.regularization_type == "L1" else weights
             add_scaled(grads, list(terms), decays)
-
-    def _debug_update(self) -> None:
-        for q in self.net.learnable:
-            step, weight = q.blob.grad, q.blob.tensor
-            log("net.cpp:637", f"    [Update] Layer {q.layer}, param {q.label} data: "
-                               f"{number(float((weight + step).abs().mean()))}; diff: {number(float(step.abs().mean()))}")
 
     def solve(self, resume_file: Optional[str] = None) -> None:
         """Train up to max_iter, with tests and snapshots on the way and at the end."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_LEAST_RATE = 1e-6
 Rule = Callable[[Any, int, List[float], List[Tensor], List[Tensor], List[Tensor]], None]
 
 
@@ -37,6 +38,31 @@ def _sgd(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], 
     torch._foreach_mul_(h, p.momentum)
     add_scaled(h, g, rates)
     torch._foreach_copy_(g, h)
+
+
+def _order(x: Tensor) -> List[int]:
+    """Return the strides that matter for the order in memory."""
+    return [stride for stride, length in zip(x.stride(), x.shape) if length > 1]
+
+
+def sgd_at_once(momentum: float, rates: List[float], decays: List[float], w: List[Tensor], g: List[Tensor],
+                h: List[Tensor]) -> bool:
+    """Decay, and take SGD's step, in one pass over the memory; return whether that was possible. The step is then in `h` alone.
+
+    torch's h = m h + (1 - dampening) g and w -= lr h are Caffe's rule where lr is 1 and dampening 1 - rate; a very small rate
+    would lose digits there.
+    """
+    alike = all(_order(a) == _order(b) == _order(c) for a, b, c in zip(w, g, h))
+    if not momentum or not alike or not all(rate == 0 or _LEAST_RATE < rate < math.inf for rate in rates):
+        return False
+    for rate, decay in set(zip(rates, decays)):
+        ws, gs, hs = ([x for x, pair in zip(xs, zip(rates, decays)) if pair == (rate, decay)] for xs in (w, g, h))
+        try:
+            torch._fused_sgd_(ws, gs, hs, weight_decay=decay, momentum=momentum, lr=1.0, dampening=1 - rate, nesterov=False,
+                              maximize=False, is_first_step=False)
+        except (AttributeError, NotImplementedError):  # before PyTorch 2.4, where the first call does nothing at all
+            return False
+    return True
 
 
 def _nesterov(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], _: List[Tensor]) -> None:

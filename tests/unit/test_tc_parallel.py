@@ -69,6 +69,22 @@ def test_two_processes_equal_one_with_the_double_batch(tmp_path):
         np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
 
 
+def test_several_processes_go_on_where_their_data_stopped(tmp_path):
+    """Seven steps of two processes with batches of two are 28 of ten pictures: in the middle of a round."""
+    solver, launch = write(tmp_path, 2), "from torchcaffe import parallel; import sys; parallel.start(sys.argv[1:], 2)"
+    solver.write_text(solver.read_text().replace("snapshot: 20", "snapshot: 7"))
+
+    def train(*more):
+        run = subprocess.run([sys.executable, "-c", launch, *words(solver, "-resume_data", *more)], cwd=ROOT, capture_output=True,
+                             text=True, check=True)
+        return result(tmp_path, 2, run.stderr)
+    losses, weights = train()
+    found, reached = train("-snapshot", str(tmp_path / "batch2_iter_7.solverstate"))
+    np.testing.assert_allclose(found, losses[7:], rtol=1e-5)
+    for a, b in zip(weights, reached):
+        np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
+
+
 def test_a_rank_that_dies_ends_the_job_in_one_line():
     program = "import os, sys, time; sys.exit(7) if os.environ['RANK'] == '1' else time.sleep(60)"
     began = time.monotonic()

@@ -16,6 +16,7 @@ from ..errors import CaffeError
 from ..fillers import fill
 
 FULL, LOW, ANY = "float32", "the chosen precision", "whatever comes in"  # what a layer computes in
+EACH_TIME = "each time"  # of a layer whose tops may get other shapes though its bottoms do not
 # May the top be the bottom? Caffe refuses it, or reads what it has written over: in all it does, or in its gradient only.
 NEVER, FORWARD_ONLY, ALWAYS = "never", "forward only", "always"
 Tensors = Any  # a tensor, or one a top; what meets a protobuf field is Any to mypy
@@ -44,7 +45,8 @@ class Layer:
     tops: Tuple[int, Optional[int]] = (1, 1)
     auto_top = False      # losses get an unnamed top where the text names none
     is_loss = False       # the first top has loss weight 1 by default
-    reshapes = True       # the shapes of its tops follow from its bottoms, again in each forward pass
+    reshapes: Any = True  # the shapes of its tops follow from its bottoms, again whenever these change
+    shaped: Optional[List[Shape]] = None  # the bottoms' shapes when that was last done
     saves_top = True      # autograd may need the top again, so no later layer may overwrite it
     numbers = FULL        # what bottoms and parameters are turned into before `compute`
     in_place = NEVER      # whether the top may be the bottom

@@ -61,23 +61,20 @@ class BatchNorm(Layer):
             spec.lr_mult = 0
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        x, mean, var, number = tensors
+        whole, mean, var, number = tensors
         p = self.param.batch_norm_param
-        shape = (1, -1) + (1,) * (x.dim() - 2) if x.dim() > 1 else (-1,)
-        axes = [i for i in range(x.dim()) if i != 1] if x.dim() > 1 else [0]
+        x = whole if whole.dim() > 1 else whole[:, None]
         if self.fixed:
-            scale = 1 / number if float(number) else torch.zeros_like(number)
-            return (x - (mean * scale).view(shape)) / ((var * scale).view(shape) + p.eps).sqrt()
-        centre = x.mean(axes)
-        moved = x - centre.view(shape)
-        spread = (moved * moved).mean(axes)
+            scale = torch.where(number == 0, 0.0, 1 / number)
+            return F.batch_norm(x, mean * scale, var * scale, eps=p.eps).view_as(whole)
+        axes, m = [i for i in range(x.dim()) if i != 1], x.numel() // x.shape[1]
+        centre = x.mean(axes, keepdim=True)
+        moved = x - centre
+        spread = (moved * moved).mean(axes, keepdim=True)  # torch's own batch_norm adds up less exactly: errors above 1e-5
         with torch.no_grad():
-            m = x.numel() // spread.numel()
-            fraction = p.moving_average_fraction
-            number.mul_(fraction).add_(1)
-            mean.mul_(fraction).add_(centre)
-            var.mul_(fraction).add_(spread, alpha=m / (m - 1) if m > 1 else 1)
-        return moved / (spread + p.eps).sqrt().view(shape)
+            for total, value in ((number, number.new_ones(1)), (mean, centre), (var, spread * (m / max(1, m - 1)))):
+                total.mul_(p.moving_average_fraction).add_(value.flatten())
+        return (moved / (spread + p.eps).sqrt()).view_as(whole)
 
 
 @register

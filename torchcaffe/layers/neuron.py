@@ -239,8 +239,8 @@ class Scale(_Affine):
             self.add_param(operand, p.bias_filler)
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        y = tensors[0] * _across(tensors[0], tensors[1], self.at)
-        return y + _across(y, tensors[2], self.at) if len(tensors) > 2 else y
+        x, factor = tensors[0], _across(tensors[0], tensors[1], self.at)
+        return torch.addcmul(_across(x, tensors[2], self.at), x, factor) if len(tensors) > 2 else x * factor
 
 
 @register

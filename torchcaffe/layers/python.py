@@ -3,7 +3,7 @@ import importlib
 from typing import Any, List
 
 from ..blob import Blob, Blobs, Shape
-from .base import ALWAYS, register
+from .base import ALWAYS, EACH_TIME, register
 from .base import Layer as EngineLayer
 
 
@@ -35,7 +35,7 @@ class Layer:
 class Python(EngineLayer):
     """Runs a user's layer."""
 
-    in_place = ALWAYS
+    in_place, reshapes = ALWAYS, EACH_TIME
     bottoms, tops = (0, None), (0, None)
 
     def setup(self, shapes: List[Shape]) -> None:
