@@ -36,6 +36,7 @@ NOT_MADE = {  # targets of make whose commands are only held against their parse
     "experiment": "minutes; test_results.py runs it as docs/results has it",
     "data": "12 GB; tests/unit/test_download.py fetches them from a server of its own",
     "weights": "fetches; tests/unit/test_public_weights.py does it from a server of its own",
+    "test-images": "builds images; it is itself the test of docs/docker.md",
     "docker": "needs Docker; tests/unit/test_docker.py", "docker-run": "needs Docker; tests/unit/test_docker.py",
 }
 UNTRIED = {  # other programs: how the command begins, why it is not run
