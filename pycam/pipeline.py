@@ -218,9 +218,19 @@ class Runner:
             args = parse(words)
             args.run(args)
         else:
-            status = subprocess.run([python, "-m", *words], check=False).returncode
+            status = wait([python, "-m", *words])
             if status:
                 sys.exit(status)  # it has said why
+
+
+def wait(words: Words) -> int:
+    """Run a program and return its exit status; a Ctrl-C reaches it too, and it ends in its own time."""
+    with subprocess.Popen(words) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def parse(words: Words) -> argparse.Namespace:
@@ -274,9 +284,9 @@ def refuse(run: Run, needed: Sequence[Words]) -> None:
         if words[1] == "crops":
             read_rule(args)
     known = sorted(path.name for path in Path("solvers").glob("*.prototxt"))
-    for name in (Path(solver).name for solver in solvers(needed)):
-        if name not in known:
-            raise CamError(f"NET={run.values['NET']} SOLVERS={run.values['SOLVERS']}, solver: {unknown(name, known)}")
+    for solver in map(Path, solvers(needed)):
+        if not solver.is_file():
+            raise CamError(f"NET={run.values['NET']} SOLVERS={run.values['SOLVERS']}, solver: {unknown(solver.name, known)}")
     for path in (Path(run.values[name]) for name in ("INIT", "START2") if needed and run.values[name]):
         if run.folder not in path.parents:  # which the run would make
             weights_file(path)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
 from data_tools import synthetic
 from data_tools.files import read_image
@@ -23,6 +24,7 @@ from pycam import crops as crop_files
 from pycam.__main__ import main
 from pycam.pipeline import MAKE_ONLY
 from pycam.variables import VARIABLES
+from torchcaffe.proto import caffe_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 SOLVER = """net: "prototxt/{net}.prototxt" train_state {{ stage: "{stage}" }} test_state {{ stage: "{stage}" }}
@@ -46,10 +48,15 @@ ELSEWHERE = {"RUN", "GPU", "ENGINE", "CAFFE", "ROWS", "SEEDS", "FOLDS", *MAKE_ON
 
 
 def small_net(name, batch):
-    """Return the text of a training net with small batches and without dropout."""
+    """Return the text of a training net with small batches, without dropout, that can start from random weights."""
     text = (ROOT / "prototxt" / f"{name}_train_val.prototxt").read_text()
-    text = re.sub(r"batch_size: \d+", f"batch_size: {batch}", text)
-    return text.replace("dropout_ratio: 0.5", "dropout_ratio: 0.0").replace("dropout_ratio: 0.4", "dropout_ratio: 0.0")
+    net = text_format.Parse(re.sub(r"batch_size: \d+", f"batch_size: {batch}", text), caffe_pb2.NetParameter())
+    for layer in net.layer:
+        if layer.type == "Dropout":
+            layer.dropout_param.dropout_ratio = 0
+        elif layer.type == "Convolution" and not layer.convolution_param.HasField("weight_filler"):
+            layer.convolution_param.weight_filler.type = "msra"  # GoogLeNet's layers come from pretrained weights
+    return text_format.MessageToString(net)
 
 
 def write_solver(path, net, stage, rate=0.001):

@@ -313,12 +313,12 @@ def runs(monkeypatch):
         step = SimpleNamespace(name=label(words))
         return SimpleNamespace(step=lambda args: step, run=lambda args: found.ran.append(("here", words)))
 
-    def child(words, check):
+    def child(words):
         found.ran.append((words[0], words[2:]))
-        return SimpleNamespace(returncode=found.status)
+        return found.status
     monkeypatch.setattr(pipeline, "parse", stand_in)
     monkeypatch.setattr(pipeline, "is_current", lambda step: step.name in found.current)
-    monkeypatch.setattr(subprocess, "run", child)
+    monkeypatch.setattr(pipeline, "wait", child)
     return found
 
 
@@ -528,3 +528,11 @@ def test_defaults_are_values_that_are_accepted():
         assert variables.problem(name, "") == ""
         for value in variable.values:
             assert variables.problem(name, value) == ""
+
+
+def test_a_program_that_is_interrupted_ends_in_its_own_time():
+    """As an engine does that writes its snapshot first; the signal has reached it too."""
+    program = ("import os, signal, sys, time\n"
+               "signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), sys.exit(7)))\n"
+               "os.kill(os.getppid(), signal.SIGINT)\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)")
+    assert pipeline.wait([sys.executable, "-c", program]) == 7
