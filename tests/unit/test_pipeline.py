@@ -535,4 +535,5 @@ def test_a_program_that_is_interrupted_ends_in_its_own_time():
     program = ("import os, signal, sys, time\n"
                "signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), sys.exit(7)))\n"
                "os.kill(os.getppid(), signal.SIGINT)\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)")
-    assert pipeline.wait([sys.executable, "-c", program]) == 7
+    waiting = f"import sys; from pycam.pipeline import wait; sys.exit(wait([sys.executable, '-c', {program!r}]))"
+    assert subprocess.run([sys.executable, "-c", waiting], cwd=ROOT, check=False).returncode == 7
