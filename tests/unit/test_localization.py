@@ -256,3 +256,12 @@ def test_blocks_are_hidden_where_the_map_is_high():
 def test_the_area_under_a_curve():
     assert deletion.area(np.array([1, 0, 0])) == 0.25
     assert deletion.area(np.array([1, 1])) == 1
+
+
+def test_numbers_in_the_tables_are_plain_numbers(net, folder):
+    """Whatever a version of NumPy makes of `repr`."""
+    assert run(folder, "--deletion", "3") == 0
+    for name in ("pictures.csv", "deletion.csv", "localization.csv"):
+        rows = table(folder, name)
+        assert rows
+        assert not [value for row in rows for value in row.values() if "(" in value and "float" in value]

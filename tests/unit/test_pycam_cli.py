@@ -1,4 +1,6 @@
+import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pycam import engine, predict
 from pycam.__main__ import main, make_parser
 from pycam.errors import CamError
 from torchcaffe.proto import caffe_pb2
+from torchcaffe.version import PROJECT
 
 ROOT = Path(__file__).parents[2]
 NET = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
@@ -230,3 +233,11 @@ def test_the_number_of_threads_does_not_depend_on_what_else_runs(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert main() == 0
     assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+@pytest.mark.parametrize("module", ["pycam", "data_tools", "torchcaffe"])
+def test_every_program_tells_the_projects_version(module, capsys):
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"{module}.__main__").main(["--version"])
+    assert ended.value.code == 0
+    assert re.search(rf"skin-lesion-cam {re.escape(PROJECT)}\b", capsys.readouterr().out)
