@@ -32,7 +32,7 @@ case "$1" in
     cat "$3" >>"$CALLS"; echo "caffe $*" >>"$CALLS" ;;
 esac
 """
-LIST = "deb http://deb.debian.org/debian bullseye main\ndeb http://deb.debian.org/debian-security bullseye-security main\n"
+LIST = "deb http://debian.example/debian bullseye main\ndeb http://debian.example/debian-security bullseye-security main\n"
 SOURCES = "URIs: http://security.example/debian-security\nURIs: https://a.example/pub/debian/\n"
 
 
@@ -78,7 +78,7 @@ def test_without_a_mirror_the_sources_of_the_base_stay(image):
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_mirror_replaces_every_address_and_its_lists_may_have_expired(image, slash):
     assert image.run("install-packages.sh", "make", DEBIAN_MIRROR=f"http://old.example/debian{slash}").returncode == 0
-    assert (image.folder / "apt" / "sources.list").read_text() == LIST.replace("deb.debian.org", "old.example")
+    assert (image.folder / "apt" / "sources.list").read_text() == LIST.replace("debian.example", "old.example")
     assert (image.folder / "apt" / "sources.list.d" / "debian.sources").read_text() == (
         "URIs: http://old.example/debian-security\nURIs: http://old.example/debian\n")
     assert "Check-Valid-Until=false" in image.calls.read_text().splitlines()[0]
