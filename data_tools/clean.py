@@ -68,7 +68,9 @@ class Cleaning:
 
     def step(self) -> steps.Step:
         """Return the step."""
-        parameters = {"pictures": {"hair": self.hair}, "suffix": self.suffix, "quality": JPEG_QUALITY,
+        source = steps.find_record(self.samples[0].path.parent) if self.hair == "none" else None
+        before = source.parameters.get("pictures", {}) if source else {}  # copies of pictures that were cleaned stay cleaned
+        parameters = {"pictures": before or {"hair": self.hair}, "suffix": self.suffix, "quality": JPEG_QUALITY,
                       "masks": str(self.masks and self.masks.absolute()), "code": steps.code(*CODE),
                       "labels": [sample.label for sample in self.samples]}
         return steps.Step(f"clean/{self.out.name}", self.out, self.out / RECORD, parameters,

@@ -145,9 +145,8 @@ class Experiment:
     def _prediction(self, folder: str, network: str, views: str, seed: str) -> Tuple[Run, List[Words]]:
         """Return the commands that make a prediction file: those of its training, then the prediction."""
         run, split = self.make_run(folder, seed), self.values["SPLIT"]
-        target = {"stage1": "stage1", "stage2": "stage2", "scratch": "scratch"}[network]
         own = run.pictures.parent != self._common(seed)
-        needed = [words for words in commands(run, target, split) if own or words[1] != "clean"]
+        needed = [words for words in commands(run, network, split) if own or words[1] != "clean"]
         options = ["--views", "ten"] if views else []
         training = "stage1_scratch" if network == "scratch" else network
         return run, [*needed, predict_words(run, training, split, f"{network}_{split}{views}", *options)]

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools import clean, isic
+from data_tools import clean, isic, steps
 from data_tools.errors import DataError
 from data_tools.files import encode_image, read_image, write_image
 from data_tools.isic import Sample
@@ -198,3 +198,12 @@ def test_the_real_hair_removal_gives_the_same_files_with_two_processes(tmp_path)
     assert clean.clean(samples, tmp_path / "two", jobs=2) == one
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert one[0] == 0 < one[1]
+
+
+def test_copies_of_cleaned_pictures_tell_how_they_were_cleaned(samples, tmp_path):
+    """As the folds of an experiment have them, whose stage 2 classify asks for the method."""
+    clean.clean(samples, tmp_path / "first", hair="letter")
+    clean.clean(isic.load_samples(tmp_path / "first"), tmp_path / "fold", hair="none")
+    clean.clean(samples, tmp_path / "plain", hair="none")
+    told = {name: steps.find_record(tmp_path / name).parameters["pictures"] for name in ("first", "fold", "plain")}
+    assert told == {"first": {"hair": "letter"}, "fold": {"hair": "letter"}, "plain": {"hair": "none"}}
