@@ -13,7 +13,8 @@ from data_tools.errors import unknown
 
 from . import summary
 from .errors import CamError
-from .pipeline import PREFIXES, Run, Runner, Words, clean_words, commands, given, make_run, mark, predict_words, show
+from .pipeline import Runner, given, mark, show
+from .pipeline_commands import PREFIXES, Run, Words, clean_words, commands, make_run, predict_words
 from .variables import problem, values
 
 TABLE = Path("experiments/rows.csv")
