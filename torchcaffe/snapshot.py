@@ -25,7 +25,7 @@ from .proto.schema import SCHEMA
 
 Array = Any
 Weights = List[Tuple[str, List[Array]]]
-_PART = ".part"  # how the names of files end that are being written
+_PART = ".snapshot"  # how the names of files end that are being written; downloads that can go on end in .part
 
 
 @functools.cache

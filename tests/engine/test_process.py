@@ -196,12 +196,20 @@ def test_what_a_killed_process_left_goes_with_the_next_file(tmp_path):
     assert subprocess.run([sys.executable, "-c", WRITER, path], check=False).returncode == -9
     left, = os.listdir(tmp_path)
     assert left.startswith(".a.caffemodel.")
-    busy = tmp_path / ".b.caffemodel.1.part"
+    busy = tmp_path / ".b.caffemodel.1.snapshot"
     busy.write_bytes(b"of a living writer")
     with open(busy, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         snapshot.write_whole(str(tmp_path / "c.caffemodel"), b"y")
     assert sorted(os.listdir(tmp_path)) == [busy.name, "c.caffemodel"]
+
+
+def test_a_download_that_can_go_on_stays(tmp_path):
+    """Weights are saved into the folder in which public ones are fetched, as `.NAME.part` until they are whole."""
+    download = tmp_path / ".VGG_ILSVRC_16_layers.caffemodel.part"
+    download.write_bytes(b"half of it")
+    snapshot.write_whole(str(tmp_path / "c.caffemodel"), b"y")
+    assert sorted(os.listdir(tmp_path)) == [download.name, "c.caffemodel"]
 
 
 def test_weights_are_read_once_and_a_name_of_eight_bytes_is_enough(tmp_path, monkeypatch):
