@@ -26,7 +26,8 @@ INCEPTION = {  # channels of 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj: G
     "5a": (256, 160, 320, 32, 128, 128), "5b": (384, 192, 384, 48, 128, 128),
 }  # fmt: skip
 CAM_CHANNELS = 1024
-CAM_GROUPS = 2  # as in the public VGG-GAP, whose weights here are 1024 x 256 x 3 x 3
+CAM_GROUPS = 2  # as in the public VGG-GAP, whose CAM_conv has weights of 1024 x 256 x 3 x 3 (D25)
+VGG_LAST = "14th convolution: the blob CAM_conv holds the paper's f_k(x, y), on 10 x 10 cells"
 UNPADDED = ("conv5_3", "CAM_conv")  # D05
 FROZEN = ("conv1", "conv2", "conv3", "conv4", "inception_3")  # D10: the first letters of layers that keep their weights
 OBJECTS = 1000  # classes of the ImageNet network that GoogLeNet-GAP starts from
@@ -84,13 +85,13 @@ def data(stage: str, phase: str, random: bool) -> List[str]:
 
 
 def convolution(name: str, relu: str, bottom: str, channels: int, weights: str, kernel: int = 3, stride: int = 1,
-                new: bool = False) -> List[str]:
+                new: bool = False, groups: int = 1) -> List[str]:
     """Return a convolution that keeps the map's size but for its stride (D05: or has no padding), and its ReLU, in place."""
     pad = f"pad: {kernel // 2}"
     if name in UNPADDED:
         pad = "pad: 0  # D05: no padding in the last two convolutions"
     body = [f"num_output: {channels}", *([pad] if kernel > 1 else []), f"kernel_size: {kernel}",
-            *([f"stride: {stride}"] if stride > 1 else []), *([f"group: {CAM_GROUPS}"] if name == "CAM_conv" else []),
+            *([f"stride: {stride}"] if stride > 1 else []), *([f"group: {groups}"] if groups > 1 else []),
             *fillers(name, weights, 3 * kernel**2 if bottom == "data" else 0)]
     return [
         *layer(name, "Convolution", [bottom], [name], [*rates(name, weights, new), *block("convolution_param", body)]),
@@ -162,14 +163,14 @@ def googlenet(weights: str, last: str = "4e") -> List[str]:
     return lines
 
 
-def cam_head(bottom: str, channels: int, weights: str, which: str, new: bool) -> List[str]:
+def cam_head(bottom: str, channels: int, weights: str, which: str, new: bool, groups: int = CAM_GROUPS) -> List[str]:
     """Return the layers that make class activation maps, up to the class scores `CAM_fc3`; `new`: no weights for CAM_conv."""
     dropout = f"dropout_param {{ dropout_ratio: {DROPOUT} }}"
     classifier = [f"num_output: {CLASSES}", *fillers("CAM_fc3", weights)]
     return [
         "",
         f"# The {which}.",
-        *convolution("CAM_conv", "CAM_relu", bottom, channels, weights, new=new),
+        *convolution("CAM_conv", "CAM_relu", bottom, channels, weights, new=new, groups=groups),
         "# The fifth pooling of the paper averages over the whole map, whatever its size.",
         *pooling("CAM_pool", "CAM_conv", "pool: AVE global_pooling: true"),
         *layer("CAM_dropout", "Dropout", ["CAM_pool"], ["CAM_pool"], [dropout]),
@@ -181,8 +182,12 @@ def cam_head(bottom: str, channels: int, weights: str, which: str, new: bool) ->
 
 def vgg_gap(weights: str, divisor: int = 1) -> List[str]:
     """Return VGG-GAP, the paper's network, from `data` to `CAM_fc3`."""
-    which = "14th convolution: the blob CAM_conv holds the paper's f_k(x, y), on 10 x 10 cells"
-    return vgg(weights, divisor) + cam_head("conv5_3", CAM_CHANNELS // divisor, weights, which, new=False)
+    return vgg(weights, divisor) + cam_head("conv5_3", CAM_CHANNELS // divisor, weights, VGG_LAST, new=False)
+
+
+def vgg16_gap(weights: str) -> List[str]:
+    """Return VGG-GAP as it starts from VGG-16 (D25): CAM_conv is new, and nothing asks for groups."""
+    return vgg(weights, divisor=1) + cam_head("conv5_3", CAM_CHANNELS, weights, VGG_LAST, new=True, groups=1)
 
 
 def googlenet_gap(weights: str) -> List[str]:
@@ -250,15 +255,16 @@ def files() -> Dict[str, str]:
     texts = {}
     nets: List[Tuple[str, str, Callable[[str], List[str]], str]] = [
         ("vgg_gap", "VGG_GAP", vgg_gap, "conv1_x ... conv4_x"),
+        ("vgg16_gap", "VGG16_GAP", vgg16_gap, "conv1_x ... conv4_x"),
         ("googlenet_gap", "GoogLeNet_GAP", googlenet_gap, "conv1 ... inception_3b"),
     ]
     for file, name, body, kept in nets:
         finetune = f"Fine-tuning (D10): {kept} keep their pretrained weights, the layers behind them learn."
         texts[f"{file}_train_val.prototxt"] = train_val(name, finetune, body(FINETUNE))
+        texts[f"{file}_random_train_val.prototxt"] = train_val(
+            name, "Fine-tuning (D10) on random patches (D23).", body(FINETUNE), random=True)
         texts[f"{file}_scratch_train_val.prototxt"] = train_val(name, scratch, body(SCRATCH))
         texts[f"{file}_deploy.prototxt"] = deploy(name, both, body(DEPLOY))
-    texts["googlenet_gap_random_train_val.prototxt"] = train_val(
-        "GoogLeNet_GAP", "Fine-tuning (D10) on random patches (D23).", googlenet_gap(FINETUNE), random=True)
     texts["vgg_gap_narrow_train_val.prototxt"] = train_val("VGG_GAP_narrow", twin, vgg_gap(SCRATCH, NARROW_DIVISOR))
     texts["vgg_gap_narrow_deploy.prototxt"] = deploy("VGG_GAP_narrow", twin, vgg_gap(DEPLOY, NARROW_DIVISOR))
     texts["googlenet_deploy.prototxt"] = deploy(

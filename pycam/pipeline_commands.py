@@ -7,7 +7,7 @@ from .errors import CamError
 from .variables import values
 
 DEMO_PICTURES = {"train": "600", "val": "150", "seed": "1"}
-PREFIXES = {"vgg_gap": "", "vgg_gap_narrow": "narrow_", "googlenet_gap": "googlenet_"}  # of solver files
+PREFIXES = {"vgg_gap": "", "vgg16_gap": "vgg16_", "vgg_gap_narrow": "narrow_", "googlenet_gap": "googlenet_"}  # of solver files
 
 Words = List[str]  # of a command, its module first
 

@@ -9,17 +9,17 @@ import numpy as np
 from data_tools.files import listing
 from data_tools.transfer import fetch
 
-from . import engine
+from . import engine, weight_arrays
 from .errors import CamError
 
 CONVOLUTIONS = {1: (64, 64), 2: (128, 128), 3: (256, 256, 256), 4: (512, 512, 512), 5: (512, 512, 512)}  # outputs, VGG-16
 
 
 class Source(NamedTuple):
-    """A file's address, its SHA-1 where its authors published one, and shapes that layers in it must have."""
+    """A file's address, a sum of it where one is public (``sha1:...``), and shapes that layers in it must have."""
 
     url: str
-    sha1: str
+    sum: str
     shapes: Dict[str, List[Tuple[int, ...]]]
 
 
@@ -37,14 +37,16 @@ SOURCES = {Path(source.url).name: source for source in (
     Source("http://cnnlocalization.csail.mit.edu/demoCAM/models/vgg16CAM_train_iter_90000.caffemodel", "",
            {**vgg_shapes(), "CAM_conv": [(1024, 256, 3, 3), (1024,)]}),  # two groups
     Source("http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
-           "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24", vgg_shapes()),
+           "sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24", vgg_shapes()),
     Source("http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",  # D19
-           "405fc5acd08a3bb12de8ee5e23a96bec22f08204", {"conv1/7x7_s2": [(64, 3, 7, 7), (64,)]}),
+           "sha1:405fc5acd08a3bb12de8ee5e23a96bec22f08204", {"conv1/7x7_s2": [(64, 3, 7, 7), (64,)]}),
+    Source("https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+           "md5:6d6bbae143d832006294945121d1f1fc", vgg_shapes()),  # D25: Keras' copy of VGG-16's convolutions, a ninth of the bytes
 )}
 
 
-def get(path: Path) -> None:
-    """Fetch public weights unless they are there, and see that they are what the file's name says."""
+def get(path: Path) -> Path:
+    """Fetch public weights unless they are there, see that they are what the file's name says, and return a .caffemodel of them."""
     if path.name not in SOURCES:
         raise CamError(f"{path}: not a file that is known to be public; expected the name {' or '.join(sorted(SOURCES))}")
     source = SOURCES[path.name]
@@ -52,18 +54,23 @@ def get(path: Path) -> None:
         check(path, source)
     else:
         fetch(source.url, path, functools.partial(check, source=source))
+    if path.suffix not in weight_arrays.KERAS:
+        return path
+    model = path.with_suffix(".caffemodel")
+    weight_arrays.write(weight_arrays.read(path), model)
+    print(f"{model}: made of {path}; give it as INIT")
+    return model
 
 
 def check(path: Path, source: Source) -> None:
     """Raise a CamError unless a file is the source's: its sum, its size, the shapes of its layers."""
     cure = "delete it and get it again"
-    sha1 = hashlib.sha1()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            sha1.update(chunk)
-    if source.sha1 not in ("", sha1.hexdigest()):
-        raise CamError(f"{path}: SHA-1 {sha1.hexdigest()}, its authors' is {source.sha1}; {cure}")
-    found = engine.weight_shapes(path)
+    kind, _, wanted = source.sum.partition(":")
+    found_sum = _sum(path, kind) if kind else ""
+    if found_sum != wanted:
+        raise CamError(f"{path}: {kind.upper()} {found_sum}, its authors' is {wanted}; {cure}")
+    keras = path.suffix in weight_arrays.KERAS
+    found = weight_arrays.shapes(path) if keras else engine.weight_shapes(path)
     wrong = [layer for layer, shapes in source.shapes.items()
              if [engine.significant(s) for s in found.get(layer, [])] != [engine.significant(s) for s in shapes]]
     if wrong:
@@ -71,3 +78,12 @@ def check(path: Path, source: Source) -> None:
     least = 4 * sum(int(np.prod(shape)) for shapes in found.values() for shape in shapes)
     if path.stat().st_size < least:
         raise CamError(f"{path}: {path.stat().st_size} bytes, its layers need {least}; {cure}")
+
+
+def _sum(path: Path, kind: str) -> str:
+    """Return a file's sum as hexadecimal digits."""
+    digest = hashlib.new(kind)
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()

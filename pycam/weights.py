@@ -1,19 +1,14 @@
 """Which layers of a network a weights file fills: Caffe copies by name and says nothing about the rest."""
 import argparse
-import os
-import zipfile
 from pathlib import Path
 from typing import Any, List, Mapping, NamedTuple, Sequence
-
-import numpy as np
 
 from data_tools.commands import add
 from data_tools.files import listing
 
-from . import engine, public_weights
+from . import engine, public_weights, weight_arrays
 from .errors import CamError
 
-SUFFIXES = ("_w", "_b")  # of the arrays with a layer's weights and bias, in the order of Caffe's blobs
 Shapes = Mapping[str, Sequence[Sequence[int]]]  # of the parameters of each layer
 COPIED, FRESH, MISMATCHED = "copied", "fresh", "mismatched"
 
@@ -33,11 +28,11 @@ def add_parser(subparsers: Any) -> None:
         subparsers, "weights", "show which layers a weights file fills, fetch a public one, or make one of plain arrays",
         "python -m pycam weights --net prototxt/vgg_gap_deploy.prototxt --weights vgg16CAM.caffemodel",
         "show: print a table of the layers with parameters: copied from the file, fresh (random), or mismatched. fetch: get "
-        "public VGG-GAP or VGG-16 weights under their own name first, and check them. import: write a .caffemodel from an .npz "
-        "file with <layer>_w and <layer>_b of every layer.")
+        "public VGG-GAP or VGG-16 weights under their own name first, and check them. import: write a .caffemodel with the layers "
+        "of the network that a file of arrays has: an .npz with <layer>_w and <layer>_b, or Keras' VGG-16.")
     parser.add_argument("action", nargs="?", choices=("show", "fetch", "import"), default="show", help="default: show")
     parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="deploy prototxt")
-    parser.add_argument("--weights", type=Path, required=True, metavar="W", help=".caffemodel, or .npz to import")
+    parser.add_argument("--weights", type=Path, required=True, metavar="W", help=".caffemodel; .npz or .h5 to import")
     parser.add_argument("--out", type=Path, metavar="NEW", help=".caffemodel that import writes")
     engine.add_arguments(parser)
     parser.set_defaults(run=run)
@@ -47,18 +42,20 @@ def run(args: argparse.Namespace) -> None:
     """Run the command ``weights``."""
     if args.action == "import" and args.out is None:
         raise CamError("weights import: give --out, the .caffemodel to write")
-    if args.action == "fetch":
-        public_weights.get(args.weights)
+    weights = public_weights.get(args.weights) if args.action == "fetch" else args.weights
     engine.check_prototxt(args.net)
-    found = engine.weight_shapes(engine.weights_file(args.weights)) if args.action != "import" else {}
+    arrays = weight_arrays.read(weights) if args.action == "import" else {}
+    found = ({name: [blob.shape for blob in blobs] for name, blobs in arrays.items()} if arrays
+             else engine.weight_shapes(engine.weights_file(weights)))
     caffe = engine.load(args.engine, args.gpu, args.precision)
     net = caffe.Net(str(args.net), caffe.TEST)
-    if args.action == "import":
-        fill(net, args.weights)
-        _save(net, args.out)
-        print(f"{args.out}: {sum(len(blobs) for blobs in net.params.values())} blobs of {len(net.params)} layers")
-    else:
-        print(table(compare({name: [blob.data.shape for blob in blobs] for name, blobs in net.params.items()}, found)))
+    rows = compare({name: [blob.data.shape for blob in blobs] for name, blobs in net.params.items()}, found)
+    print(table(rows))
+    if arrays:
+        check_start(rows, weights)
+        weight_arrays.write({row.layer: arrays[row.layer] for row in rows if row.state == COPIED}, args.out)
+        fresh = [row.layer for row in rows if row.state == FRESH]
+        print(f"{args.out}: {len(rows) - len(fresh)} layers; fresh, as the net's fillers make them: {listing(fresh) or 'none'}")
 
 
 def compare(wanted: Shapes, found: Shapes) -> List[Row]:
@@ -88,46 +85,3 @@ def check_start(rows: List[Row], weights: Path) -> None:
     if not any(row.state == COPIED for row in rows):
         raise CamError(f"{weights}: fills no layer of the network; expected layer names such as "
                        f"{', '.join(row.layer for row in rows[:3])}")
-
-
-# ---------------------------------------------------------------- plain arrays (D19)
-def fill(net: Any, arrays: Path) -> None:
-    """Set the parameters of a network from an ``.npz`` file.
-
-    Parameters
-    ----------
-    net : Net
-        Network of either engine.
-    arrays : Path
-        For every layer with parameters ``<layer>_w`` and ``<layer>_b``: float arrays of Caffe's shapes (a convolution's
-        are outputs x inputs / groups x height x width, for BGR pictures). Other arrays of the file are not used.
-
-    Raises
-    ------
-    CamError
-        If the file cannot be read, lacks an array, or holds one of another shape.
-    """
-    try:
-        with np.load(arrays, allow_pickle=False) as found:
-            wanted = {name + suffix: blob for name, blobs in net.params.items() for suffix, blob in zip(SUFFIXES, blobs)}
-            missing = sorted(set(wanted) - set(found.files))
-            if missing:
-                raise CamError(f"{arrays}: lacks {listing(missing)}; the network needs <layer>_w and <layer>_b of each layer")
-            for name, blob in wanted.items():
-                values = found[name]
-                if values.shape != tuple(blob.data.shape):
-                    raise CamError(f"{arrays}: {name} has shape {values.shape}; the network needs {tuple(blob.data.shape)}")
-                blob.data[...] = values.astype(np.float32)
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise CamError(f"{arrays}: not an .npz file of plain arrays: {error}") from error
-
-
-def _save(net: Any, path: Path) -> None:
-    """Write the network's weights as a ``.caffemodel``, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        net.save(str(partial))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
