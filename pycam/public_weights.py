@@ -41,12 +41,12 @@ SOURCES = {Path(source.url).name: source for source in (
     Source("http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",  # D19
            "sha1:405fc5acd08a3bb12de8ee5e23a96bec22f08204", {"conv1/7x7_s2": [(64, 3, 7, 7), (64,)]}),
     Source("https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-           "md5:6d6bbae143d832006294945121d1f1fc", vgg_shapes()),  # D25: Keras' copy of VGG-16's convolutions, a ninth of the bytes
+           "md5:6d6bbae143d832006294945121d1f1fc", vgg_shapes()),  # D25: VGG-16's convolutions alone, a ninth of the bytes
 )}
 
 
 def get(path: Path) -> Path:
-    """Fetch public weights unless they are there, see that they are what the file's name says, and return a .caffemodel of them."""
+    """Fetch public weights unless they are there, check them, and return their .caffemodel, which is made of Keras' file."""
     if path.name not in SOURCES:
         raise CamError(f"{path}: not a file that is known to be public; expected the name {' or '.join(sorted(SOURCES))}")
     source = SOURCES[path.name]
@@ -54,7 +54,7 @@ def get(path: Path) -> Path:
         check(path, source)
     else:
         fetch(source.url, path, functools.partial(check, source=source))
-    if path.suffix not in weight_arrays.KERAS:
+    if not weight_arrays.is_keras(path):
         return path
     model = path.with_suffix(".caffemodel")
     weight_arrays.write(weight_arrays.read(path), model)
@@ -69,8 +69,7 @@ def check(path: Path, source: Source) -> None:
     found_sum = _sum(path, kind) if kind else ""
     if found_sum != wanted:
         raise CamError(f"{path}: {kind.upper()} {found_sum}, its authors' is {wanted}; {cure}")
-    keras = path.suffix in weight_arrays.KERAS
-    found = weight_arrays.shapes(path) if keras else engine.weight_shapes(path)
+    found = weight_arrays.shapes(path) if weight_arrays.is_keras(path) else engine.weight_shapes(path)
     wrong = [layer for layer, shapes in source.shapes.items()
              if [engine.significant(s) for s in found.get(layer, [])] != [engine.significant(s) for s in shapes]]
     if wrong:

@@ -25,7 +25,7 @@ class Variable(NamedTuple):
 VARIABLES: Dict[str, Variable] = {
     "ISIC": Variable("data/isic2017", "the pictures and their label files"),
     "RUN": Variable("build", "where everything goes that is made", form=NO_SPACE),
-    "NET": Variable("vgg_gap", "vgg_gap, vgg16_gap (from VGG-16, D25), vgg_gap_narrow (a CPU, from scratch), googlenet_gap (D19)", NETS),
+    "NET": Variable("vgg_gap", "vgg_gap, vgg16_gap (from VGG-16, D25), vgg_gap_narrow (from scratch), googlenet_gap (D19)", NETS),
     "INIT": Variable("", "weights that stage 1 starts from, a .caffemodel"),
     "START2": Variable("", "weights that stage 2 starts from, instead of stage 1's (D11)"),
     "SPLIT": Variable("val", "pictures that are scored and shown: val, or test", ("val", "test")),

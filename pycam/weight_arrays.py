@@ -13,7 +13,7 @@ from .errors import CamError
 
 Arrays = Dict[str, List[np.ndarray]]  # the parameters of each layer, in the order of Caffe's blobs
 SUFFIXES = ("_w", "_b")  # of the arrays with a layer's weights and bias
-KERAS = (".h5", ".hdf5")
+HDF5 = b"\x89HDF"  # how such a file begins
 _KERAS_LAYER = re.compile(r"block(\d)_conv(\d)")  # Caffe's conv\1_\2
 
 
@@ -32,13 +32,19 @@ def read(path: Path) -> Arrays:
     CamError
         If the file cannot be read, holds no such arrays, or values that are not finite.
     """
-    found = _read_keras(path) if path.suffix in KERAS else _read_npz(path)
+    found = _read_keras(path) if is_keras(path) else _read_npz(path)
     if not found:
         raise CamError(f"{path}: no arrays named <layer>{SUFFIXES[0]} and <layer>{SUFFIXES[1]}")
     broken = [layer for layer, blobs in found.items() if not all(np.isfinite(blob).all() for blob in blobs)]
     if broken:
         raise CamError(f"{path}: values that are not finite in {listing(broken)}")
     return found
+
+
+def is_keras(path: Path) -> bool:
+    """Tell whether a file is of the form in which Keras keeps weights, whatever its name."""
+    with open(path, "rb") as file:
+        return file.read(len(HDF5)) == HDF5
 
 
 def shapes(path: Path) -> Dict[str, List[Tuple[int, ...]]]:
@@ -53,19 +59,19 @@ def _read_npz(path: Path) -> Arrays:
             return {layer: [file[layer + suffix].astype(np.float32) for suffix in SUFFIXES if layer + suffix in file.files]
                     for layer in layers}
     except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise CamError(f"{path}: not an .npz file of plain arrays: {error}") from error
+        raise CamError(f"{path}: neither an .npz file of plain arrays nor an .h5 file of Keras: {error}") from error
 
 
 def _read_keras(path: Path) -> Arrays:
     import h5py  # no other command needs it
 
     try:
-        with h5py.File(path, "r") as file:
+        with open(path, "rb") as opened, h5py.File(opened, "r") as file:  # by its name HDF5 would lock it, which a download does
             layers = {name: _KERAS_LAYER.fullmatch(name) for name in file}
             return {found.expand(r"conv\1_\2"): _from_keras([np.asarray(values) for values in file[name].values()])
                     for name, found in layers.items() if found}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CamError(f"{path}: not an HDF5 file of Keras' VGG-16: {error}") from error
+        raise CamError(f"{path}: not Keras' VGG-16: {error}") from error
 
 
 def _from_keras(arrays: Sequence[np.ndarray]) -> List[np.ndarray]:

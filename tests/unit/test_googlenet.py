@@ -94,7 +94,14 @@ def test_real_caffe_reads_them(tiny):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"fc_b": None}, "lacks fc_b"), ({"fc_w": np.zeros((4, 17))}, r"fc_w has shape (4, 17); the network needs (4, 18)")])
+    ({"fc_b": None}, "arrays.npz: other shapes than the network has in fc;"),
+    ({"fc_w": np.zeros((4, 17))}, "arrays.npz: other shapes than the network has in fc;"),
+    ({"fc_w": np.zeros((1, 1, 2, 3, 3))}, "arrays.npz: other shapes than the network has in fc;"),
+    ({"fc_b": np.full(4, np.nan)}, "arrays.npz: values that are not finite in fc"),
+    ({"fc_w": np.array(["text"])}, "arrays.npz: neither an .npz file of plain arrays nor"),
+    (dict.fromkeys(("a/3x3_w", "a/3x3_b", "fc_w", "fc_b")), "arrays.npz: fills no layer of the network"),
+    (dict.fromkeys(("a/3x3_w", "a/3x3_b", "fc_w", "fc_b", "other_w")), "arrays.npz: no arrays named <layer>_w"),
+])
 def test_arrays_that_do_not_fit_are_one_line(tiny, capsys, changes, words):
     assert tiny(**changes) == 1
     error = capsys.readouterr().err
@@ -102,8 +109,46 @@ def test_arrays_that_do_not_fit_are_one_line(tiny, capsys, changes, words):
     assert not (tiny.folder / "new").exists()
 
 
+def test_layers_that_the_file_lacks_stay_fresh(tiny, capsys):
+    assert tiny(fc_w=None, fc_b=None) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1 layers; fresh, as the net's fillers make them: fc")
+    model = caffe_pb2.NetParameter.FromString((tiny.folder / "new" / "net.caffemodel").read_bytes())
+    assert [layer.name for layer in model.layer] == ["a/3x3"]
+
+
+def write_keras(path, arrays):
+    """Write arrays of Caffe's shapes as Keras writes VGG-16: kernels height x width x inputs x outputs."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"block1_conv1", b"block1_pool"]
+        file.create_group("block1_pool")
+        for name, (kernel, bias) in arrays.items():
+            file[f"{name}/{name}_W_1:0"] = kernel.transpose(2, 3, 1, 0)
+            file[f"{name}/{name}_b_1:0"] = bias
+
+
+def test_the_file_of_keras_becomes_weights(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    wanted = {"block1_conv1": (random.normal(size=(8, 3, 3, 3)).astype(np.float32), np.arange(8, dtype=np.float32)),
+              "block1_conv2": (random.normal(size=(8, 8, 3, 3)).astype(np.float32), np.ones(8, np.float32))}
+    write_keras(tmp_path / "vgg.h5", wanted)
+    words = ["weights", "import", "--net", str(ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"), "--engine", "torch",
+             "--weights", str(tmp_path / "vgg.h5"), "--out", str(tmp_path / "vgg.caffemodel")]
+    assert pycam.main(words) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown if " copied " in line] == ["conv1_1", "conv1_2"]
+    model = caffe_pb2.NetParameter.FromString((tmp_path / "vgg.caffemodel").read_bytes())
+    found = {layer.name: [np.array(blob.data, np.float32).reshape(tuple(blob.shape.dim)) for blob in layer.blobs]
+             for layer in model.layer}
+    for name, arrays in wanted.items():
+        assert all(map(np.array_equal, found[name.replace("block", "conv").replace("_conv", "_")], arrays))
+    (tmp_path / "vgg.h5").write_bytes((tmp_path / "vgg.h5").read_bytes()[:1000])
+    assert pycam.main(words) == 1
+    assert "vgg.h5: not Keras' VGG-16" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_what_is_no_array_file_is_one_line(tiny, capsys):
     (tiny.folder / "arrays.npz").write_bytes(b"no zip")
     assert pycam.main(["weights", "import", "--net", str(tiny.folder / "net.prototxt"), "--engine", "torch", "--weights",
                        str(tiny.folder / "arrays.npz"), "--out", str(tiny.folder / "x.caffemodel")]) == 1
-    assert "not an .npz file" in capsys.readouterr().err
+    assert "neither an .npz file" in capsys.readouterr().err

@@ -13,17 +13,16 @@ from torchcaffe.proto import caffe_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 NETS = [
-    "vgg_gap_train_val",
-    "vgg_gap_scratch_train_val",
-    "vgg_gap_deploy",
-    "vgg_gap_narrow_train_val",
-    "vgg_gap_narrow_deploy",
-]
+    "vgg_gap_train_val", "vgg_gap_random_train_val", "vgg_gap_scratch_train_val", "vgg_gap_deploy",
+    "vgg16_gap_train_val", "vgg16_gap_random_train_val", "vgg16_gap_scratch_train_val", "vgg16_gap_deploy",
+    "vgg_gap_narrow_train_val", "vgg_gap_narrow_deploy",
+]  # fmt: skip
+KINDS = {"": "vgg_gap", "vgg16_": "vgg16_gap", "narrow_": "vgg_gap_narrow", "googlenet_": "googlenet_gap"}  # of solvers
 GOOGLENETS = ["googlenet_gap_train_val", "googlenet_gap_random_train_val", "googlenet_gap_scratch_train_val",
               "googlenet_gap_deploy", "googlenet_deploy"]
-SOLVERS = ["stage1", "stage2", "stage1_scratch", "narrow_stage1", "narrow_stage2",
-           "googlenet_stage1", "googlenet_stage2", "googlenet_stage1_scratch",
-           "googlenet_random_stage1", "googlenet_random_stage2"]
+SOLVERS = ["narrow_stage1", "narrow_stage2"] + [
+    prefix + name for prefix in KINDS if prefix != "narrow_"
+    for name in ("stage1", "stage2", "stage1_scratch", "random_stage1", "random_stage2")]
 TRAINED = [name for name in NETS if "train_val" in name]
 ALL_TRAINED = TRAINED + [name for name in GOOGLENETS if "train_val" in name]
 VALIDATION_PICTURES = 150
@@ -138,7 +137,8 @@ class TestArchitecture:
         wanted = [(conv, outputs // width_divisor(name), pad) for conv, outputs, pad in CONVOLUTIONS]
         assert [(c.name, c.convolution_param.num_output, c.convolution_param.pad[0]) for c in found] == wanted
         assert all(list(c.convolution_param.kernel_size) == [3] for c in found)
-        assert {c.name: c.convolution_param.group for c in found if c.convolution_param.group != 1} == {"CAM_conv": 2}
+        groups = {c.name: c.convolution_param.group for c in found if c.convolution_param.group != 1}
+        assert groups == ({} if "vgg16" in name else {"CAM_conv": 2})  # D25
 
     @pytest.mark.parametrize("name", NETS)
     def test_every_convolution_is_rectified_in_place(self, name):
@@ -179,12 +179,7 @@ class TestArchitecture:
         # with one group the same sum is 19,437,379.
         full = 14714688 + 2360320 + 3075
         assert full == 17078083
-        assert walk(read_net(name))[1] == (267947 if "narrow" in name else full)
-
-    def test_one_group_has_the_published_number_of_parameters(self):
-        net = read_net("vgg_gap_deploy")
-        next(layer for layer in net.layer if layer.name == "CAM_conv").convolution_param.group = 1
-        assert walk(net)[1] == 19437379
+        assert walk(read_net(name))[1] == (267947 if "narrow" in name else 19437379 if "vgg16" in name else full)
 
 
 class TestTraining:
@@ -211,19 +206,20 @@ class TestTraining:
             drawn = ["mirror", "crop_size"] if "random" in name and layer.include[0].phase == caffe_pb2.TRAIN else []
             assert [field.name for field, _ in layer.transform_param.ListFields()] == [*drawn, "mean_value"]
 
-    def test_random_patches_are_all_that_their_net_and_solvers_change(self):
-        drawn = read_net("googlenet_gap_random_train_val")
+    @pytest.mark.parametrize(("kind", "net"), [(kind, net) for kind, net in KINDS.items() if kind != "narrow_"])
+    def test_random_patches_are_all_that_their_net_and_solvers_change(self, kind, net):
+        drawn = read_net(f"{net}_random_train_val")
         for layer in layers_of(drawn, "Data"):
             if layer.include[0].phase == caffe_pb2.TRAIN:
                 assert (layer.transform_param.crop_size, layer.transform_param.mirror) == (224, True)
                 layer.transform_param.ClearField("crop_size")
                 layer.transform_param.ClearField("mirror")
-        assert drawn == read_net("googlenet_gap_train_val")
+        assert drawn == read_net(f"{net}_train_val")
         for stage in ("stage1", "stage2"):
-            changed = read_solver(f"googlenet_random_{stage}")
-            assert changed.net == "prototxt/googlenet_gap_random_train_val.prototxt"
-            changed.net = "prototxt/googlenet_gap_train_val.prototxt"
-            assert changed == read_solver(f"googlenet_{stage}")
+            changed = read_solver(f"{kind}random_{stage}")
+            assert changed.net == f"prototxt/{net}_random_train_val.prototxt"
+            changed.net = f"prototxt/{net}_train_val.prototxt"
+            assert changed == read_solver(f"{kind}{stage}")
 
     @pytest.mark.parametrize("name", ALL_TRAINED)
     def test_accuracy_is_for_tests_only(self, name):
@@ -234,9 +230,10 @@ class TestTraining:
     def test_rates_say_which_layers_learn(self, name):
         rates = {layer.name: [param.lr_mult for param in layer.param] for layer in read_net(name).layer if layer.param}
         wanted = {layer: [1, 2] for layer in LEARNING}
-        if name == "vgg_gap_train_val":
+        if name.startswith(("vgg_gap_t", "vgg_gap_r", "vgg16_gap_t", "vgg16_gap_r")):  # fine-tuned
             wanted.update({conv: [0, 0] for conv in LEARNING if conv[:5] in ("conv1", "conv2", "conv3", "conv4")})
             wanted["CAM_fc3"] = [10, 20]
+            wanted["CAM_conv"] = [10, 20] if "vgg16" in name else [1, 2]  # D25: new where VGG-16 is the start
         assert rates == wanted
 
     @pytest.mark.parametrize("name", TRAINED)
@@ -246,7 +243,7 @@ class TestTraining:
             param = layer.convolution_param if layer.type == "Convolution" else layer.inner_product_param
             if param.HasField("weight_filler"):
                 fillers[layer.name] = param.weight_filler.type
-        if name == "vgg_gap_train_val":
+        if name.startswith(("vgg_gap_t", "vgg_gap_r", "vgg16_gap_t", "vgg16_gap_r")):
             assert fillers == {"CAM_conv": "gaussian", "CAM_fc3": "gaussian"}
         else:
             msra = dict.fromkeys(LEARNING[1:-1], "msra")
@@ -273,6 +270,7 @@ class TestSolvers:
         assert ("narrow" in solver.net) == ("narrow" in name)
         assert ("scratch" in solver.net) == ("scratch" in name)
         assert ("googlenet" in solver.net) == ("googlenet" in name)
+        assert ("vgg16" in solver.net) == ("vgg16" in name)
         assert ("random" in solver.net) == ("random" in name)
 
     @pytest.mark.parametrize("name", SOLVERS)
@@ -291,10 +289,8 @@ class TestSolvers:
 
     @pytest.mark.parametrize("name", SOLVERS)
     def test_snapshots_lie_in_the_folder_of_their_run(self, name):
-        folder = "build/" + name.replace("narrow_", "").replace("googlenet_", "").replace("random_", "")
-        net = "googlenet_gap" if "googlenet" in name else "vgg_gap"
-        wanted = f"{folder}/{net}" + ("_narrow" if "narrow" in name else "")
-        assert read_solver(name).snapshot_prefix == wanted
+        kind = next(kind for kind in sorted(KINDS, reverse=True) if name.startswith(kind))
+        assert read_solver(name).snapshot_prefix == f"build/{name[len(kind):].replace('random_', '')}/{KINDS[kind]}"
 
     @pytest.mark.parametrize("name", ["stage1", "stage2", "stage1_scratch"])
     def test_full_runs_count_in_epochs_of_the_augmented_set(self, name):
@@ -304,7 +300,7 @@ class TestSolvers:
         assert solver.stepsize == 4 * EPOCH
         assert solver.solver_mode == caffe_pb2.SolverParameter.GPU
 
-    @pytest.mark.parametrize("name", [name for name in SOLVERS if name.startswith(("narrow", "googlenet"))])
+    @pytest.mark.parametrize("name", [name for name in SOLVERS if name.startswith(("narrow", "googlenet", "vgg16"))])
     def test_small_runs_are_for_a_cpu(self, name):
         assert read_solver(name).solver_mode == caffe_pb2.SolverParameter.CPU
 
@@ -312,7 +308,7 @@ class TestSolvers:
     def test_runs_can_be_repeated(self, name):
         assert read_solver(name).random_seed >= 0
 
-    @pytest.mark.parametrize("kind", ["", "narrow_"])
+    @pytest.mark.parametrize("kind", ["", "random_", "narrow_"])
     def test_stages_differ_in_pictures_and_seed_only(self, kind):
         first, second = read_solver(kind + "stage1"), read_solver(kind + "stage2")
         for solver in (first, second):
@@ -320,7 +316,7 @@ class TestSolvers:
                 solver.ClearField(field)
         assert first == second
 
-    @pytest.mark.parametrize("kind", ["", "narrow_", "googlenet_", "googlenet_random_"])
+    @pytest.mark.parametrize("kind", [name[:-len("stage1")] for name in SOLVERS if name.endswith("stage1")])
     def test_stage_2_names_the_last_snapshot_of_stage_1(self, kind):
         first = read_solver(kind + "stage1")
         text = (ROOT / "solvers" / f"{kind}stage2.prototxt").read_text()

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from data_tools import transfer
+from pycam import engine
 from pycam import public_weights as public
 from pycam.__main__ import main
 from pycam.errors import CamError
 from torchcaffe.netparam import read_net
 from torchcaffe.proto import caffe_pb2
+
+from .test_googlenet import write_keras
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = str(ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt")
@@ -39,7 +42,7 @@ def offered(serve, tmp_path, monkeypatch):
     path = write_model(tmp_path / "site" / "small.caffemodel", SHAPES)
     sha1 = hashlib.sha1(path.read_bytes()).hexdigest()
     url, _ = serve(path.parent)
-    monkeypatch.setattr(public, "SOURCES", {path.name: public.Source(url + path.name, sha1, SHAPES)})
+    monkeypatch.setattr(public, "SOURCES", {path.name: public.Source(url + path.name, f"sha1:{sha1}", SHAPES)})
     monkeypatch.setattr(transfer, "WAITS", (0,))
     return path
 
@@ -59,14 +62,14 @@ def test_weights_are_fetched_checked_and_shown(offered, tmp_path, capsys):
     assert fetch(target) == 0  # it is there, and checked again
     target.write_bytes(target.read_bytes()[:-1] + b"\1")
     assert fetch(target) == 1
-    assert "SHA-1" in capsys.readouterr().err
+    assert "SHA1" in capsys.readouterr().err
 
 
 def test_another_file_under_the_same_address_is_not_kept(offered, tmp_path, capsys):
     write_model(offered, {**SHAPES, "conv1_3": [(1,)]})
     target = tmp_path / "new" / "small.caffemodel"
     assert fetch(target) == 1
-    assert re.search("error: .*SHA-1 .*, its authors' is .*; delete it and get it again\n", capsys.readouterr().err)
+    assert re.search("error: .*SHA1 .*, its authors' is .*; delete it and get it again\n", capsys.readouterr().err)
     assert list(target.parent.iterdir()) == []
 
 
@@ -78,10 +81,28 @@ def test_without_a_network_one_line_says_what_to_put_where(offered, tmp_path, ca
     assert err.count("\n") == 1
 
 
+def test_the_file_of_keras_is_made_a_caffemodel(serve, tmp_path, monkeypatch, capsys):
+    site = tmp_path / "site"
+    site.mkdir()
+    arrays = {f"block1_conv{n}": (np.ones(shape, np.float32), np.zeros(8, np.float32)) for n, (shape, _) in
+              enumerate(SHAPES.values(), 1)}
+    write_keras(site / "small.h5", arrays)
+    md5 = hashlib.md5((site / "small.h5").read_bytes()).hexdigest()
+    url, _ = serve(site)
+    monkeypatch.setattr(public, "SOURCES", {"small.h5": public.Source(f"{url}small.h5", f"md5:{md5}", SHAPES)})
+    assert fetch(tmp_path / "new" / "small.h5") == 0
+    shown = capsys.readouterr().out
+    assert f"{tmp_path}/new/small.caffemodel: made of {tmp_path}/new/small.h5; give it as INIT" in shown
+    assert engine.weight_shapes(tmp_path / "new" / "small.caffemodel") == SHAPES
+    (tmp_path / "new" / "small.h5").write_bytes(b"another")
+    assert fetch(tmp_path / "new" / "small.h5") == 1
+    assert "MD5" in capsys.readouterr().err
+
+
 def test_an_unknown_name_is_told_the_known_ones(tmp_path, capsys):
     assert fetch(tmp_path / "other.caffemodel") == 1
     err = capsys.readouterr().err
-    assert "VGG_ILSVRC_16_layers.caffemodel or bvlc_googlenet.caffemodel or vgg16CAM_train_iter_90000.caffemodel" in err
+    assert "VGG_ILSVRC_16_layers.caffemodel or bvlc_googlenet.caffemodel or vgg16CAM_train_iter_90000.caffemodel or vgg16" in err
 
 
 @pytest.mark.parametrize(("shapes", "values", "reason"), [
