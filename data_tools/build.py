@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Sequence, Tuple
@@ -19,7 +18,7 @@ from data_tools.estimate import check_disk, estimate_sizes
 from data_tools.files import JPEG_QUALITY, at_a_time, flush, partial_folder, read_image, sha256_file
 from data_tools.isic import Sample, count_classes, picture_inputs, refuse_unreadable
 from data_tools.lmdb_io import DATA_FILE, Record, encode_datum, write_records
-from data_tools.parallel import PARCEL, Jobs, Workers, workers
+from data_tools.parallel import Jobs, Workers, workers
 from data_tools.plan import Plan, Task, make_plan
 
 DECISIONS = ["D01", "D02", "D03", "D15"]
@@ -79,7 +78,7 @@ def build(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], *, 
     parameters = {"variants": [variant.name for variant in variants], "size": size, "patch_size": patch_size,
                   "encoding": encoding, "quality": quality, "balance": balance}
     with partial_folder(out, manifest.NAME) as folder, ThreadPoolExecutor(1) as disk:
-        with workers(jobs, folder) as pool:
+        with workers(jobs) as pool:
             sizes = estimate_sizes(plan, size, patch_size, quality)
             map_size = check_disk(plan, sizes, encoding, int(np.prod(shape)), folder)
             store_squares(samples, folder, size, pool)
@@ -138,14 +137,13 @@ def _make_chunk(tasks: Sequence[Task], squares: Path, shape: Tuple[int, int, int
                 quality: int) -> List[Record]:
     array = np.asarray(np.memmap(squares, np.uint8, "r", shape=shape))  # plain: parts of a memmap take longer to make
     images = (apply(array[task.row], task.variant, patch_size) for task in tasks)
-    return [(task.key.encode(), pickle.PickleBuffer(encode_datum(image, task.label, encoding, quality)))
+    return [(task.key.encode(), encode_datum(image, task.label, encoding, quality))
             for task, image in zip(tasks, images)]
 
 
 def _finish(folder: Path) -> None:
     """Delete what was only needed on the way, and see the rest to the disk."""
-    for path in (folder / SQUARES, *folder.glob(f"{PARCEL}*")):
-        path.unlink()
+    (folder / SQUARES).unlink()
     flush(folder)
 
 

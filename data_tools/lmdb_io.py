@@ -2,9 +2,8 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 from pathlib import Path
-from typing import Iterable, Iterator, List, Tuple, Union
+from typing import Iterable, Iterator, List, Tuple
 
 import lmdb
 import numpy as np
@@ -18,7 +17,7 @@ ENCODINGS = ("jpg", "png", "raw")
 BATCH = 128            # records a transaction
 PAGE = 4096            # bytes; LMDB gives a record's value whole pages
 DATA_FILE = "data.mdb"
-Record = Tuple[bytes, Union[bytes, pickle.PickleBuffer]]  # key, serialized Datum
+Record = Tuple[bytes, bytes]  # key, serialized Datum
 
 
 def encode_datum(image: np.ndarray, label: int, encoding: str = "raw", quality: int = JPEG_QUALITY) -> bytes:

@@ -6,14 +6,12 @@ import functools
 import itertools
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
-from typing import Any, Callable, Deque, Generator, Iterable, Iterator, List, NamedTuple, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Deque, Generator, Iterable, Iterator, List, NamedTuple, TypeVar, Union
 
 import cv2
 
@@ -25,7 +23,6 @@ WAITING = 3   # groups that each other process has: one in the making, the other
 AHEAD = 8     # groups for each process that are made, at most, before the turn of their results comes
 SHARES = 4    # groups for each process into which what is left is divided
 MANY = 64     # processes that a cluster may have
-PARCEL = "parcel_"  # how the names of the files begin through which results travel
 Jobs = Union[int, str]  # a number of processes here, or the address of a Dask scheduler
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,16 +48,13 @@ class Workers(NamedTuple):
 
 
 @contextlib.contextmanager
-def workers(jobs: Jobs, scratch: Optional[Path] = None) -> Iterator[Workers]:
+def workers(jobs: Jobs) -> Iterator[Workers]:
     """Start the processes that `jobs` says; they end with the block.
 
     Parameters
     ----------
     jobs : int or str
         Number of processes, this one among them, or the address of a Dask scheduler.
-    scratch : Path, optional
-        Folder of files through which processes hand over the buffers in their results (`pickle.PickleBuffer`). Through a
-        pipe that took an eighth of the time in which records are made: its reader gets 64 KB at a time.
     """
     if isinstance(jobs, str):
         yield Workers(functools.partial(cluster_map, scheduler=jobs), MANY)
@@ -73,7 +67,7 @@ def workers(jobs: Jobs, scratch: Optional[Path] = None) -> Iterator[Workers]:
             with _no_interrupts(), _environment(OPENBLAS_NUM_THREADS="1"):
                 for _ in range(jobs - 1):
                     pool.submit(int)
-            yield Workers(functools.partial(_ahead, pool=pool, jobs=jobs, scratch=scratch), jobs)
+            yield Workers(functools.partial(_ahead, pool=pool, jobs=jobs), jobs)
 
 
 def _groups(items: Iterable[Item], total: int, together: int, number: int) -> Iterator[List[Item]]:
@@ -89,33 +83,27 @@ def _here(function: Work, groups: Iterable[List[Any]]) -> Generator[Any, None, N
     yield from map(function, groups)
 
 
-def _ahead(function: Work, groups: Iterable[List[Any]], pool: ProcessPoolExecutor, jobs: int,
-           scratch: Optional[Path]) -> Generator[Any, None, None]:
+def _ahead(function: Work, groups: Iterable[List[Any]], pool: ProcessPoolExecutor, jobs: int) -> Generator[Any, None, None]:
     """Give the other processes groups as long as they have few waiting; take one oneself when they have enough.
 
     So this process computes while the others start, and what it computes need not travel.
     """
-    parcels = (scratch and scratch / f"{PARCEL}{number}" for number in itertools.count())
-    pending: Deque[Tuple[Future[Any], Optional[Path]]] = deque()
-    free: List[Optional[Path]] = []
+    pending: Deque[Future[Any]] = deque()
     try:
         for group in groups:
-            if sum(not future.done() for future, _ in pending) < WAITING * (jobs - 1):
-                parcel = free.pop() if free else next(parcels)
+            if sum(not future.done() for future in pending) < WAITING * (jobs - 1):
                 with _no_interrupts():  # may start a process, where there are many
-                    pending.append((pool.submit(_hand_over, function, group, parcel), parcel))
+                    pending.append(pool.submit(function, group))
             else:
-                pending.append((_compute(function, group), None))
-            while pending and (pending[0][0].done() or len(pending) >= AHEAD * jobs):
-                future, parcel = pending.popleft()
-                yield _taken(future.result())
-                free += [parcel] if parcel else []
+                pending.append(_compute(function, group))
+            while pending and (pending[0].done() or len(pending) >= AHEAD * jobs):
+                yield pending.popleft().result()
         while pending:
-            yield _taken(pending.popleft()[0].result())
+            yield pending.popleft().result()
     except BrokenProcessPool as error:
         raise DataError("a worker process was killed, perhaps for memory; try again with fewer --jobs") from error
     finally:
-        for future, _ in pending:
+        for future in pending:
             future.cancel()
 
 
@@ -127,40 +115,6 @@ def _compute(function: Work, group: List[Any]) -> Future[Any]:
     except Exception as error:
         done.set_exception(error)
     return done
-
-
-class _Parcel(NamedTuple):
-    """A pickled result whose buffers, of so many bytes each, are in a file."""
-
-    pickled: bytes
-    sizes: List[int]
-    path: Path
-
-
-def _hand_over(function: Work, group: List[Any], path: Optional[Path]) -> Any:
-    """Return a function's result; if it holds buffers (`pickle.PickleBuffer`) and there is a file for them, as a parcel.
-
-    The file is not emptied, since memory that the system has at hand takes a fifth of the time of new memory.
-    """
-    result, buffers = function(group), []  # type: Any, List[pickle.PickleBuffer]
-    if not path:
-        return result
-    pickled = pickle.dumps(result, 5, buffer_callback=buffers.append)
-    if not buffers:
-        return result
-    views = [buffer.raw() for buffer in buffers]
-    with open(path, "r+b" if path.exists() else "wb") as file:
-        file.write(b"".join(views))
-    return _Parcel(pickled, [view.nbytes for view in views], path)
-
-
-def _taken(result: Any) -> Any:
-    if not isinstance(result, _Parcel):
-        return result
-    with open(result.path, "rb") as file:
-        content = memoryview(file.read(sum(result.sizes)))
-    ends = itertools.accumulate(result.sizes)
-    return pickle.loads(result.pickled, buffers=[content[end - size:end] for size, end in zip(result.sizes, ends)])
 
 
 @contextlib.contextmanager

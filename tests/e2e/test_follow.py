@@ -76,7 +76,7 @@ def world(tmp_path_factory):
     """Return a folder with pictures, networks, solvers and weights, and a finished run A in it."""
     folder = tmp_path_factory.mktemp("world")
     for name, seed in (("pictures one", 1), ("pictures two", 2)):
-        synthetic.make_root(folder / name, {"train": 9, "val": 6, "test": 6}, seed=seed, height=90, width=120)
+        synthetic.make_root(folder / name, {"train": 6, "val": 3, "test": 3}, seed=seed, height=90, width=120)
     for part in ("prototxt", "solvers"):
         shutil.copytree(ROOT / part, folder / part)
     for name, net in (("tiny", "vgg_gap_narrow"), ("google", "googlenet_gap")):
@@ -125,7 +125,7 @@ def outcome(folder):
 @contextlib.contextmanager
 def changed(name):
     """Change a file of an input for a while; size and time of modification stay where they can."""
-    path = {"training picture": "pictures one/train/SYN_0000002.jpg", "validation picture": "pictures one/val/SYN_1000002.jpg",
+    path = {"training picture": "pictures one/train/SYN_0000002.jpg", "validation picture": "pictures one/val/SYN_1000003.jpg",
             "label": "pictures one/train/groundtruth.csv", "solver": "solvers/tiny_stage2.prototxt",
             "net": "prototxt/tiny.prototxt", "deploy net": "prototxt/vgg_gap_narrow_deploy.prototxt",
             "weights": "one.caffemodel"}[name]

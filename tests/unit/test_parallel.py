@@ -1,9 +1,7 @@
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
-import time
 from contextlib import closing
 
 import pytest
@@ -27,12 +25,6 @@ def end_elsewhere(items):
     if multiprocessing.parent_process() is not None:
         os._exit(1)
     return items
-
-
-def buffers(numbers):
-    """Make large results, and let another process have some to make."""
-    time.sleep(0.002)
-    return [(number, pickle.PickleBuffer(bytes([number % 251]) * (9000 - number))) for number in numbers]
 
 
 def results_of(function, items, jobs=2, together=1):
@@ -90,13 +82,6 @@ def test_an_error_here_waits_for_the_items_before_it():
         assert [next(results) for _ in range(parallel.WAITING)] == negate(range(parallel.WAITING))
         with pytest.raises(TypeError, match="bad operand type"):
             next(results)
-
-
-def test_large_results_come_through_few_files(tmp_path):
-    with workers(2, tmp_path) as pool:
-        found = [(number, bytes(content)) for number, content in list(pool.map(buffers, range(600), 600, 4))]
-    assert found == [(number, bytes([number % 251]) * (9000 - number)) for number in range(600)]
-    assert 0 < len(list(tmp_path.iterdir())) <= 2 * parallel.AHEAD
 
 
 def test_control_c_while_a_process_is_started_comes_at_the_end_even_by_another_thread():
