@@ -125,7 +125,7 @@ def outcome(folder):
 @contextlib.contextmanager
 def changed(name):
     """Change a file of an input for a while; size and time of modification stay where they can."""
-    path = {"training picture": "pictures one/train/SYN_0000002.jpg", "validation picture": "pictures one/val/SYN_1000003.jpg",
+    path = {"training picture": "pictures one/train/SYN_0000002.jpg", "validation picture": "pictures one/val/SYN_1000002.jpg",
             "label": "pictures one/train/groundtruth.csv", "solver": "solvers/tiny_stage2.prototxt",
             "net": "prototxt/tiny.prototxt", "deploy net": "prototxt/vgg_gap_narrow_deploy.prototxt",
             "weights": "one.caffemodel"}[name]
