@@ -12,7 +12,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -74,14 +74,21 @@ class Answer(NamedTuple):
 
 
 def find_net(weights: Path) -> Path:
-    """Return the deploy file of ``prototxt/`` whose layers and numbers of outputs are those of a weights file."""
+    """Return the deploy file of ``prototxt/`` whose layers, numbers of outputs and groups are those of a weights file."""
     shapes = engine.weight_shapes(engine.weights_file(weights))
     for path in sorted(source("prototxt").glob("*_deploy.prototxt")):
-        wanted = {layer.name: layer.convolution_param.num_output or layer.inner_product_param.num_output
-                  for layer in read_net(str(path)).layer if layer.type in ("Convolution", "InnerProduct")}
-        if all(name in shapes and engine.significant(shapes[name][0])[0] == count for name, count in wanted.items()):
+        if all(_fits(layer, shapes) for layer in read_net(str(path)).layer if layer.type in ("Convolution", "InnerProduct")):
             return path
     raise CamError(f"{weights}: fits no network in {source('prototxt')}; name its deploy file with --net")
+
+
+def _fits(layer: Any, shapes: Dict[str, List[Tuple[int, ...]]]) -> bool:
+    """Tell whether a layer's weights are among some, with its outputs and, behind another convolution, its groups (D25)."""
+    convolution, below = layer.convolution_param, layer.bottom[0]
+    found = engine.significant(shapes[layer.name][0]) if layer.name in shapes else (0,)
+    if found[0] != (convolution.num_output or layer.inner_product_param.num_output):
+        return False
+    return layer.type != "Convolution" or below not in shapes or found[1] * convolution.group == shapes[below][0][0]
 
 
 def read_preparation(stage2: Path) -> Optional[Preparation]:
