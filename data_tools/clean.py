@@ -95,8 +95,12 @@ class Cleaning:
             if self.masks:
                 locks.enter_context(locked(self.masks))
                 self.masks.mkdir(parents=True, exist_ok=True)
-                sweep(self.masks)
+            folders = list(filter(None, (self.out, self.masks)))
+            for folder in folders:
+                sweep(folder)
             self.shares = self._make()
+            for folder in folders:  # a worker of a cluster may have been killed, and others took its work over
+                sweep(folder)
         labels = {sample.image_id: sample.label for sample in self.samples}
         write_groundtruth(self.out / GROUNDTRUTH, labels)
         copies = find_pictures(self.out)

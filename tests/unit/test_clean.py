@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools import clean, isic, steps
+from data_tools import files as files_module
 from data_tools.errors import DataError
 from data_tools.files import encode_image, read_image, write_image
 from data_tools.isic import Sample
@@ -46,6 +47,20 @@ def samples(tmp_path, monkeypatch):
 
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != clean.RECORD}
+
+
+def test_what_a_killed_worker_left_is_swept_at_the_end(samples, tmp_path, monkeypatch):
+    """Another worker takes its pictures over, and the folder is as if it had never been there."""
+    def leave(files):
+        for path in files:
+            path.with_name(f".{path.name}.1a{files_module.PARTIAL}").write_bytes(b"half")
+        files_module.write_together(files)
+
+    clean.clean(samples, tmp_path / "alone", masks=tmp_path / "alone_masks")
+    monkeypatch.setattr(clean, "write_together", leave)
+    clean.clean(samples, tmp_path / "out", masks=tmp_path / "masks")
+    assert content(tmp_path / "out") == content(tmp_path / "alone")
+    assert content(tmp_path / "masks") == content(tmp_path / "alone_masks")
 
 
 def test_bare_pictures_are_copied_and_hairy_ones_encoded_anew(samples, tmp_path):
