@@ -20,6 +20,7 @@ from data_tools.__main__ import main as data_tools
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = "data/weights/vgg16CAM_train_iter_90000.caffemodel"
 GOOGLENET = "data/weights/bvlc_googlenet.caffemodel"
+VGG16 = "data/weights/vgg16.caffemodel"
 MAKE = ["PYTHON=python", "ENGINE=torch", "JOBS=1", "AUGMENT=none"]
 SOLVER = {"test_iter": 1, "test_interval": 2, "max_iter": 2, "snapshot": 2, "display": 1, "solver_mode": "CPU"}
 
@@ -41,8 +42,9 @@ class Sandbox:
     def _nets(self):
         there = self.folder / "prototxt"
         shutil.copytree(ROOT / "prototxt", there)
-        shutil.copy(there / "vgg_gap_narrow_deploy.prototxt", there / "vgg_gap_deploy.prototxt")
-        for name in ("vgg_gap_train_val", "vgg_gap_scratch_train_val"):
+        for name in ("vgg_gap_deploy", "vgg16_gap_deploy"):
+            shutil.copy(there / "vgg_gap_narrow_deploy.prototxt", there / f"{name}.prototxt")
+        for name in ("vgg_gap_train_val", "vgg_gap_scratch_train_val", "vgg16_gap_random_train_val"):
             shutil.copy(there / "vgg_gap_narrow_train_val.prototxt", there / f"{name}.prototxt")
         for path in there.glob("*_train_val.prototxt"):
             path.write_text(re.sub(r"batch_size: \d+", "batch_size: 2", path.read_text()))
@@ -104,6 +106,6 @@ def _make_data():
     words = "synthetic --out data/isic2017 --train 12 --val 10 --height 120 --width 160"
     assert data_tools(words.split()) == 0
     Path(WEIGHTS).parent.mkdir()
-    for name, net in ((WEIGHTS, "vgg_gap"), (GOOGLENET, "googlenet_gap")):
+    for name, net in ((WEIGHTS, "vgg_gap"), (VGG16, "vgg16_gap"), (GOOGLENET, "googlenet_gap")):
         torchcaffe.Net(f"prototxt/{net}_deploy.prototxt", torchcaffe.TEST).save(name)
     shutil.copytree("data/isic2017", "mine")

@@ -32,8 +32,12 @@ def test_table_of_the_fold(tmp_path):
     check_table("folds", "fold{seed}/groundtruth.csv", tmp_path, "--seeds", "1", "--run", "fold{seed}")
 
 
+def test_table_of_vgg_gap(tmp_path):
+    check_table("vgg16", "groundtruth.csv", tmp_path, "--seeds", "1", "--run", "vgg16_gap{seed}")
+
+
 def test_pages_quote_the_tables():
-    tables = "".join((RESULTS / f"{name}.md").read_text() for name in ("table1", "folds"))
+    tables = "".join((RESULTS / f"{name}.md").read_text() for name in ("table1", "folds", "vgg16"))
     known = {cell.split(", p")[0] for cell in re.findall(r"[-+]?\d\.\d{3} \([^)]*", tables)}
     for page in (ROOT / "README.md", RESULTS / "README.md"):
         lines = [line for line in page.read_text().split("`make demo`: made-up")[0].splitlines() if line.startswith("| ")]
