@@ -39,6 +39,7 @@ check() {
   for program in apt-get dpkg-deb dpkg perl; do
     command -v "$program" >/dev/null || fail "$program not found: an engine is made of Debian's packages"
   done
+  unshare --mount --net true 2>/dev/null || fail "root has no privilege here to mount and to make networks, which containers need"
   [ "$(dpkg --print-architecture)" = amd64 ] || fail "this machine is $(dpkg --print-architecture), the images are for amd64"
   [ -n "$(mirrors)" ] || fail "apt knows no Debian mirror here: apt-get update, or set DEBIAN_MIRROR"
 }
@@ -115,7 +116,7 @@ base() { # SUITE NAME
     --customize-hook='rm -f "$1"/var/cache/apt/*.bin' "$1" "$dir/$1.tar" "${sources[@]}" ||
     fail "no $1 from $(echo $addresses): set DEBIAN_MIRROR to a mirror that has it"
   "$dir/bin/docker" import -c 'CMD ["bash"]' -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
-    "$dir/$1.tar" "$2" >/dev/null
+    "$dir/$1.tar" "$2" >/dev/null || fail "the engine cannot take $2 (reason above)"
   rm "$dir/$1.tar"
 }
 

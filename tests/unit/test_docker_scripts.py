@@ -166,15 +166,16 @@ def test_versions_must_come_out_as_they_are_pinned(tmp_path, variables, status, 
 
 # ---------------------------------------------------------------- an engine for the tests
 MACHINE = {  # programs of a machine on which an engine could be brought up
-    "id": "echo 0", "docker": "exit 1", "dpkg": "echo amd64", "dpkg-deb": "exit 1",
+    "id": "echo 0", "unshare": "", "docker": "exit 1", "dpkg": "echo amd64", "dpkg-deb": "exit 1",
     "apt-get": 'case "$*" in *indextargets*) echo Debian http://debian.example/debian ;; *download*) touch a.deb ;; esac'}
 
 
 @pytest.mark.parametrize(("changed", "status", "words"), [
     ({"id": "echo 1000"}, 0, "an engine is started by root only"),
+    ({"unshare": "exit 1"}, 0, "root has no privilege here"),
     ({"dpkg": "echo arm64"}, 0, "this machine is arm64, the images are for amd64"),
     ({"apt-get": MACHINE["apt-get"].replace("touch a.deb", "exit 100")}, 0, "apt-get cannot download docker.io containerd runc"),
-    ({}, 1, "")], ids=["no root", "no packages", "no network", "a fault"])
+    ({}, 1, "")], ids=["no root", "no privileges", "no packages", "no network", "a fault"])
 def test_without_an_engine_the_images_are_counted_and_what_ends_without_a_reason_fails(tmp_path, changed, status, words):
     for name, text in {**MACHINE, **changed}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
