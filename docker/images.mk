@@ -11,8 +11,10 @@ DEBIAN_MIRROR ?=#          a mirror that has Debian 11, for the image cpu and fo
 CPU_BASE   ?= debian:11-slim@sha256:e5b6442dd2e9684cf5e87d8338b5968f3b348636fc0be6d7850a381e3731a2bd
 GPU_BASE   ?= duruyao/caffe:gpu
 TORCH_BASE ?= pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime@sha256:c16f4c749e2d9e96878875cdf6cc45cddda1d1a36fddd371dd6f2360f1b6e2a2
-# Variables of the pipeline: the make in the image gets those that were given to this one, or in its environment.
-PIPELINE := ISIC RUN NET ENGINE GPU PRECISION INIT BATCH SEED RESUME AUGMENT REGION HAIR EXCLUDE BALANCE START2 JOBS SOLVERS ROWS SPLIT MAX_ITER SEEDS FOLDS
+# Variables of the pipeline: the make in the image gets those that were given to this one, or in its environment. Not PYTHON and
+# CAFFE, which say where this machine has them: the image has its own. Not those above, which say what is built and run here.
+PIPELINE := ISIC RUN NET INIT START2 SPLIT ENGINE GPU PRECISION BATCH SEED MAX_ITER RESUME AUGMENT BALANCE HAIR EXCLUDE REGION SOLVERS \
+  JOBS ROWS SEEDS FOLDS
 
 BASES := cpu=$(CPU_BASE) gpu=$(GPU_BASE) torch=$(TORCH_BASE)
 BASE = $(patsubst $(TARGET)=%,%,$(filter $(TARGET)=%,$(BASES)))
@@ -26,12 +28,14 @@ BUILD = docker build --file docker/$(TARGET).Dockerfile --build-arg BASE=$(PINNE
   $(call argument,VERSION,$(VERSION)) $(call argument,REVISION,$(REVISION)) --tag $(IMAGE) .
 
 # The repository is mounted at /project, so results lie in it and belong to the caller. What else a run reads and writes is
-# mounted where the same name finds it: pictures and weights read-only, but pictures writable for what makes them.
+# mounted where the same name finds it: pictures and weights read-only, but writable for what makes or fetches them.
 within = $(abspath $(if $(filter /%,$1),,/project/)$1)
-outside = $(if $1,$(if $(filter $(CURDIR)/%,$(or $(realpath $1),$(abspath $1))),,$1))
+outside = $(if $1,$(if $(filter $(CURDIR)/%,$(or $(realpath $1),$(abspath $1))/.),,$1))
 mount = -v "$(abspath $1):$(call within,$1)$2"
-WRITTEN = $(call outside,$(RUN)) $(if $(filter data download synthetic,$(CMD)),$(call outside,$(ISIC)))
-READ = $(if $(filter data download synthetic,$(CMD)),,$(wildcard $(ISIC))) $(wildcard $(call outside,$(INIT)) $(call outside,$(START2)))
+MAKES = $(filter data download synthetic demo,$(CMD))
+FETCHES = $(filter weights,$(CMD))
+WRITTEN = $(call outside,$(RUN)) $(if $(MAKES),$(call outside,$(ISIC))) $(if $(FETCHES),$(dir $(call outside,$(INIT))))
+READ = $(if $(MAKES),,$(wildcard $(ISIC))) $(if $(FETCHES),,$(wildcard $(call outside,$(INIT)))) $(wildcard $(call outside,$(START2)))
 MOUNTS = $(foreach path,$(WRITTEN),$(call mount,$(path))) $(foreach path,$(READ),$(call mount,$(path),:ro))
 HANDED = $(foreach name,$(PIPELINE),$(if $(filter command environment,$(firstword $(origin $(name)))),$(name)))
 RUNNING = $(if $(strip $(WRITTEN)),mkdir -p $(WRITTEN) &&) docker run --rm $(if $(GPUS),--gpus $(GPUS)) --shm-size 1g \
@@ -46,6 +50,7 @@ docker:
 	$(info $(strip $(BUILD)))$(DOCKER_ANSWERS)
 	@$(BUILD)
 docker-run:
+	$(foreach name,ISIC INIT START2,$(if $(word 2,$($(name))),$(error $(name)=$($(name)): docker-run mounts no path with spaces; move it)))
 	$(info $(strip $(RUNNING)))$(DOCKER_ANSWERS)
 	@$(RUNNING)
 

@@ -39,13 +39,14 @@ check() {
   for program in apt-get dpkg-deb dpkg perl; do
     command -v "$program" >/dev/null || fail "$program not found: an engine is made of Debian's packages"
   done
+  unshare --mount --net true 2>/dev/null || fail "root has no privilege here to mount and to make networks, which containers need"
   [ "$(dpkg --print-architecture)" = amd64 ] || fail "this machine is $(dpkg --print-architecture), the images are for amd64"
   [ -n "$(mirrors)" ] || fail "apt knows no Debian mirror here: apt-get update, or set DEBIAN_MIRROR"
 }
 
 unpack() { # DIR/engine: the programs
   mkdir -p "$dir/debs" "$dir/engine" "$dir/bin"
-  apt-get -qq update
+  apt-get -qq update || fail "apt-get cannot update its lists"
   # shellcheck disable=SC2086  # a list of words
   (cd "$dir/debs" && apt-get -qq download $PACKAGES 2>/dev/null) || fail "apt-get cannot download $PACKAGES"
   for deb in "$dir"/debs/*.deb; do dpkg-deb -x "$deb" "$dir/engine"; done
@@ -66,7 +67,13 @@ TEXT
   echo $! >"$dir/registry.pid"
 }
 
+outside() { # what dockerd and containerd make elsewhere, whatever folders they are given
+  printf '%s\n' /etc/docker /run/docker /run/containerd /opt/containerd
+  printf '%sdocker\n' /sys/fs/cgroup/ /sys/fs/cgroup/*/
+}
+
 launch_engine() { # without a bridge, so that no network setting is touched: a build uses the machine's network, a container has none
+  outside | while read -r path; do [ -e "$path" ] || echo "$path"; done >"$dir/made"
   PATH=$dir/engine/usr/bin:$dir/engine/usr/sbin:$PATH dockerd --data-root "$dir/data" --exec-root "$dir/exec" \
     --pidfile "$dir/pid" --host "unix://$dir/docker.sock" --bridge=none --iptables=false --ip6tables=false --ip-forward=false \
     --ip-masq=false --registry-mirror="http://$(cat "$dir/registry.address")" >"$dir/log" 2>&1 </dev/null &
@@ -109,19 +116,27 @@ base() { # SUITE NAME
     --customize-hook='rm -f "$1"/var/cache/apt/*.bin' "$1" "$dir/$1.tar" "${sources[@]}" ||
     fail "no $1 from $(echo $addresses): set DEBIAN_MIRROR to a mirror that has it"
   "$dir/bin/docker" import -c 'CMD ["bash"]' -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
-    "$dir/$1.tar" "$2" >/dev/null
+    "$dir/$1.tar" "$2" >/dev/null || fail "the engine cannot take $2 (reason above)"
   rm "$dir/$1.tar"
 }
 
-stop() {
-  local pid
+stop() { # and see that nothing stays
+  local pid made="" left
   for pid in $(cat "$dir/registry.pid" "$dir/pid" 2>/dev/null); do
-    kill "$pid"
-    tail --pid="$pid" -f /dev/null
+    kill "$pid" 2>/dev/null && tail --pid="$pid" -f /dev/null
   done
   umount -q "$dir"/exec/netns/* 2>/dev/null || true
+  [ ! -e "$dir/made" ] || made=$(cat "$dir/made")
+  for path in $made; do
+    case $path in
+      /sys/*) find "$path" -depth -type d -exec rmdir {} + 2>/dev/null || true ;;
+      *) rm -rf "$path" ;;
+    esac
+  done
   rm -rf "$dir"
-  rmdir /opt/containerd/bin /opt/containerd/lib /opt/containerd 2>/dev/null || true # containerd makes them, empty
+  # shellcheck disable=SC2086  # a list of words
+  left=$(ls -d "$dir" $made 2>/dev/null; grep -F "$dir/" /proc/mounts) || true
+  [ -z "$left" ] || fail "of the engine these stay: $(echo $left)"
 }
 
 dir=${2:-}

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,17 @@ ENGINE = os.environ.get("IMAGES", "")  # "found", "own", or why there is none
 USER = 1234  # of no image and of few machines
 SOLVER = {"max_iter": 4, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1}
 HANDED = ("CPU_BASE", "DEBIAN_MIRROR", "DOCKER_HOST", "DOCKER_CONTEXT")
+LIMIT = 1800  # seconds for a command, or it hangs
 FIGURES = []  # lines that the summary shows
+
+LITTER = ("pictures/a.jpg", "results/b.png", "solvers/tiny/c.caffemodel", "pycam/__pycache__/d.pyc", "pycam/e.jpg", "data/f.jpg")
+LATER = {"torch", "gpu", "reader"}  # fixtures of images that are built while other tests run
 
 collect_ignore_glob = [] if ENGINE else ["test_*.py"]
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: bool(LATER & set(item.fixturenames)))
     if ENGINE not in ("", "found", "own"):
         for item in items:
             item.add_marker(pytest.mark.skip(reason=ENGINE))
@@ -32,6 +39,14 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter):
     for line in FIGURES:
         terminalreporter.write_line(f"images: {line}")
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if report.nodeid.startswith("tests/images/")]
+    for reason, count in Counter(report.longrepr[2] for report in skipped).items():
+        terminalreporter.write_line(f"images: {count} tests not run: {reason.removeprefix('Skipped: ')}")
+
+
+def builder(target):
+    """Return the variable that chooses an image's builder: with an engine of its own `torch` has the one before BuildKit."""
+    return {"DOCKER_BUILDKIT": "0" if target == "torch" else "1"} if ENGINE == "own" else {}
 
 
 class Desk:
@@ -54,8 +69,10 @@ class Desk:
             if (ROOT / name).is_file():
                 (self.project / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.project / name)
+        bundle = Path(os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt")  # pip's in the stand-ins
+        (self.folder / "certificates").mkdir()
+        (self.folder / "certificates" / "certificates.crt").write_bytes(bundle.read_bytes() if bundle.is_file() else b"")
         self.solver("tiny", **SOLVER)
-        self.own()
 
     def solver(self, name, **fields):
         """Write the narrow network with small batches, and its solvers with other values of some fields, into solvers/NAME."""
@@ -85,7 +102,7 @@ class Desk:
     def run(self, *words, status=0, **variables):
         """Run a program as the user to its end, see its exit status, return what it printed."""
         process = self.start(*words, **variables)
-        said = process.communicate()[0]
+        said = process.communicate(timeout=LIMIT)[0]
         assert process.returncode == status, said[-6000:]
         return said
 
@@ -100,12 +117,30 @@ class Desk:
         return said
 
     def timed(self, name, *words, **variables):
-        """Run make, note its time and the size of the image that it made; return (seconds, what it printed)."""
+        """Run make, note its time; return (seconds, what it printed)."""
         started = time.monotonic()
         said = self.make(*words, **variables)
         seconds = time.monotonic() - started
         FIGURES.append(f"{name}: {seconds:.1f} s")
         return seconds, said
+
+    def build(self, target, *words):
+        """Build an image for the first time, note its time and size; return what make printed."""
+        said = self.timed(f"first build of {target}", "docker", f"TARGET={target}", *words, **builder(target))[1]
+        FIGURES.append(f"size of {target}: {int(self.inspect(target, '.Size')) / 1e6:.0f} MB")
+        return said
+
+    def stand_in(self, name, base, *options, file="bases"):
+        """Build the stand-in for an image's base; return its name."""
+        tag = f"skin-lesion-cam-base:{name}"
+        self.run("docker", "build", "--quiet", "--file", ROOT / "tests" / "images" / f"{file}.Dockerfile", "--build-arg",
+                 f"BASE={base}", *options, "--tag", tag, self.folder / "certificates", **builder("gpu"))
+        return tag
+
+    def build_on_stand_in(self, target):
+        """Build an image on the stand-in for its base; return (base, what make printed)."""
+        base = self.stand_in(target, "debian:12-slim", "--target", target)
+        return base, self.build(target, f"{target.upper()}_BASE={base}")
 
     def image(self, target):
         """Return an image's name."""
@@ -123,38 +158,29 @@ def desk():
     yield desk
     shutil.rmtree(folder)
     if ENGINE == "found":
-        listing = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=skin-lesion-cam-*"]
-        ours = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
-        subprocess.run(["docker", "rmi", "--force", *ours], capture_output=True, check=False)
+        ours = [f"--filter=reference=skin-lesion-cam-{name}:*" for name in ("test", "base")]
+        listing = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", *ours]
+        found = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(["docker", "rmi", "--force", *found], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")
-def cpu(desk):
-    """Return the desk with the image `cpu` built while pictures and results lie about; and what that printed."""
-    for name in ("pictures/a.jpg", "results/b.png", "solvers/tiny/c.caffemodel", "pycam/__pycache__/d.pyc", "data/e.jpg"):
+def builds(request, desk):
+    """Return what is built of the images that the tests need, begun at once, while pictures and results lie about."""
+    for name in LITTER:
         (desk.project / name).parent.mkdir(parents=True, exist_ok=True)
-        (desk.project / name).write_bytes(bytes(20_000_000))
+        with (desk.project / name).open("wb") as file:
+            file.truncate(20_000_000)
     desk.own()
-    desk.cpu_built = desk.timed("first build of cpu", "docker", "TARGET=cpu", DOCKER_BUILDKIT="1")[1]
-    for name in ("pictures", "results", "solvers/tiny/c.caffemodel", "pycam/__pycache__", "data"):
-        path = desk.project / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    FIGURES.append(f"size of cpu: {int(desk.inspect('cpu', '.Size')) / 1e6:.0f} MB")
-    return desk
+    needed = {name for item in request.session.items for name in item.fixturenames}
+    with ThreadPoolExecutor(2) as pool:
+        found = {"cpu": pool.submit(desk.build, "cpu")} if "cpu" in needed else {}
+        found.update({name: pool.submit(desk.build_on_stand_in, name) for name in ("gpu", "torch") if needed & {name, "reader"}})
+        yield found
 
 
 @pytest.fixture(scope="session")
-def stand_in(desk):
-    """Return a function that builds the stand-in for an image's base and gives its name."""
-    context = desk.folder / "certificates"
-    context.mkdir()
-    bundle = Path(os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt")
-    (context / "certificates.crt").write_bytes(bundle.read_bytes() if bundle.is_file() else b"")
-    desk.own()
-
-    def build(name, base, **variables):
-        tag = f"skin-lesion-cam-base:{name}"
-        desk.run("docker", "build", "--quiet", "--file", ROOT / "tests" / "images" / f"{name}-base.Dockerfile", "--build-arg",
-                 f"BASE={base}", "--tag", tag, context, **variables)
-        return tag
-    return build
+def cpu(desk, builds):
+    """Return the desk with the image `cpu`."""
+    desk.cpu_built = builds["cpu"].result()
+    return desk

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.images.conftest import ENGINE, LITTER, builder
+
 ROOT = Path(__file__).resolve().parents[2]
-BUILDKIT = {"DOCKER_BUILDKIT": "1"}
-LEGACY = {"DOCKER_BUILDKIT": "0"}
 IMPORTS = "cv2, lmdb, matplotlib.pyplot, skimage, sklearn, tqdm"
 
 
@@ -28,11 +28,11 @@ def error(said):
 def test_the_command_that_make_prints_is_the_one_it_runs(cpu):
     command = cpu.cpu_built.splitlines()[0]
     assert command.startswith("docker build --file docker/cpu.Dockerfile --build-arg BASE=")
-    cpu.run(*shlex.split(command), **BUILDKIT)
+    cpu.run(*shlex.split(command), **builder("cpu"))
 
 
 def test_a_second_build_takes_seconds(cpu):
-    assert cpu.timed("second build of cpu", "docker", "TARGET=cpu", **BUILDKIT)[0] < 5
+    assert min(cpu.timed("second build of cpu", "docker", "TARGET=cpu", **builder("cpu"))[0] for _ in range(2)) < 5
 
 
 def test_the_image_is_of_a_known_size(cpu):
@@ -44,19 +44,29 @@ def test_labels_say_where_the_image_comes_from(cpu):
     labels = dict(line.split("=", 1) for line in cpu.inspect(
         "cpu", "range $name, $value := .Config.Labels}}{{$name}}={{$value}}\n{{end").split("\n") if line)
     assert labels["org.opencontainers.image.revision"].replace("-dirty", "") == revision
-    assert labels["org.opencontainers.image.version"] == re.search(
-        '"(.*)"', (ROOT / "pycam" / "__init__.py").read_text().partition("__version__ = ")[2]).group(1)
+    assert cpu.docker_run("python3 -m pycam --version").split()[-1] == labels["org.opencontainers.image.version"]
     assert labels["org.opencontainers.image.source"] == str(ROOT)  # the test's checkout is a clone of it
     assert labels["org.opencontainers.image.licenses"] == "BSD-2-Clause"
 
 
 def test_the_image_holds_the_code_and_nothing_that_lay_about(cpu):
-    said = cpu.run("docker", "run", "--rm", "--entrypoint", "find", cpu.image("cpu"), "/project", "-type", "f", "-size", "+999k",
-                   "-o", "-not", "-user", "1000", "-o", "-not", "-group", "1000")
-    assert [line for line in said.splitlines() if line.startswith("/")] == []
-    held = cpu.run("docker", "run", "--rm", "--entrypoint", "ls", cpu.image("cpu"), "/project").split()
-    assert {"Makefile", "pycam", "docker", "solvers"} <= set(held)
-    assert not {"pictures", "results", "data", "tests", "docs"} & set(held)
+    held = cpu.run("docker", "run", "--rm", "--entrypoint", "find", cpu.image("cpu"), "/project", "-type", "f", "-printf",
+                   "%U:%G %s %P\n").splitlines()
+    found = {name: (owner, int(size)) for owner, size, name in (line.split(" ", 2) for line in held if line[:1].isdigit())}
+    assert {"Makefile", "pycam/train.py", "docker/images.mk", "solvers/stage1.prototxt"} <= set(found)
+    assert {owner for owner, _ in found.values()} == {"1000:1000"}
+    assert max(size for _, size in found.values()) < 10 ** 6
+    assert not set(LITTER) & set(found)
+    assert not {"pictures", "results", "data", "tests", "docs"} & {name.split("/")[0] for name in found}
+
+
+def test_the_image_alone_runs_the_code_that_it_holds(cpu):
+    assert "make stage1" in cpu.run("docker", "run", "--rm", cpu.image("cpu"), "help")
+
+
+def test_the_cache_of_matplotlib_is_there_for_every_user(cpu):
+    said = cpu.docker_run("find /var/cache/matplotlib -name fontlist*.json -readable -writable")
+    assert re.search(r"^/var/cache/matplotlib/fontlist.*\.json$", said, re.MULTILINE)
 
 
 # ---------------------------------------------------------------- mirrors
@@ -80,7 +90,7 @@ def install(cpu, image, *options):
 
 
 def test_dead_mirrors_end_the_build_in_one_line(cpu, left):
-    said = cpu.make("docker", "TARGET=cpu", f"CPU_BASE={left}", "IMAGE=never", status=2, **BUILDKIT)
+    said = cpu.make("docker", "TARGET=cpu", f"CPU_BASE={left}", "IMAGE=never", status=2, **builder("cpu"))
     assert re.match("error: no list of packages from the mirrors of the base image .*DEBIAN_MIRROR", error(said))
 
 
@@ -105,13 +115,16 @@ def test_dead_mirrors_end_the_installer_without_docker_in_one_line(desk):
 
 # ---------------------------------------------------------------- gpu and torch
 @pytest.fixture(scope="module")
-def torch(desk, stand_in):
-    """Return the desk with the image `torch` on a stand-in, by a builder that knows no stages that are left out."""
-    base = stand_in("torch", "debian:12-slim", **BUILDKIT)
+def torch(desk, builds):
+    """Return the desk with the image `torch` on a stand-in."""
+    base, desk.torch_built = builds["torch"].result()
     desk.variables["TORCH_BASE"] = base
-    said = desk.timed("first build of torch on a stand-in", "docker", "TARGET=torch", **LEGACY)[1]
-    assert re.findall(r"^Step \d+/\d+ : FROM (.*)", said, re.MULTILINE) == ["${BASE}"]
     return desk
+
+
+@pytest.mark.skipif(ENGINE == "found", reason="the engine that answers may have no builder before BuildKit")
+def test_a_builder_that_works_through_all_stages_pulls_one_base_alone(torch):
+    assert re.findall(r"^Step \d+/\d+ : FROM (.*)", torch.torch_built, re.MULTILINE) == ["${BASE}"]
 
 
 def test_torch_holds_its_packages_in_their_versions(torch):
@@ -131,26 +144,30 @@ def test_torchcaffe_trains_in_the_image(torch):
     torch.make(*run, "CMD=python3 -m data_tools synthetic --out data/torch --train 12 --val 6")
     said = torch.make(*run, "CMD=make stage1", "ISIC=data/torch", "RUN=build/torch", "NET=vgg_gap_narrow", "SOLVERS=tiny/",
                       "AUGMENT=none")
-    assert "engine: torchcaffe" in said
+    assert "python3 -m torchcaffe train" in said
     assert "build/torch/stage1/final.caffemodel: stage1 after 4 iterations" in said
 
 
-def test_gpu_is_built_on_a_base_with_a_user_1000_and_a_python_of_the_system(desk, stand_in):
-    base = stand_in("gpu", "debian:12-slim", **BUILDKIT)
-    desk.timed("first build of gpu on a stand-in", "docker", f"GPU_BASE={base}", **BUILDKIT)
-    said = desk.make("docker-run", f"GPU_BASE={base}", "GPUS=", "CMD=python3 -m pip freeze")
+@pytest.fixture(scope="module")
+def gpu(builds):
+    """Return the stand-in for the base on which the image `gpu` is built."""
+    return builds["gpu"].result()[0]
+
+
+def test_gpu_is_built_on_a_base_with_a_user_1000_and_a_python_of_the_system(desk, gpu):
+    said = desk.make("docker-run", f"GPU_BASE={gpu}", "GPUS=", "CMD=python3 -m pip freeze")
     assert {"numpy==1.26.4", "protobuf==3.20.3"} <= set(said.splitlines())
 
 
 def test_a_base_without_caffe_ends_the_build_in_one_line(desk):
-    said = desk.make("docker", "GPU_BASE=debian:12-slim", "IMAGE=never", status=2, **BUILDKIT)
+    said = desk.make("docker", "GPU_BASE=debian:12-slim", "IMAGE=never", status=2, **builder("cpu"))
     assert error(said) == "error: the base image does not do: it has no python3; GPU_BASE= names another one (docs/docker.md)"
 
 
-def test_the_caffe_of_a_laboratory_trains_in_gpu(cpu, stand_in):
-    base = stand_in("lab", cpu.image("cpu"), **BUILDKIT)
+def test_the_caffe_of_a_laboratory_trains_in_gpu(cpu):
+    base = cpu.stand_in("lab", cpu.image("cpu"), file="lab")
     image = "IMAGE=skin-lesion-cam-test:lab"
-    cpu.timed("first build of gpu on a laboratory's Caffe", "docker", f"GPU_BASE={base}", image, **BUILDKIT)
+    cpu.timed("first build of gpu on a laboratory's Caffe", "docker", f"GPU_BASE={base}", image, **builder("cpu"))
     lab = ["docker-run", image, "GPUS="]
     cpu.make(*lab, "CMD=python3 -m data_tools synthetic --out data/lab --train 12 --val 6")
     words = ["ISIC=data/lab", "RUN=build/lab", "NET=vgg_gap_narrow", "SOLVERS=tiny/", "AUGMENT=none"]
@@ -159,6 +176,6 @@ def test_the_caffe_of_a_laboratory_trains_in_gpu(cpu, stand_in):
     without = f"FROM {base}\nENV NVIDIA=/etc/hostname\n"  # as if a GPU were there, for which this Caffe is not made
     subprocess.run(["docker", "build", "--quiet", "--tag", f"{base}-gpu", "-"], input=without, text=True, check=True,
                    capture_output=True)
-    said = cpu.make("docker", f"GPU_BASE={base}-gpu", "IMAGE=never", status=2, **BUILDKIT)
+    said = cpu.make("docker", f"GPU_BASE={base}-gpu", "IMAGE=never", status=2, **builder("cpu"))
     assert "its caffe cannot train on the GPU (" in error(said)
     assert "CPU-only" in error(said)

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from tests.docs import markdown
+from tests.images.conftest import ENGINE, builder
 
 PAGE = markdown.ROOT / "docs" / "docker.md"
 FEW = {"max_iter": 2, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1, "solver_mode": "CPU"}
@@ -17,10 +18,10 @@ ELSEWHERE = ("make caffe", "make test-images")  # the first came before this, th
 
 
 @pytest.fixture(scope="module")
-def reader(cpu, stand_in):
+def reader(cpu, builds):
     """Return the desk as a reader of the page has it, with pictures, a laboratory's image and narrow networks."""
-    gpu = stand_in("gpu", "debian:12-slim", DOCKER_BUILDKIT="1")
-    cpu.variables.update(GPU_BASE=gpu, TORCH_BASE=stand_in("torch", "debian:12-slim", DOCKER_BUILDKIT="1"), GPUS="", PWD="")
+    bases = {f"{name.upper()}_BASE": builds[name].result()[0] for name in ("gpu", "torch")}
+    cpu.variables.update(bases, GPUS="", PWD="")
     there = cpu.project / "prototxt"
     for name in ("train_val", "deploy"):
         text = (there / f"vgg_gap_narrow_{name}.prototxt").read_text()
@@ -43,7 +44,7 @@ def test_commands(reader):
         if text.startswith((*PINS, *ELSEWHERE)):
             continue
         text = text.replace("/data/", f"{reader.folder}/").replace("lab/caffe:2.0", reader.variables["GPU_BASE"])
-        process = reader.start("sh", "-c", text, DOCKER_BUILDKIT="1")
+        process = reader.start("sh", "-c", text, **builder("torch" if "TARGET=torch" in text else ""))
         said = process.communicate()[0]
         blind = "GPU=0" in shlex.split(text)  # no GPU here: the doctor must say so
         assert (process.returncode, "FAIL" in said) == ((2, True) if blind else (0, False)), f"{where}: {text}: {said[-4000:]}"
@@ -52,7 +53,7 @@ def test_commands(reader):
     assert ran > 8
 
 
-@pytest.mark.skipif(not REGISTRY, reason="the engine that answers has no registry of the tests")
+@pytest.mark.skipif(ENGINE == "found", reason="the engine that answers has no registry of the tests")
 def test_a_base_is_pinned_by_the_digest_that_the_engine_tells(reader):
     pull, inspect, build = (text for _, text in markdown.commands(PAGE) if text.startswith(PINS))
     name = f"{REGISTRY}/{pull.split()[-1]}"
@@ -61,7 +62,7 @@ def test_a_base_is_pinned_by_the_digest_that_the_engine_tells(reader):
     reader.run("docker", "rmi", name)
 
     def said(text, status=0):
-        return reader.run("sh", "-c", text, status=status, GPU_BASE="duruyao/caffe:gpu", DOCKER_BUILDKIT="1")
+        return reader.run("sh", "-c", text, status=status, GPU_BASE="duruyao/caffe:gpu", **builder("gpu"))
     said(pull)
     found = re.search(r"^duruyao/caffe@(sha256:[0-9a-f]{64})$", said(inspect), re.MULTILINE).group(1)
     assert f"BASE=duruyao/caffe:gpu@{found}" in said(build.replace("sha256:...", found))

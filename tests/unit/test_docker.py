@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from pycam.variables import ANYTHING, NO_SPACE, NUMBER, NUMBERS, VARIABLES
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {"cpu": "caffe", "gpu": "caffe", "torch": "torch"}  # and the engine of each
 PINNED = ["gpu", "torch"]
@@ -139,7 +141,8 @@ def test_an_image_holds_the_code_and_nothing_else():
     for path in ("Makefile", "pycam/train.py", "docker/images.mk", "solvers/stage1.prototxt", "tools/install_caffe.sh"):
         assert travels(Path(path)), path
     for path in (".git/config", ".venv/bin/python", "data/isic2017/train/a.jpg", "build/stage1/a.caffemodel", "out/a.png",
-                 "pictures/a.jpg", "docs/docker.md", "pycam/__pycache__/a.pyc", "solvers/a.caffemodel", "pycam/x.partial"):
+                 "pictures/a.jpg", "docs/docker.md", "pycam/__pycache__/a.pyc", "solvers/a.caffemodel", "pycam/x.partial",
+                 "pycam/a.jpg", "solvers/b.png"):
         assert not travels(Path(path)), path
 
 
@@ -254,13 +257,24 @@ def test_variables_are_handed_on(docker):
     given = {"ISIC": "/data/isic2017", "REGION": "--threshold 0.5", "EXCLUDE": "it's", "NET": "vgg_gap_narrow"}
     assert arguments(docker("docker-run", *(f"{name}={value}" for name, value in given.items()))) == given
     assert arguments(docker("docker-run", **given)) == given  # in the environment
-    assert arguments(docker("docker-run", "PYTHON=py", "DIGEST=sha256:1a")) == {}  # of this machine, not of the image's
 
 
-def test_every_variable_of_the_pipeline_is_handed_on():
-    named = set(re.findall(r"(?m)^([A-Z0-9]+) *\?=", (ROOT / "Makefile").read_text())) - {"CAFFE"}
-    handed = re.search("(?m)^PIPELINE := (.*)", (ROOT / "docker" / "images.mk").read_text()).group(1).split()
-    assert named <= set(handed)
+HERE = {  # variables that are not handed on, and why
+    "PYTHON": "the image has its own", "CAFFE": "the image has its own", "TARGET": "chooses the image", "IMAGE": "names it",
+    "CMD": "what is run in it", "OPTIONS": "of docker run", "GPUS": "of docker run", "DIGEST": "of docker build",
+    "CPU_BASE": "of docker build", "GPU_BASE": "of docker build", "TORCH_BASE": "of docker build",
+    "DEBIAN_MIRROR": "of docker build, and of make caffe, whose Caffe the image has",
+}
+VALUES = {ANYTHING: "x", NUMBER: "7", NUMBERS: "1 2", NO_SPACE: "build/x"}  # one of each form
+
+
+def test_every_variable_of_the_pipeline_is_handed_on(docker):
+    assert set(HERE) < set(VARIABLES)
+    given = {name: next(filter(None, variable.values), VALUES[variable.form]) for name, variable in VARIABLES.items()
+             if name not in HERE}
+    assert arguments(docker("docker-run", *(f"{name}={value}" for name, value in given.items()))) == given
+    assert arguments(docker("docker-run", **given)) == given  # in the environment
+    assert arguments(docker("docker-run", *(f"{name}=x" for name in HERE if name not in ("TARGET", "CMD")))) == {}
 
 
 def test_what_lies_elsewhere_is_mounted(docker, tmp_path):
@@ -276,10 +290,30 @@ def test_what_lies_elsewhere_is_mounted(docker, tmp_path):
 
 
 def test_pictures_that_are_made_are_not_mounted_read_only(docker, tmp_path):
-    for command in ("make data", "python3 -m data_tools synthetic --out data/isic2017"):
+    for command in ("make data", "make demo", "python3 -m data_tools synthetic --out data/isic2017"):
         assert mounted(docker("docker-run", f"CMD={command}", "ISIC=examples")) == [f"{ROOT}:/project"]
         assert mounted(docker("docker-run", f"CMD={command}", f"ISIC={tmp_path}/new"))[1:] == [f"{tmp_path}/new:{tmp_path}/new"]
     assert (tmp_path / "new").is_dir()
+
+
+def test_weights_that_are_fetched_have_a_folder_that_is_written(docker, tmp_path):
+    (tmp_path / "w.caffemodel").touch()
+    for name in ("w.caffemodel", "new.caffemodel"):
+        words = docker("docker-run", "CMD=make weights", f"INIT={tmp_path}/{name}")
+        assert mounted(words)[1:] == [f"{tmp_path}:{tmp_path}"]
+    assert mounted(docker("docker-run", "CMD=make weights", "INIT=w.caffemodel")) == [f"{ROOT}:/project"]
+
+
+def test_the_repository_is_mounted_once(docker):
+    assert mounted(docker("docker-run", "RUN=.")) == [f"{ROOT}:/project"]
+
+
+@pytest.mark.parametrize("name", ["ISIC", "INIT", "START2"])
+def test_a_path_with_spaces_is_one_line(name):
+    done = make("docker-run", f"{name}=/data/my pictures")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"docker/images.mk:\d+: \*\*\* {name}=/data/my pictures: docker-run mounts no path with spaces; "
+                        r"move it\.  Stop\.\n", done.stderr)
 
 
 # ---------------------------------------------------------------- continuous integration

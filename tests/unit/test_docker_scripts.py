@@ -1,6 +1,7 @@
 """What the Dockerfiles run, docker/*.sh, with apt-get, python3 and caffe replaced by small stand-ins."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,27 @@ def test_versions_must_come_out_as_they_are_pinned(tmp_path, variables, status, 
     done = subprocess.run(["sh", str(SCRIPTS.parent / "tools" / "resolve.sh"), str(tmp_path / "python")], text=True, check=False,
                           env={**os.environ, "BREAKS": "", **variables}, capture_output=True)
     assert (done.returncode, (done.stdout + done.stderr).splitlines()[-1]) == (status, words)
+
+
+# ---------------------------------------------------------------- an engine for the tests
+MACHINE = {  # programs of a machine on which an engine could be brought up
+    "id": "echo 0", "unshare": "", "docker": "exit 1", "dpkg": "echo amd64", "dpkg-deb": "exit 1",
+    "apt-get": 'case "$*" in *indextargets*) echo Debian http://debian.example/debian ;; *download*) touch a.deb ;; esac'}
+
+
+@pytest.mark.parametrize(("changed", "status", "words"), [
+    ({"id": "echo 1000"}, 0, "an engine is started by root only"),
+    ({"unshare": "exit 1"}, 0, "root has no privilege here"),
+    ({"dpkg": "echo arm64"}, 0, "this machine is arm64, the images are for amd64"),
+    ({"apt-get": MACHINE["apt-get"].replace("touch a.deb", "exit 100")}, 0, "apt-get cannot download docker.io containerd runc"),
+    ({}, 1, "")], ids=["no root", "no privileges", "no packages", "no network", "a fault"])
+def test_without_an_engine_the_images_are_counted_and_what_ends_without_a_reason_fails(tmp_path, changed, status, words):
+    for name, text in {**MACHINE, **changed}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(["bash", str(SCRIPTS.parent / "tools" / "test-images.sh"), sys.executable], text=True, check=False,
+                          env={**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True)
+    assert done.returncode == status, done.stdout + done.stderr
+    found = re.findall(r"^images: (\d+) tests not run: no Docker engine answers and none can be started: (.*)", done.stdout, re.M)
+    assert [(int(count) > 10, reason.startswith(words)) for count, reason in found] == ([] if status else [(True, True)])
+    assert ("passed" in done.stdout, "skipped" in done.stdout) == (False, not status)
