@@ -57,7 +57,8 @@ class BatchNorm(Layer):
 
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.batch_norm_param
-        self.fixed = p.use_global_stats if p.HasField("use_global_stats") else self.phase == pb.TEST
+        self.fixed = self.phase == pb.TEST if not p.HasField("use_global_stats") else p.use_global_stats
+        self.saves_top = not self.fixed
         channels = shapes[0][1] if len(shapes[0]) > 1 else 1
         for shape in ((channels,), (channels,), (1,)):
             self.add_param(shape, pb.FillerParameter(type="constant"))
@@ -73,9 +74,11 @@ class BatchNorm(Layer):
         p = self.param.batch_norm_param
         x = whole if whole.dim() > 1 else whole[:, None]
         if self.fixed:
-            scale = torch.where(number == 0, 0.0, 1 / number)
-            self.factor = (var * scale + p.eps).rsqrt()
-            return F.batch_norm(x, mean * scale, var * scale, eps=p.eps).view_as(whole)
+            scale = (1 / number).nan_to_num_(posinf=0)
+            self.factor, shape = (var * scale).add_(p.eps).rsqrt_(), (-1, *[1] * (x.dim() - 2))
+            shift = (mean * scale).mul_(self.factor).neg_()
+            room = x if self.may_overwrite else None
+            return torch.addcmul(shift.view(shape), x, self.factor.view(shape), out=room).view_as(whole)
         axes, m = [i for i in range(x.dim()) if i != 1], x.numel() // x.shape[1]
         centre = x.mean(axes, keepdim=True)
         moved = x - centre
@@ -88,12 +91,12 @@ class BatchNorm(Layer):
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
-        dy, y = (t if t.dim() > 1 else t[:, None] for t in (diffs[0], ys[0]))
+        dy, *y = (t if t.dim() > 1 else t[:, None] for t in (diffs[0], *ys))
         if self.fixed:
-            return [(dy * self.factor.view(1, -1, *[1] * (dy.dim() - 2))).view_as(ys[0])]
+            return [(dy * self.factor.view(-1, *[1] * (dy.dim() - 2))).view_as(diffs[0])]
         zero, one = torch.zeros_like(self.factor), torch.ones_like(self.factor)  # mean of y, deviation of y
-        return [torch.ops.aten.native_batch_norm_backward(dy, y, self.factor, None, None, zero, one, True, 0.0,
-                                                          [True, False, False])[0].view_as(ys[0])]
+        return [torch.ops.aten.native_batch_norm_backward(dy, *y, self.factor, None, None, zero, one, True, 0.0,
+                                                          [True, False, False])[0].view_as(diffs[0])]
 
 
 @register

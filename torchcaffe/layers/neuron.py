@@ -230,7 +230,8 @@ class Scale(_Affine):
 
     def compute(self, *tensors: Tensor) -> Tensors:
         x, factor = tensors[0], _across(tensors[0], tensors[1], self.at)
-        return torch.addcmul(_across(x, tensors[2], self.at), x, factor) if len(tensors) > 2 else x * factor
+        room = x if self.may_overwrite and not self.learns else None
+        return torch.addcmul(_across(x, tensors[2], self.at), x, factor, out=room) if len(tensors) > 2 else x * factor
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
