@@ -92,11 +92,13 @@ class BatchNorm(Layer):
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
         dy, *y = (t if t.dim() > 1 else t[:, None] for t in (diffs[0], *ys))
+        factor = self.factor.view(-1, *[1] * (dy.dim() - 2))
         if self.fixed:
-            return [(dy * self.factor.view(-1, *[1] * (dy.dim() - 2))).view_as(diffs[0])]
-        zero, one = torch.zeros_like(self.factor), torch.ones_like(self.factor)  # mean of y, deviation of y
-        return [torch.ops.aten.native_batch_norm_backward(dy, *y, self.factor, None, None, zero, one, True, 0.0,
-                                                          [True, False, False])[0].view_as(diffs[0])]
+            return [(dy * factor).view_as(diffs[0])]
+        axes = [i for i in range(dy.dim()) if i != 1]  # torch's own gradient adds up less exactly too
+        along = (dy * y[0]).mean(axes, keepdim=True)
+        grad = (dy - dy.mean(axes, keepdim=True)).addcmul_(y[0], along, value=-1).mul_(factor)
+        return [grad.view_as(diffs[0])]
 
 
 @register
