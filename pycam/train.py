@@ -149,7 +149,8 @@ class Training:
     def _words(self) -> List[str]:
         """Return the engine's command line."""
         name, gpu, precision = self.step.parameters[ROUNDING]["engine"], self.backend.gpu, self.backend.precision
-        flags = ["-snapshot", str(self.state[1])] if self.state else ["-weights", str(self.start)] if self.start else []
+        flags = ["-resume_data"] if name != "caffe" else []  # from the record where it stopped; Caffe begins at the first
+        flags += ["-snapshot", str(self.state[1])] if self.state else ["-weights", str(self.start)] if self.start else []
         flags += ["-gpu", str(gpu)] if gpu is not None else []
         flags += ["-precision", precision] if precision != "fp32" else []
         return [*command(name), "train", "-solver", str(self.job.folder / SOLVER), *flags]

@@ -65,13 +65,14 @@ class Memory:
 
     def write(self, tensor: Tensor) -> None:
         """Replace the content (and the shape) by a tensor of the engine."""
-        if self.shown and tuple(tensor.shape) == self.shape and self._tensor is not None:
+        if self.shown and tensor.shape == self.shape and self._tensor is not None:
             if self._tensor.data_ptr() != tensor.data_ptr() or self._tensor.stride() != tensor.stride():
                 self._tensor.copy_(tensor)
         else:
             overlaps = 0 in tensor.stride() and tensor.numel() > 1
             self._tensor, self._host, self.shown = tensor.contiguous() if overlaps else tensor, None, False
-            self.shape = tuple(tensor.shape)
+            if self.shape != tensor.shape:
+                self.shape = tuple(tensor.shape)
         self._stale, self._lent = True, False
 
     def lend(self, tensor: Tensor) -> None:

@@ -112,6 +112,12 @@ class Net(Graph):
                 found.setdefault(i, []).append(self._blobs[b])
         return found
 
+    @functools.cached_property
+    def _made(self) -> List[List[Blob]]:
+        """Return of each layer the blobs that it makes, but for losses, whose gradient is their weight."""
+        return [[self._blobs[t] for t in tops if t not in bottoms and not self._blob_loss_weights[t]]
+                for tops, bottoms in zip(self._ids["top"], self._ids["bottom"])]
+
     @threads.shared
     def run_backward(self, start: Optional[int] = None, end: int = 0, retain: bool = True, keep_blobs: bool = True) -> None:
         """Run layers `start` to `end` (inclusive) backward; `retain` allows to run them again.
@@ -126,10 +132,8 @@ class Net(Graph):
                     if self.debug_info:
                         debug.backward(self, i)
                     elif not keep_blobs:
-                        for b in set(self._ids["top"][i]) - set(self._ids["bottom"][i]):
-                            if not self._blob_loss_weights[b]:
-                                self._blobs[b].forget_grad()
-
+                        for blob in self._made[i]:
+                            blob.forget_grad()
         if self.debug_info and (start, end) == (len(self._engine) - 1, 0):
             debug.params(self)
 

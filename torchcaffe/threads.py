@@ -46,7 +46,8 @@ def free() -> Optional[int]:
 def limited() -> Iterator[None]:
     """Compute with no more threads than there are free cores, until the block ends."""
     import torch
-    before, most = torch.get_num_threads(), free()
+    most = free()
+    before = torch.get_num_threads() if most else 0
     if most is None or most >= before:
         yield
         return

@@ -52,7 +52,7 @@ def sgd_at_once(momentum: float, rates: List[float], decays: List[float], w: Lis
     torch's h = m h + (1 - dampening) g and w -= lr h are Caffe's rule where lr is 1 and dampening 1 - rate; a very small rate
     would lose digits there.
     """
-    alike = all(_order(a) == _order(b) == _order(c) for a, b, c in zip(w, g, h))
+    alike = all(a.stride() == b.stride() == c.stride() or _order(a) == _order(b) == _order(c) for a, b, c in zip(w, g, h))
     if not momentum or not alike or not all(rate == 0 or _LEAST_RATE < rate < math.inf for rate in rates):
         return False
     for rate, decay in set(zip(rates, decays)):

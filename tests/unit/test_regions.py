@@ -40,6 +40,11 @@ def test_the_margin_is_added_on_each_side():
     assert square_up(Box(40, 80, 60, 100), (100, 200), margin=0.25) == Box(35, 75, 65, 105)
 
 
+def test_a_square_whose_centre_lies_between_pixels_goes_to_the_later_one():
+    assert square_up(Box(40, 20, 61, 40), (80, 60), margin=0) == Box(40, 20, 61, 41)
+    assert square_up(Box(40, 20, 60, 41), (80, 60), margin=0) == Box(40, 20, 61, 41)
+
+
 @pytest.mark.parametrize(("cam", "reason"), [
     (np.full((6, 8), np.nan), "not finite"), (np.full((6, 8), -1.0), "nowhere positive"),
     (np.zeros((6, 8)), "nowhere positive"), (np.full((6, 8), 3.0), "flat"),

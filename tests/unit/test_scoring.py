@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from pycam import intervals
 from pycam.__main__ import main
 from pycam.errors import CamError
+from pycam.intervals import two_sided
 from pycam.scoring import category, compare, p_value, score
 
 IDS = [f"ISIC_{n:07}" for n in range(6)]
@@ -163,6 +164,11 @@ def test_a_clear_gain_is_significant_and_its_sign_is_second_minus_first():
     assert gain["p_delong"] < 0.001
     assert gain["p_bootstrap"] < 0.002
     assert loss["difference"] == -gain["difference"]
+
+
+@pytest.mark.parametrize(("samples", "p"), [([1] * 9, 0.2), ([1] * 8 + [-1], 0.4), ([-1] * 8 + [0], 0.4), ([-1, 1, 1], 1)])
+def test_the_difference_itself_counts_as_a_sample_on_the_rarer_side(samples, p):
+    assert two_sided(np.array(samples)) == pytest.approx(p)
 
 
 @pytest.mark.parametrize(("value", "text"), [(1.0, "= 1.000"), (0.0314, "= 0.031"), (0.001, "= 0.001"), (0.0009999, "< 0.001"),

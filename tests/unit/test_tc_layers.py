@@ -145,6 +145,26 @@ def test_batch_norm_keeps_sums_and_their_number(make_net):
     assert number.tolist() == [1.5]
 
 
+def test_batch_norm_gradient_keeps_its_digits_beside_a_large_mean(make_net):
+    """What is left of it is small there, and all that the bias of a convolution below gets; torch's own gives errors of 2e-5."""
+    net = make_net('force_backward: true ' + INPUT.format("x", "dim: 8 dim: 3 dim: 32 dim: 32") + """
+        layer { name: "conv" type: "Convolution" bottom: "x" top: "conv" convolution_param { num_output: 4 kernel_size: 1
+            weight_filler { type: "msra" } } }
+        layer { name: "norm" type: "BatchNorm" bottom: "conv" top: "y" }
+        layer { name: "last" type: "Convolution" bottom: "y" top: "z" convolution_param { num_output: 1 kernel_size: 1
+            weight_filler { type: "constant" value: 1 } } }""")
+    random = np.random.RandomState(0)
+    net.blobs["x"].data[...] = random.randn(8, 3, 32, 32)
+    net.forward()
+    net.blobs["z"].diff[...] = 100 + random.randn(8, 1, 32, 32)
+    net.backward()
+    x, dy, axes = net.blobs["conv"].data.astype(float), net.blobs["y"].diff.astype(float), (0, 2, 3)
+    deviation = np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+    y = (x - x.mean(axes, keepdims=True)) / deviation
+    wanted = (dy - dy.mean(axes, keepdims=True) - y * (dy * y).mean(axes, keepdims=True)) / deviation
+    assert np.abs(net.blobs["conv"].diff - wanted).max() < 6e-6 * np.abs(wanted).max()
+
+
 @pytest.mark.parametrize(("loss_weight", "factor"), [("", 1), ("loss_weight: 2.5", 2.5)])
 def test_loss_weight_scales_the_gradient(make_net, loss_weight, factor):
     net = make_net(net_text(f'type: "EuclideanLoss" {loss_weight}', x=(2, 3), target=(2, 3)))

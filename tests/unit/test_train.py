@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,19 @@ def harm(old, new):
         text = text.replace(old, new)
         return text.replace("base_lr: 0.01\n", "") if "base_lr: 0.3" in text else text
     return change
+
+
+def test_only_torchcaffe_is_asked_to_go_on_at_the_record_where_it_stopped(trained, monkeypatch):
+    with pytest.raises(CamError, match="stopped"):
+        trained(stops=(200,))
+    assert "-resume_data" in trained()
+    monkeypatch.setattr(train, "command", lambda name: [name])
+    backend = types.SimpleNamespace(gpu=None, precision="fp32")
+    for name in ("caffe", "torch"):
+        step = types.SimpleNamespace(parameters={train.ROUNDING: {"engine": name}})
+        words = train.Training._words(types.SimpleNamespace(
+            step=step, backend=backend, state=(1, "a"), start=None, job=types.SimpleNamespace(folder=trained.stage)))
+        assert ("-resume_data" in words) == (name == "torch")
 
 
 @pytest.mark.parametrize(("old", "new"), HARMLESS)

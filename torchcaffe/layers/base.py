@@ -2,10 +2,12 @@
 
 A layer is a class with `setup` (make parameters), `top_shapes` (Caffe's Reshape rule) and `compute` (the mathematics on
 torch tensors). The gradient comes from autograd on a graph that holds this one layer: bottoms and parameters enter as
-leaves, the diffs of the tops go in, the diffs of the bottoms come out. So `Net.backward` can start and stop anywhere,
+leaves, the diffs of the tops go in, the diffs of the bottoms come out. Layers that small nets are made of write it out
+instead (`slopes`), as a graph a layer costs them more than its sums. So `Net.backward` can start and stop anywhere,
 and every blob has its diff, as in Caffe.
 """
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
+import contextlib
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
 import torch
 from torch import Tensor
@@ -47,7 +49,10 @@ class Layer:
     is_loss = False       # the first top has loss weight 1 by default
     reshapes: Any = True  # the shapes of its tops follow from its bottoms, again whenever these change
     shaped: Optional[List[Shape]] = None  # the bottoms' shapes when that was last done
-    saves_top = True      # autograd may need the top again, so no later layer may overwrite it
+    saves_top = True      # the gradient may need the top again, so no later layer may overwrite it
+    saves_bottom = True   # the gradient may need the bottoms again
+    by_hand = False       # the gradient is written out in `slopes`, and needs no graph of autograd
+    learns = False        # a gradient is wanted of this pass
     numbers = FULL        # what bottoms and parameters are turned into before `compute`
     in_place = NEVER      # whether the top may be the bottom
     repeatable = True     # computing again from the same bottoms changes nothing
@@ -63,7 +68,7 @@ class Layer:
         self.needs_backward = False
         self.may_overwrite = False               # the bottom's memory may be used for the top (in place)
         self.loss_weights: List[float] = []
-        self._graph: Optional[Tuple[List[Tensor], List[Tensor], Sequence[Tensor]]] = None
+        self._kept: Optional[Tuple[List[Tensor], Sequence[Tensor], List[torch.dtype]]] = None  # for the way back
 
     @property
     def type(self) -> str:
@@ -129,61 +134,79 @@ class Layer:
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         """Compute the tops; remember what the way back needs if `keep_graph`."""
-        in_place = bool(bottoms) and any(top is bottoms[0] for top in tops)
+        in_place = bottoms[:1] == tops[:1]
         for top in tops:
-            if all(top is not bottom for bottom in bottoms):
+            if top not in bottoms:
                 top.forget()  # so that the new values can take the old ones' memory
         for top, y in zip(tops, self._run(bottoms, keep_graph and self.needs_backward, in_place)):
-            top.tensor = y.detach()
+            top.tensor = y.detach() if y.requires_grad else y
 
     def _run(self, bottoms: List[Blob], keep: bool, in_place: bool) -> Sequence[Tensor]:
-        xs = [self._enter(b.tensor) for b in bottoms]
-        if keep and in_place and bottoms[0].shown:
-            xs[0] = xs[0].clone()  # the result will be written over what the graph saves
-        ps = [self._enter(b.tensor) for b in self.blobs]
-        if keep:
-            for leaf, wanted in zip(xs + ps, self.propagate_down + self.param_wanted):
-                leaf.requires_grad_(wanted)
-        with torch.set_grad_enabled(keep):
-            ys = self.compute(*xs, *ps)
+        tensors = [self.enter(b.tensor) for b in bottoms] + [self._turned(b.tensor) for b in self.blobs]
+        if keep and in_place and self.saves_bottom and bottoms[0].shown:
+            tensors[0] = tensors[0].clone()  # the result will be written over what the gradient needs
+        self.learns, graph = keep, keep and not self.by_hand
+        if graph:
+            tensors = [t.detach().requires_grad_(wanted) for t, wanted in zip(tensors, self._wanted())]
+        with torch.enable_grad() if graph else contextlib.nullcontext():
+            ys = self.compute(*tensors)
         ys = (ys,) if isinstance(ys, Tensor) else ys
-        self._graph = (xs, ps, ys) if keep else None
+        self._kept = (tensors if graph or self.saves_bottom else [], ys if graph or self.saves_top else (),
+                      [y.dtype for y in ys]) if keep else None
         return ys  # type: ignore[no-any-return]
 
-    def _enter(self, tensor: Tensor) -> Tensor:
-        """Return a leaf for `compute`: the tensor itself, or a copy where its number type is not the layer's."""
-        leaf = tensor.detach()
-        return leaf if self.numbers == ANY else leaf.to(torch.float32 if self.numbers == FULL else self.compute_type)
+    def _wanted(self) -> List[bool]:
+        """Return of each bottom and parameter whether it needs a gradient."""
+        return self.propagate_down + self.param_wanted
+
+    def _turned(self, tensor: Tensor) -> Tensor:
+        """Return a tensor in the layer's number type."""
+        kind = tensor.dtype if self.numbers == ANY else torch.float32 if self.numbers == FULL else self.compute_type
+        return tensor if tensor.dtype == kind else tensor.to(kind)
+
+    def enter(self, tensor: Tensor) -> Tensor:
+        """Return a bottom as `compute` gets it."""
+        return self._turned(tensor)
 
     def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
         """Set the diffs of the bottoms and add to those of the parameters; `retain` allows another backward."""
-        if not any(self.propagate_down + self.param_wanted):
+        wanted = self._wanted()
+        if not any(wanted):
             return
         for i in self.no_gradient:
-            if i < len(bottoms) and self.propagate_down[i]:
+            if i < len(bottoms) and wanted[i]:
                 self.fail(f"has no gradient for bottom {i} ({self.param.bottom[i]!r})")
-        if self._graph is None:  # as in Caffe, from what the blobs hold
-            self.check(self.repeatable and not any(top is bottoms[0] for top in tops), "backward without a forward before it")
-            self._run(bottoms, True, False)
-        assert self._graph is not None
-        xs, ps, ys = self._graph
-        wanted = [leaf for leaf in xs + ps if leaf.requires_grad]
-        ends = [(y, top.grad.to(y.dtype)) for y, top in zip(ys, tops) if y.requires_grad]
-        found: Sequence[Optional[Tensor]] = [None] * len(wanted)
-        if wanted and ends:
-            found = torch.autograd.grad([y for y, _ in ends], wanted, [g for _, g in ends], retain, allow_unused=True)
-        grads = iter(found)
-        for blob, leaf in zip(bottoms, xs):
-            if leaf.requires_grad:
-                grad = next(grads)
-                blob.grad = torch.zeros_like(leaf) if grad is None else grad
-        for blob, leaf in zip(self.blobs, ps):
-            if leaf.requires_grad:
-                grad = next(grads)
-                if grad is not None:
-                    blob.add_grad(grad)
+        tensors, ys, kinds = self._kept or self._again(bottoms, tops)
+        diffs = [grad if grad.dtype == kind else grad.to(kind) for grad, kind in zip((top.grad for top in tops), kinds)]
+        found = self.slopes(tensors, ys, diffs, wanted)
+        for blob, grad, asked in zip(bottoms, found, wanted):
+            if asked and grad is None:
+                blob.clear_grad()
+            elif asked:
+                blob.grad = grad  # type: ignore[assignment]
+        for blob, grad in zip(self.blobs, found[len(bottoms):]):
+            if grad is not None:
+                blob.add_grad(grad)
         if not retain:
-            self._graph = None
+            self._kept = None
+
+    def _again(self, bottoms: List[Blob], tops: List[Blob]) -> Any:
+        """Return what a forward pass would keep, from what the blobs hold, as in Caffe."""
+        in_place = self.saves_bottom and bottoms[:1] == tops[:1]
+        self.check(self.repeatable and not in_place, "backward without a forward before it")
+        if not self.saves_bottom:
+            return [], [top.tensor for top in tops], [top.tensor.dtype for top in tops]
+        self._run(bottoms, True, False)
+        return self._kept
+
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        """Return the gradients of bottoms and parameters where wanted, from those of the tops."""
+        ends = [(y, diff) for y, diff in zip(ys, diffs) if y.requires_grad]
+        found: Iterator[Optional[Tensor]] = iter(torch.autograd.grad(
+            [y for y, _ in ends], [t for t in tensors if t.requires_grad], [diff for _, diff in ends], True, allow_unused=True)
+            if ends else ())
+        return [next(found, None) if asked else None for asked in wanted]
 
 
 def check_count(layer: Layer, what: str, found: int, allowed: Tuple[int, Optional[int]]) -> None:

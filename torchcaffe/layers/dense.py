@@ -1,6 +1,6 @@
 """Layers that mix values without a window: inner product, normalizations, softmax, reductions."""
 import math
-from typing import List
+from typing import List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ SMALL = 1_000_000  # weights of an inner product, at most, that stays float32
 class InnerProduct(Layer):
     """Linear map of everything from `axis` on; the weights are N x K, or K x N with `transpose`."""
 
-    saves_top = False
+    saves_top, by_hand = False, True
 
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.inner_product_param
@@ -39,17 +39,26 @@ class InnerProduct(Layer):
         bias = tensors[2] if len(tensors) > 2 else None
         return F.linear(x, weight.t() if self.param.inner_product_param.transpose else weight, bias)
 
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        (x, weight), transposed = tensors[:2], self.param.inner_product_param.transpose
+        rows, dy = x.reshape(-1, self.inputs), diffs[0].reshape(-1, weight.shape[transposed])
+        of_weight = (rows.t() @ dy if transposed else dy.t() @ rows) if wanted[1] else None
+        return [(dy @ (weight.t() if transposed else weight)).reshape(x.shape) if wanted[0] else None, of_weight,
+                *[dy.sum(0) if bias else None for bias in wanted[2:]]]
+
 
 @register
 class BatchNorm(Layer):
     """Zero mean and unit variance a channel; keeps sums of both and their number (batch_norm_layer.cpp)."""
 
     in_place = ALWAYS
-    repeatable = False
+    repeatable, saves_bottom, by_hand = False, False, True
 
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.batch_norm_param
-        self.fixed = p.use_global_stats if p.HasField("use_global_stats") else self.phase == pb.TEST
+        self.fixed = self.phase == pb.TEST if not p.HasField("use_global_stats") else p.use_global_stats
+        self.saves_top = not self.fixed
         channels = shapes[0][1] if len(shapes[0]) > 1 else 1
         for shape in ((channels,), (channels,), (1,)):
             self.add_param(shape, pb.FillerParameter(type="constant"))
@@ -65,16 +74,31 @@ class BatchNorm(Layer):
         p = self.param.batch_norm_param
         x = whole if whole.dim() > 1 else whole[:, None]
         if self.fixed:
-            scale = torch.where(number == 0, 0.0, 1 / number)
-            return F.batch_norm(x, mean * scale, var * scale, eps=p.eps).view_as(whole)
+            scale = (1 / number).nan_to_num_(posinf=0)
+            self.factor, shape = (var * scale).add_(p.eps).rsqrt_(), (-1, *[1] * (x.dim() - 2))
+            shift = (mean * scale).mul_(self.factor).neg_()
+            room = x if self.may_overwrite else None
+            return torch.addcmul(shift.view(shape), x, self.factor.view(shape), out=room).view_as(whole)
         axes, m = [i for i in range(x.dim()) if i != 1], x.numel() // x.shape[1]
         centre = x.mean(axes, keepdim=True)
         moved = x - centre
         spread = (moved * moved).mean(axes, keepdim=True)  # torch's own batch_norm adds up less exactly: errors above 1e-5
-        with torch.no_grad():
-            for total, value in ((number, number.new_ones(1)), (mean, centre), (var, spread * (m / max(1, m - 1)))):
-                total.mul_(p.moving_average_fraction).add_(value.flatten())
-        return (moved / (spread + p.eps).sqrt()).view_as(whole)
+        for total, value in ((number, number.new_ones(1)), (mean, centre), (var, spread * (m / max(1, m - 1)))):
+            total.mul_(p.moving_average_fraction).add_(value.flatten())
+        factor = 1 / (spread + p.eps).sqrt()
+        self.factor = factor.flatten()
+        return moved.mul_(factor).view_as(whole)
+
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        dy, *y = (t if t.dim() > 1 else t[:, None] for t in (diffs[0], *ys))
+        factor = self.factor.view(-1, *[1] * (dy.dim() - 2))
+        if self.fixed:
+            return [(dy * factor).view_as(diffs[0])]
+        axes = [i for i in range(dy.dim()) if i != 1]  # torch's own gradient adds up less exactly too
+        along = (dy * y[0]).mean(axes, keepdim=True)
+        grad = (dy - dy.mean(axes, keepdim=True)).addcmul_(y[0], along, value=-1).mul_(factor)
+        return [grad.view_as(diffs[0])]
 
 
 @register

@@ -1,6 +1,6 @@
 """Losses and Accuracy."""
 import math
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -80,23 +80,20 @@ class _Loss(_Labelled):
         return max(1, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode])
 
 
-class _Sloped(torch.autograd.Function):
-    """A value whose gradient with respect to something is given."""
+class _Sloped(_Loss):
+    """A loss whose gradients are found along with its value."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        """Return the value."""
-        ctx.save_for_backward(slope)
-        return value.clone()
+    by_hand = True
+    found: Tuple[Tensor, ...] = ()  # of the bottoms, in the last forward pass, before they are divided by a count
+    count: Any = 1
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tuple[Optional[Tensor], ...]:
-        """Return the gradient of x."""
-        return grads[0] * ctx.saved_tensors[0], None, None
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        return [slope * (diffs[0] / self.count) for slope in self.found]
 
 
 @register
-class SoftmaxWithLoss(_Loss):
+class SoftmaxWithLoss(_Sloped):
     """Mean of -log softmax(x)[label]; an optional second top is the softmax (softmax_loss_layer.cpp).
 
     The value takes the logarithm of at least FLT_MIN, so it never exceeds 87.34; the gradient knows no such limit.
@@ -120,18 +117,17 @@ class SoftmaxWithLoss(_Loss):
         scores, labels = tensors[:2]
         index, valid = self.labels(labels.reshape(self.outer, 1, self.inner), self.classes, _ignored(self.param.loss_param))
         flat = scores.reshape(self.outer, self.classes, self.inner)
-        shares = F.softmax(flat.detach(), 1)
+        shares = F.softmax(flat, 1)
         losses, slope = self.weigh(shares, index, *tensors[2:])
         if valid is not None:
             losses, slope = losses * valid, slope * valid
-        total = _Sloped.apply(flat, losses.sum(), slope)  # type: ignore[no-untyped-call]
-        loss = total / self.normalizer(self.outer, self.inner, valid)
-        return (loss, shares.reshape(scores.shape))[:max(1, len(self.param.top))]
+        self.found, self.count = (slope.reshape(scores.shape),), self.normalizer(self.outer, self.inner, valid)
+        return (losses.sum() / self.count, shares.reshape(scores.shape))[:max(1, len(self.param.top))]
 
     def weigh(self, shares: Tensor, index: Tensor, *more: Tensor) -> Tuple[Tensor, Tensor]:
         """Return the loss of each label and the gradients of all scores; shapes are outer x classes (or 1) x inner."""
         losses = -shares.gather(1, index).clamp(min=_FLT_MIN).log()
-        return losses, shares.scatter_add(1, index, shares.new_full((), -1).expand(index.shape))
+        return losses, shares.scatter(1, index, -1, reduce="add")
 
 
 @register
@@ -167,7 +163,7 @@ class InfogainLoss(SoftmaxWithLoss):
 
 
 @register
-class ContrastiveLoss(_Loss):
+class ContrastiveLoss(_Sloped):
     """Half the mean of d^2 for pairs that belong together, of max(0, margin - d)^2 for others (contrastive_loss_layer.cpp).
 
     The older form, `legacy_version`, has max(0, margin - d^2).
@@ -185,15 +181,15 @@ class ContrastiveLoss(_Loss):
     def compute(self, *tensors: Tensor) -> Tensors:
         p = self.param.contrastive_loss_param
         difference = (tensors[0] - tensors[1]).flatten(1)
-        alike, moved = tensors[2].reshape(-1, 1).to(torch.int64) != 0, difference.detach()
-        square = moved.square().sum(1, keepdim=True)
+        alike = tensors[2].reshape(-1, 1).to(torch.int64) != 0
+        square = difference.square().sum(1, keepdim=True)
         distance = square if p.legacy_version else square.sqrt()
         short = (p.margin - distance).clamp(min=0)
         apart = short if p.legacy_version else short.square()
         pull = (short > 0).to(short.dtype) if p.legacy_version else short / (distance + _CONTRASTIVE_EPS)
-        slope = torch.where(alike, moved, -pull * moved) / len(moved)
-        value = torch.where(alike, square, apart).sum() / (2 * len(moved))
-        return _Sloped.apply(difference, value, slope)  # type: ignore[no-untyped-call]
+        slope = torch.where(alike, difference, -pull * difference).reshape(tensors[0].shape)
+        self.found, self.count = (slope, -slope), len(difference)
+        return torch.where(alike, square, apart).sum() / (2 * len(difference))
 
 
 @register

@@ -1,13 +1,13 @@
 """Layers that treat every value by itself: activations, powers, dropout."""
 import math
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import context
-from ..blob import Blob, Shape
+from ..blob import Shape
 from ..proto import caffe_pb2 as pb
 from .base import ALWAYS, ANY, FORWARD_ONLY, Layer, Tensors, elementwise, register
 
@@ -20,29 +20,18 @@ class ReLU(Layer):
     """
 
     in_place = ALWAYS
-    numbers, saves_top = ANY, True
+    numbers, saves_bottom, by_hand = ANY, False, True
 
-    _top: Optional[Tensor] = None  # of the last forward pass
+    def compute(self, *tensors: Tensor) -> Tensors:
+        slope, x = self.param.relu_param.negative_slope, tensors[0]
+        if self.may_overwrite:
+            return F.leaky_relu_(x, slope) if slope else torch.relu_(x)
+        return F.leaky_relu(x, slope) if slope else torch.relu(x)
 
-    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
-        slope, x = self.param.relu_param.negative_slope, bottoms[0].tensor.detach()
-        if tops[0] is bottoms[0] and self.may_overwrite:
-            F.leaky_relu_(x, slope) if slope else torch.relu_(x)
-            tops[0].tensor = x
-        else:
-            tops[0].tensor = F.leaky_relu(x, slope) if slope else torch.relu(x)
-        self._top = tops[0].tensor if keep_graph and self.needs_backward else None
-
-    def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
-        if self.propagate_down[0]:
-            y = tops[0].tensor if self._top is None else self._top
-            slope, dy = self.param.relu_param.negative_slope, tops[0].grad.to(y.dtype)
-            if slope:
-                bottoms[0].grad = torch.where(y > 0, dy, dy * slope)
-            else:
-                bottoms[0].grad = torch.ops.aten.threshold_backward(dy, y, 0)
-        if not retain:
-            self._top = None
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        (y,), (dy,), slope = ys, diffs, self.param.relu_param.negative_slope
+        return [torch.where(y > 0, dy, dy * slope) if slope else torch.ops.aten.threshold_backward(dy, y, 0)]
 
 
 @register
@@ -229,6 +218,7 @@ class Scale(_Affine):
     """Product with a learned or given factor, broadcast from `axis` on; optional bias (scale_layer.cpp)."""
 
     in_place = ALWAYS
+    saves_top, by_hand = False, True
     field, constant = "scale_param", 1.0
 
     def setup(self, shapes: List[Shape]) -> None:
@@ -240,7 +230,20 @@ class Scale(_Affine):
 
     def compute(self, *tensors: Tensor) -> Tensors:
         x, factor = tensors[0], _across(tensors[0], tensors[1], self.at)
-        return torch.addcmul(_across(x, tensors[2], self.at), x, factor) if len(tensors) > 2 else x * factor
+        room = x if self.may_overwrite and not self.learns else None
+        return torch.addcmul(_across(x, tensors[2], self.at), x, factor, out=room) if len(tensors) > 2 else x * factor
+
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        (x, factor), (dy,) = tensors[:2], diffs
+        others = [i for i in range(x.dim()) if not self.at <= i < self.at + factor.dim()]
+        return [dy * _across(x, factor, self.at) if wanted[0] else None, _total(dy * x, others) if wanted[1] else None,
+                *[_total(dy, others) if bias else None for bias in wanted[2:]]]
+
+
+def _total(x: Tensor, axes: List[int]) -> Tensor:
+    """Return the sum over some axes, which may be none."""
+    return x.sum(axes) if axes else x
 
 
 @register

@@ -1,6 +1,7 @@
 """Layers that join, cut, copy and rename the shape of blobs, and sums of several blobs."""
+import functools
 import math
-from typing import List
+from typing import List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -14,12 +15,17 @@ class Split(Layer):
     """The same blob for several readers; the net inserts it. Its gradient is the sum of theirs."""
 
     tops, numbers = (1, None), ANY
+    saves_bottom, by_hand = False, True
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         return [shapes[0]] * len(self.param.top)
 
     def compute(self, *tensors: Tensor) -> Tensors:
         return [tensors[0].view_as(tensors[0]) for _ in self.param.top]
+
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        return [functools.reduce(torch.add, diffs)]
 
 
 @register
@@ -76,6 +82,8 @@ class Eltwise(Layer):
         p = self.param.eltwise_param
         self.check(len(p.coeff) in (0, len(shapes)), f"{len(p.coeff)} coefficients for {len(shapes)} bottoms")
         self.check(not p.coeff or p.operation == p.SUM, "only operation: SUM takes coefficients")
+        self.by_hand = p.operation == p.SUM
+        self.saves_bottom = not self.by_hand
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         self.check(all(s == shapes[0] for s in shapes), f"bottoms differ in shape: {shapes}")
@@ -91,6 +99,12 @@ class Eltwise(Layer):
             else:
                 total = total * x if p.operation == p.PROD else total + x
         return total
+
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        if not self.by_hand:
+            return super().slopes(tensors, ys, diffs, wanted)
+        return [diffs[0] * c if c != 1 else diffs[0] for c in self.param.eltwise_param.coeff or [1] * len(wanted)]
 
 
 @register

@@ -1,5 +1,6 @@
 """Layers with windows over height and width: convolution, pooling, local response normalization, cropping."""
-from typing import Any, List, Optional, Tuple
+import functools
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -23,31 +24,12 @@ def _sizes(layer: Layer, param: Any, name: str, axes: int, default: Optional[int
     return values * axes if len(values) == 1 else values
 
 
-class _Convolve(torch.autograd.Function):
-    """torch's convolution, but for the gradient of the bias: oneDNN's sum is off by up to 4e-5 of it, torch's by 1e-7."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Optional[Tensor], how: Tuple[Any, ...]) -> Tensor:
-        """Return the top; `how` is all that comes after the bias."""
-        ctx.save_for_backward(x, weight)
-        ctx.how = how
-        return torch.convolution(x, weight, bias, *how)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tuple[Optional[Tensor], ...]:
-        """Return the gradients of bottom, weights and bias."""
-        (x, weight), (for_x, for_weight, for_bias, _) = ctx.saved_tensors, ctx.needs_input_grad
-        bias = grads[0].sum([i for i in range(x.dim()) if i != 1]) if for_bias else None
-        found = torch.ops.aten.convolution_backward(grads[0], x, weight, None, *ctx.how, [for_x, for_weight, False])
-        return found[0], found[1], bias, None
-
-
 @register
 class Convolution(Layer):
     """Cross-correlation of each group of channels with learned filters (base_conv_layer.cpp)."""
 
     bottoms, tops = (1, None), (1, None)
-    numbers, saves_top = LOW, False
+    numbers, saves_top, by_hand = LOW, False, True
     transposed = False
 
     def setup(self, shapes: List[Shape]) -> None:
@@ -67,6 +49,7 @@ class Convolution(Layer):
         self.add_param(self.weight_shape(p.num_output), p.weight_filler)
         if p.bias_term:
             self.add_param((p.num_output,), p.bias_filler)
+        self.how = (self.stride, self.pad, self.dilation, self.transposed, [0] * n, self.group)
 
     def weight_shape(self, outputs: int) -> Shape:
         """Return the shape of the weights."""
@@ -82,32 +65,39 @@ class Convolution(Layer):
                    f"was set up for {self.channels} channels and {len(self.kernel)} spatial axes, gets {shapes[0]}")
         out = tuple(map(self.length, shapes[0][2:], self.kernel, self.stride, self.pad, self.dilation))
         self.check(min(out) > 0, f"input {shapes[0][2:]} is smaller than the kernel {tuple(self.kernel)}")
+        # oneDNN and cuDNN are faster with channels last, and their tops stay so; but in pictures of width 1 torch's dilated
+        # convolution then reads outside its memory and crashes
+        last = len(self.kernel) == 2 and not self.transposed and min(shapes[0][2:]) > 1
+        self.layout = torch.channels_last if last else torch.contiguous_format
         return [(shapes[0][0], self.param.convolution_param.num_output, *out)] * len(shapes)
+
+    def enter(self, tensor: Tensor) -> Tensor:
+        x = super().enter(tensor)
+        if self.layout == torch.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+            if x.shape[1] == 1:  # such memory is in both orders; strides say which is meant
+                x = x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
+        return x
 
     def compute(self, *tensors: Tensor) -> Tensors:
         count = len(tensors) - len(self.blobs)
         weight, bias = tensors[count], tensors[count + 1] if len(self.blobs) > 1 else None
-        return [self.convolve(x, weight, bias) for x in tensors[:count]]
+        if weight.dim() == 4:
+            weight = weight.contiguous(memory_format=self.layout)
+        return [torch.convolution(x, weight, bias, *self.how) for x in tensors[:count]]
 
-    def convolve(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-        """Return the top of one bottom."""
-        if len(self.kernel) == 2 and not self.transposed:
-            # oneDNN and cuDNN are faster with channels last, and their tops stay so; but in pictures of width 1 torch's
-            # dilated convolution then reads outside its memory and crashes
-            layout = self._layout(x)
-            x, weight = (t.contiguous(memory_format=layout) for t in (x, weight))
-            if layout == torch.channels_last and x.shape[1] == 1:  # such memory is both; strides say which is meant
-                x = x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
-        how = (self.stride, self.pad, self.dilation, self.transposed, [0] * len(self.kernel), self.group)
-        return _Convolve.apply(x, weight, bias, how)  # type: ignore[no-any-return,no-untyped-call]
-
-    def _layout(self, x: Tensor) -> torch.memory_format:
-        return torch.channels_last if min(x.shape[2:]) > 1 else torch.contiguous_format
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        count, axes = len(tensors) - len(self.blobs), [0, *range(2, diffs[0].dim())]
+        found = [torch.ops.aten.convolution_backward(dy, x, tensors[count], None, *self.how, [asked, wanted[count], False])
+                 for x, dy, asked in zip(tensors, diffs, wanted)]
+        of_weight = functools.reduce(torch.add, [of_w for _, of_w, _ in found]) if wanted[count] else None
+        # oneDNN's sum for the bias is off by up to 4e-5 of it, torch's by 1e-7
+        of_bias = [functools.reduce(torch.add, [dy.sum(axes) for dy in diffs]) for asked in wanted[count + 1:] if asked]
+        return [*[of_x for of_x, _, _ in found], of_weight, *of_bias]
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
-        x = bottoms[0].tensor
-        if len(self.kernel) == 2 and not self.transposed:
-            self.blobs[0].lay(self._layout(x))  # not in every pass again
+        self.blobs[0].lay(self.layout)  # not in every pass again
         super().forward(bottoms, tops, keep_graph)
 
 
@@ -133,6 +123,7 @@ class Pooling(Layer):
     """
 
     tops, numbers = (1, 2), ANY
+    index: Tensor  # of each window's largest value
 
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.pooling_param
@@ -174,33 +165,38 @@ class Pooling(Layer):
         starts = [(n - 1) * s - a for n, s, a in zip(self.out, self.stride, self.pad)]
         self.check(min(self.out) > 0 and all(a < n for a, n in zip(starts, size)),
                    f"a window starts outside the input {size}; change kernel, stride or round_mode")
+        torch_out = tuple(map(self._torch_length, size, self.kernel, self.stride, self.pad))
+        self.by_hand = torch_out == self.out and all(2 * a <= k for a, k in zip(self.pad, self.kernel))
+        self.window = self.kernel, self.stride, self.pad
         return [(*shapes[0][:2], *self.out)] * max(1, len(self.param.top))
 
     def compute(self, *tensors: Tensor) -> Tensors:
         x, = tensors
-        h, w = x.shape[2:]
-        if self.param.pooling_param.global_pooling and not self.max:
-            if x.is_cuda or x.dtype != torch.float32:
+        if not self.by_hand:
+            return self._padded(x)
+        if not self.max:
+            if self.param.pooling_param.global_pooling and (x.is_cuda or x.dtype != torch.float32):
                 return x.mean((2, 3), keepdim=True, dtype=torch.float32)  # scores need their digits
-            return F.avg_pool2d(x, self.kernel)  # adds one value after the other as Caffe does
-        torch_out = [self._torch_length(*a) for a in zip((h, w), self.kernel, self.stride, self.pad)]
-        if tuple(torch_out) == self.out and all(2 * a <= k for a, k in zip(self.pad, self.kernel)):
-            return self._pool(x, self.pad)
-        return self._padded(x)
+            return F.avg_pool2d(x, *self.window, True)  # adds one value after the other as Caffe does
+        if not self.learns and len(self.param.top) < 2:
+            return F.max_pool2d(x, *self.window, ceil_mode=True)
+        y, self.index = F.max_pool2d(x, *self.window, ceil_mode=True, return_indices=True)
+        return (y, self.index.to(torch.float32))[:max(1, len(self.param.top))]
+
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        if not self.by_hand:
+            return super().slopes(tensors, ys, diffs, wanted)
+        x, aten = tensors[0], torch.ops.aten
+        if self.max:
+            return [aten.max_pool2d_with_indices_backward(diffs[0], x, *self.window, (1, 1), True, self.index)]
+        return [aten.avg_pool2d_backward(diffs[0].to(x.dtype), x, *self.window, True, True, None)]
 
     def _torch_length(self, size: int, kernel: int, stride: int, pad: int) -> int:
         """Return the length that torch's pooling with ceil_mode gives; 0 where it refuses."""
         room = size + 2 * pad - kernel
         length = -(-room // stride) + 1
         return 0 if room < 0 else length - ((length - 1) * stride >= size + pad)
-
-    def _pool(self, x: Tensor, pad: Tuple[int, int]) -> Tensors:
-        if not self.max:
-            return F.avg_pool2d(x, self.kernel, self.stride, pad, ceil_mode=True, count_include_pad=True)
-        if len(self.param.top) < 2:
-            return F.max_pool2d(x, self.kernel, self.stride, pad, ceil_mode=True)
-        y, index = F.max_pool2d(x, self.kernel, self.stride, pad, ceil_mode=True, return_indices=True)
-        return y, index.to(torch.float32)
 
     def _padded(self, x: Tensor) -> Tensors:
         """Pool where torch's own rule differs: pad to whole windows, then divide means by Caffe's areas."""
