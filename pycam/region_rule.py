@@ -106,7 +106,7 @@ def locate(rule: RegionRule, cams: np.ndarray, probs: np.ndarray, size: Tuple[in
     rule : RegionRule
         How.
     cams : ndarray
-        V x C x h x w float, the maps of the rule's views, from `pycam.predict.predict_with_maps`.
+        V x C x h x w float, the maps of the rule's views, from `pycam.forward.predict_with_maps`.
     probs : ndarray
         C.
     size : (int, int)

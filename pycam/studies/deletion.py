@@ -11,7 +11,7 @@ from data_tools.files import read_image, write_atomic
 from data_tools.isic import CLASSES
 
 from ..cam import Grid, row_weights, select
-from ..predict import predict
+from ..forward import predict
 from ..preprocess import views
 from ..region_rule import RegionRule
 from .maps import Maps

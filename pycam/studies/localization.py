@@ -18,7 +18,7 @@ from ..cam import Grid, merge, read_grid, select
 from ..drawing import contour, outline, overlay
 from ..engine import backend
 from ..errors import CamError
-from ..predict import add_net_arguments, open_net
+from ..forward import add_net_arguments, open_net
 from ..region_rule import Located, RegionRule, find, locate
 from ..regions import Box, Region
 from . import deletion

@@ -9,7 +9,7 @@ from data_tools.files import read_image, write_atomic
 from data_tools.steps import Step, code, run
 
 from ..engine import Backend
-from ..predict import CODE, Views, ahead, check_finite, net_inputs, open_net, predict_with_maps
+from ..forward import CODE, Views, ahead, check_finite, net_inputs, open_net, predict_with_maps
 from ..preprocess import VIEWS, views
 
 
@@ -27,7 +27,7 @@ def get_maps(net: Path, weights: Path, backend: Backend, pictures: Dict[str, Pat
     Parameters
     ----------
     net, weights, backend, batch
-        As in `pycam.predict.open_net`; patches a pass.
+        As in `pycam.forward.open_net`; patches a pass.
     pictures : dict
         Files by image id.
     which : str

@@ -11,7 +11,7 @@ from pycam import engine, predictions
 from pycam.__main__ import main
 from pycam.cam import cell_centres
 from pycam.errors import CamError
-from pycam.predict import open_net, predict, predict_with_maps
+from pycam.forward import open_net, predict, predict_with_maps
 from pycam.preprocess import views
 
 NET = Path(__file__).parents[2] / "prototxt" / "vgg_gap_narrow_deploy.prototxt"

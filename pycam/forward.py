@@ -23,7 +23,7 @@ from .preprocess import VIEWS, to_blob, views
 PROB_BLOB, CAM_LAYER = "prob", "CAM_fc3"  # CAM_fc3 works on the mean of CAM_conv, which its ReLU changes in place
 BATCH = 16
 NET_INPUTS = ("/net", "/weights")  # names of inputs that no picture can have
-CODE = ("pycam.preprocess", "pycam.predict", "data_tools.augment")
+CODE = ("pycam.preprocess", "pycam.forward", "data_tools.augment")
 Views = Sequence[np.ndarray]  # patches of a picture
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -3,7 +3,7 @@
 In Python::
 
     from data_tools.files import read_image
-    from pycam.classify import classify, open_stages
+    from pycam.two_stages import classify, open_stages
     stages = open_stages("build/stage1", "build/stage2")
     print(classify(stages, read_image("picture.jpg")).probs)
 """
@@ -29,8 +29,8 @@ from . import engine, region_rule
 from .cam import Grid, read_grid
 from .drawing import card
 from .errors import CamError
+from .forward import ahead, check_finite, check_net, predict, predict_with_maps
 from .init import source
-from .predict import ahead, check_finite, check_net, predict, predict_with_maps
 from .preprocess import views
 from .region_rule import Located, RegionRule, locate
 
