@@ -6,6 +6,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from data_tools.errors import unknown
+from data_tools.isic import CLASSES
 
 from .cam import CLASS_RULES, PLACEMENTS, Grid, merge, select
 from .errors import CamError
@@ -98,7 +99,7 @@ class Located(NamedTuple):
 
 
 def locate(rule: RegionRule, cams: np.ndarray, probs: np.ndarray, size: Tuple[int, int], grid: Grid,
-           label: Optional[int] = None) -> Located:
+           label: Optional[int] = None, classes: Sequence[str] = CLASSES) -> Located:
     """Find the region of a picture.
 
     Parameters
@@ -115,8 +116,10 @@ def locate(rule: RegionRule, cams: np.ndarray, probs: np.ndarray, size: Tuple[in
         Of the network, from `pycam.cam.read_grid`.
     label : int, optional
         The true class, for the class rule ``true``.
+    classes : sequence of str
+        Names of the C classes.
     """
-    chosen, followed = select(rule.class_rule, cams, probs, label)
+    chosen, followed = select(rule.class_rule, cams, probs, label, classes)
     return find(rule, merge(chosen, size, rule.placement, grid), followed)
 
 

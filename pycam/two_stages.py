@@ -26,12 +26,10 @@ from data_tools.isic import CLASSES, NO_PICTURES, OTHER_SUFFIXES, SUFFIXES
 from torchcaffe.netparam import read_net
 
 from . import engine, region_rule
-from .cam import Grid, read_grid
 from .drawing import card
 from .errors import CamError
-from .forward import ahead, check_finite, check_net, predict, predict_with_maps
+from .forward import Network, ahead, check_finite, open_net, predict, predict_with_maps
 from .init import source
-from .preprocess import views
 from .region_rule import Located, RegionRule, locate
 
 
@@ -43,11 +41,10 @@ class Preparation(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """The deploy networks of both stages with their weights, the grid of their maps, and what stage 2 was trained on."""
+    """The deploy networks of both stages with their weights, and what stage 2 was trained on."""
 
-    first: Any
-    second: Any
-    grid: Grid
+    first: Network
+    second: Network
     preparation: Preparation
 
 
@@ -121,10 +118,9 @@ def open_stages(stage1: Union[str, Path], stage2: Union[str, Path], net: Union[s
     preparation = Preparation(hair or known.hair, known.rule.changed(**region))
     if preparation.hair not in HAIR:
         raise CamError(f"hair removal: {unknown(preparation.hair, HAIR)}")
-    caffe, path = engine.load(*backend), Path(net) if net else find_net(Path(stage1))
-    first, second = (engine.deploy_net(caffe, path, Path(weights)) for weights in (stage1, stage2))
-    check_net(first, path)
-    return Stages(first, second, read_grid(path), preparation)
+    path = Path(net) if net else find_net(Path(stage1))
+    first, second = (open_net(path, Path(weights), backend) for weights in (stage1, stage2))
+    return Stages(first, second, preparation)
 
 
 def without_hair(image: np.ndarray, hair: str) -> np.ndarray:
@@ -155,10 +151,10 @@ def classify(stages: Stages, image: np.ndarray, *, cleaned: bool = False, **regi
     """
     rule = stages.preparation.rule.changed(**region)
     clean = image if cleaned else without_hair(image, stages.preparation.hair)
-    (probs,), (cams,) = predict_with_maps(stages.first, [views(clean, rule.views)])
+    (probs,), (cams,) = predict_with_maps(stages.first, [stages.first.views(clean, rule.views)])
     check_finite(["stage 1"], probs[None])
-    found = locate(rule, cams, probs, (clean.shape[0], clean.shape[1]), stages.grid)
-    second = predict(stages.second, [views(_through_jpeg(found.region.box.cut(clean)))])
+    found = locate(rule, cams, probs, (clean.shape[0], clean.shape[1]), stages.first.grid)
+    second = predict(stages.second, [stages.second.views(_through_jpeg(found.region.box.cut(clean)))])
     check_finite(["stage 2"], second)
     return Answer(second[0], probs, clean, found, cams)
 

@@ -13,7 +13,6 @@ from data_tools.files import read_image, write_image
 from data_tools.isic import write_groundtruth
 from pycam import engine, predictions, two_stages
 from pycam.__main__ import main
-from pycam.cam import VGG_GAP
 from pycam.crops import read_boxes, row_box
 from pycam.drawing import BARS, CARD, LINE, card, contour
 from pycam.errors import CamError
@@ -29,13 +28,13 @@ NET = two_stages.source("prototxt") / "vgg_gap_narrow_deploy.prototxt"
 def nets(monkeypatch):
     """Put a stand-in in the place of every network."""
     monkeypatch.setattr(engine, "load", lambda *backend: None)
-    monkeypatch.setattr(engine, "deploy_net", lambda *files: FakeNet())
+    monkeypatch.setattr(engine, "deploy_net", lambda *files, **options: FakeNet())
     monkeypatch.setattr(two_stages, "find_net", lambda weights: NET)
 
 
 def stages(hair="none", **region):
     """Return two stand-ins whose stage 2 was trained on regions of some rule."""
-    return two_stages.Stages(FakeNet(), FakeNet(), VGG_GAP, two_stages.Preparation(hair, RegionRule(**region)))
+    return two_stages.Stages(FakeNet(), FakeNet(), two_stages.Preparation(hair, RegionRule(**region)))
 
 
 def spot(colour=1):

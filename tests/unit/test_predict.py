@@ -20,6 +20,8 @@ from pycam.studies.controls import CONTROLS
 
 
 class FakeBlob:
+    shape = property(lambda self: self.data.shape)
+
     def __init__(self, *shape):
         self.reshape(*shape)
 
@@ -27,14 +29,17 @@ class FakeBlob:
         self.data = np.zeros(shape, np.float32)
 
 
-class FakeNet:
-    """Feature c of a cell is the mean of colour c in its 16-pixel block; class c sees colour c."""
+class FakeNet(forward.Network):
+    """Feature c of a cell is the mean of colour c in its 16-pixel block; class c sees colour c. It stands for its `net` too."""
+
+    net = property(lambda self: self)
 
     def __init__(self):
-        self.blobs = {"data": FakeBlob(1, 3, 224, 224), "CAM_conv": FakeBlob(1, 3, 10, 10), "prob": FakeBlob(1, 3)}
+        self.blobs = {"data": FakeBlob(1, 3, 224, 224), "CAM_conv": FakeBlob(1, 3, 10, 10), "CAM_fc3": FakeBlob(1, 3),
+                      "prob": FakeBlob(1, 3)}
         self.params = {"CAM_fc3": [FakeBlob(3, 3), FakeBlob(3)]}
-        self.params["CAM_fc3"][0].data[...] = np.eye(3)
         self.batches = []
+        self.params["CAM_fc3"][0].data[...] = np.eye(3)
 
     def reshape(self):
         count = self.blobs["data"].data.shape[0]
