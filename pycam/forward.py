@@ -212,12 +212,13 @@ def ahead(function: Callable[[Item], Result], items: Sequence[Item], size: int) 
             progress.update(len(part))
 
 
-def add_net_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that `open_net` reads, and ``--batch``."""
+def add_net_arguments(parser: argparse.ArgumentParser, batch: bool = True) -> None:
+    """Add the arguments that `open_net` reads, and ``--batch`` where pictures are computed together."""
     parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="deploy prototxt")
     parser.add_argument("--weights", type=Path, required=True, metavar="W",
                         help=".caffemodel, or the folder that holds final.caffemodel")
-    parser.add_argument("--batch", type=positive, default=BATCH, metavar="N", help=f"patches a pass (default: {BATCH})")
+    if batch:
+        parser.add_argument("--batch", type=positive, default=BATCH, metavar="N", help=f"patches a pass (default: {BATCH})")
     engine.add_arguments(parser)
 
 

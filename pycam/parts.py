@@ -1,12 +1,14 @@
 """Find in the graph of a network what its maps are made of: last convolution, global average, classifier."""
+import difflib
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from data_tools.errors import unknown
 from torchcaffe.netparam import read_net
 
 from .errors import CamError
 
+NEAR = 6  # layers that a message names
 METHODS = ("auto", "cam", "gradcam")
 INPUT_BLOB, CAM_BLOB, CAM_LAYER, PROB_BLOB = "data", "CAM_conv", "CAM_fc3", "prob"  # names in prototxt/
 _SAME = ("Dropout", "Flatten", "Reshape", "Softmax", "ArgMax")  # what may stand around the classifier: it changes no weight
@@ -65,14 +67,15 @@ def find_parts(path: Path, method: str = "auto", cam_layer: Optional[str] = None
         When a layer is not there, or CAM is asked of a network that does not average the features.
     """
     layers = list(read_net(str(path)).layer)
+    names = [layer.name for layer in layers]
     for name in filter(None, (cam_layer, fc_layer)):
-        if name not in [layer.name for layer in layers]:
-            raise CamError(f"{path}: layer {unknown(name, [layer.name for layer in layers])}")
+        if name not in names:
+            raise CamError(f"{path}: layer {unknown(name, difflib.get_close_matches(name, names, NEAR, 0))}")
     chain = _chain(layers)
     softmax = next((layer for layer in chain if layer.type == "Softmax"), None)
     probs, scores = (softmax.top[0], softmax.bottom[0]) if softmax else (layers[-1].top[0], layers[-1].top[0])
     if fc_layer:
-        chain = _chain(layers[:[layer.name for layer in layers].index(fc_layer) + 1])
+        chain = _chain(layers[:names.index(fc_layer) + 1])
         scores = chain[0].top[0]
     classifier, averaged = _head(chain, fc_layer)
     features = next(layer.top[0] for layer in layers if layer.name == cam_layer) if cam_layer else averaged or _last(path, chain)
@@ -95,7 +98,7 @@ def _chain(layers: Sequence[Any]) -> List[Any]:
     return found
 
 
-def _head(chain: Sequence[Any], fc_layer: Optional[str]) -> "tuple[str, Optional[str]]":
+def _head(chain: Sequence[Any], fc_layer: Optional[str]) -> Tuple[str, Optional[str]]:
     """Return the classifier's name, empty without one, and the blob that is averaged below it, None where none is."""
     classifier = ""
     for layer in chain:

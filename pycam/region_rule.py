@@ -132,9 +132,10 @@ def find(rule: RegionRule, cam: np.ndarray, followed: str) -> Located:
 
 
 # ---------------------------------------------------------------- command lines
-def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """Add an option for each field; with `several`, one that takes a list of values to be compared (but for the margin)."""
-    for name, (values, text) in CHOICES.items():
+def add_arguments(parser: argparse.ArgumentParser, several: bool = False, but: Sequence[str] = ()) -> None:
+    """Add an option for each field `but` some; with `several`, one that takes a list of values (not the margin)."""
+    for name in (name for name in CHOICES if name not in but):
+        values, text = CHOICES[name]
         parser.add_argument("--class" if name == "class_rule" else f"--{name}", dest=name, choices=values,
                             nargs="+" if several else None, help=f"{text} (default: {getattr(RegionRule, name)})")
     for name, text in SHARES.items():

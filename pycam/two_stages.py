@@ -12,7 +12,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -220,23 +220,29 @@ def run(args: argparse.Namespace) -> None:
     stages = open_stages(args.stage1, args.stage2, args.net, backend=engine.backend(args), hair=args.hair,
                          **region_rule.given(args))
 
-    def prepare(path: Path) -> Union[np.ndarray, str]:
+    for path, clean in sound(paths, lambda path: without_hair(read_any(path), stages.preparation.hair), "classified"):
+        answer = classify(stages, clean, cleaned=True)
+        write_answer(args.out, path, answer, args.maps)
+        print(f"{path.name}: {probabilities(answer.probs)} (stage 1: {probabilities(answer.stage1)})")
+
+
+def sound(paths: Sequence[Path], prepare: Callable[[Path], np.ndarray], what: str) -> Iterator[Tuple[Path, np.ndarray]]:
+    """Yield files with the pictures that are made of them; report those that cannot be read, and raise for them at the end."""
+    def attempt(path: Path) -> Union[np.ndarray, str]:
         try:
-            return without_hair(read_any(path), stages.preparation.hair)
+            return prepare(path)
         except DataError as error:
             return str(error)
 
     broken: List[str] = []
-    for ((path, clean),) in ahead(prepare, paths, 1):
-        if isinstance(clean, str):
-            print(f"error: {' '.join(clean.split())}", file=sys.stderr)
+    for ((path, image),) in ahead(attempt, paths, 1):
+        if isinstance(image, str):
+            print(f"error: {' '.join(image.split())}", file=sys.stderr)
             broken.append(path.name)
-            continue
-        answer = classify(stages, clean, cleaned=True)
-        write_answer(args.out, path, answer, args.maps)
-        print(f"{path.name}: {probabilities(answer.probs)} (stage 1: {probabilities(answer.stage1)})")
+        else:
+            yield path, image
     if broken:
-        raise CamError(f"{len(broken)} of {len(paths)} pictures could not be classified: {listing(broken)}")
+        raise CamError(f"{len(broken)} of {len(paths)} pictures could not be {what}: {listing(broken)}")
 
 
 def probabilities(probs: np.ndarray) -> str:

@@ -1,6 +1,18 @@
 """Small nets with the structure of published ones: what they end in, their syntax, their windows; few channels."""
+import numpy as np
 
 INPUT = 'input: "data" input_dim: 10 input_dim: 3 input_dim: {0} input_dim: {0}\n'
+
+
+def save(caffe, prototxt, path, seed=4):
+    """Write weights drawn by numpy, the same on every engine, under which values keep their size from layer to layer."""
+    net, random = caffe.Net(str(prototxt), caffe.TEST), np.random.RandomState(seed)
+    for layer, blobs in net.params.items():
+        for blob in blobs:
+            shape = blob.data.shape
+            blob.data[...] = 1 if layer in ("bn", "scale") else random.randn(*shape) * np.sqrt(2 / max(1, np.prod(shape[1:])))
+    net.save(str(path))
+    return path
 
 
 def v1(name, kind, bottom, top=None, more=""):

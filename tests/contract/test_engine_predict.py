@@ -81,14 +81,10 @@ def test_maps_average_to_the_scores_of_the_network(name, deploy, cells):
 def other_net(name, tmp_path):
     """Return a function that loads a network of a text, with weights drawn by numpy."""
     def load(text, **options):
-        (tmp_path / "other.prototxt").write_text(text)
-        net, random = engine.load(name).Net(str(tmp_path / "other.prototxt"), engine.load(name).TEST), np.random.RandomState(4)
-        for layer, blobs in net.params.items():
-            for blob in blobs:
-                shape = blob.data.shape
-                blob.data[...] = 1 if "bn" in layer else random.randn(*shape) * np.sqrt(2 / max(1, np.prod(shape[1:])))
-        net.save(str(tmp_path / "other.caffemodel"))
-        return load_net(tmp_path / "other.prototxt", tmp_path / "other.caffemodel", engine.Backend(name), **options)
+        path = tmp_path / "other.prototxt"
+        path.write_text(text)
+        weights = cam_nets.save(engine.load(name), path, tmp_path / "other.caffemodel")
+        return load_net(path, weights, engine.Backend(name), **options)
     return load
 
 

@@ -15,6 +15,7 @@ import torchcaffe
 from pycam import api, forward
 from pycam.errors import CamError
 from pycam.region_rule import RegionRule
+from tests.contract import cam_nets
 from tools import api_page
 
 ROOT = Path(__file__).parents[2]
@@ -32,12 +33,7 @@ def work(tmp_path_factory):
         return folder
     (folder / "models").mkdir()
     for stage in (1, 2):
-        net, random = torchcaffe.Net(str(NARROW), torchcaffe.TEST), np.random.RandomState(stage)
-        for weights, bias in net.params.values():
-            weights.data[...] = random.randn(*weights.shape) * np.sqrt(2 / np.prod(weights.shape[1:]))
-            bias.data[...] = 0
-        net.params["CAM_fc3"][0].data[...] *= 0.01
-        net.save(str(folder / "models" / f"stage{stage}.caffemodel"))
+        cam_nets.save(torchcaffe, NARROW, folder / "models" / f"stage{stage}.caffemodel", stage)
     return folder
 
 

@@ -17,7 +17,7 @@ from torchcaffe.version import PROJECT
 
 ROOT = Path(__file__).parents[2]
 NET = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
-COMMANDS = ("pipeline", "predict", "crops", "classify", "localize", "score", "table1", "summary", "curves", "report")
+COMMANDS = ("pipeline", "predict", "crops", "classify", "cam", "localize", "score", "table1", "summary", "curves", "report")
 PREDICT = ("predict", "--net", "n", "--weights", "w", "--images", "i", "--out", "o")
 
 
