@@ -1,12 +1,4 @@
-"""Classify pictures from beginning to end: hair removal, stage 1, map, crop, stage 2: the command ``classify``.
-
-In Python::
-
-    from data_tools.files import read_image
-    from pycam.two_stages import classify, open_stages
-    stages = open_stages("build/stage1", "build/stage2")
-    print(classify(stages, read_image("picture.jpg")).probs)
-"""
+"""Classify pictures from beginning to end: hair removal, stage 1, map, crop, stage 2: the command ``classify``."""
 import argparse
 import io
 import json

@@ -1,7 +1,6 @@
 """From a picture to its answer, with a stand-in for the networks; and the real narrow net by its weights."""
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -277,11 +276,3 @@ def test_a_contour_runs_around_the_region_and_leaves_the_picture_alone_elsewhere
     np.testing.assert_array_equal(drawn[25:35, 25:35], image[25:35, 25:35])
     np.testing.assert_array_equal(drawn[:10], image[:10])
     assert (image == 128).all()
-
-
-def test_the_documented_lines_of_python_exist():
-    lines = [line.strip() for line in two_stages.__doc__.split("::")[1].splitlines() if line.strip()]
-    assert len(lines) == 4
-    compile("\n".join(lines), "docstring", "exec")
-    assert callable(two_stages.open_stages)
-    assert read_image(Path(__file__).parents[2] / "examples" / "ISIC_0000225.jpg").shape[2] == 3
