@@ -11,6 +11,7 @@ def save(caffe, prototxt, path, seed=4):
         for blob in blobs:
             shape = blob.data.shape
             blob.data[...] = 1 if layer in ("bn", "scale") else random.randn(*shape) * np.sqrt(2 / max(1, np.prod(shape[1:])))
+    list(net.params.values())[-1][0].data[...] *= 0.02  # so that no class is certain
     net.save(str(path))
     return path
 

@@ -72,6 +72,8 @@ def test_boxes_and_maps_are_those_of_the_functions(folder):
                                mean=(100, 110, 120), scale=0.5)
     image = read_image(folder / "in" / "a0.png")
     (probs,), (cams,) = forward.predict_with_maps(network, [network.views(image, "ten")])
+    assert [one["number"] for one in answer["classes"]] == np.argsort(-probs).tolist()
+    assert 0.2 < probs.max() < 0.9
     rule = RegionRule(placement="fade", threshold=0.5, views="ten")
     for place, one in enumerate(answer["classes"]):
         number = NAMES.index(one["name"])

@@ -7,7 +7,7 @@ import pytest
 from data_tools.files import read_image, write_image
 from pycam import engine
 from pycam.__main__ import main
-from pycam.cam import place
+from pycam.cam import Grid, cell_centres, place
 from pycam.errors import CamError
 from pycam.region_rule import Located, RegionRule
 from pycam.regions import Box, Region, square_up
@@ -250,6 +250,19 @@ def test_blocks_are_hidden_where_the_map_is_high():
     first = deletion.orders(values, "a")["map"][:1]
     assert deletion.hide(patch, first).max() == 0
     assert deletion.hide(patch, first[:0]).max() == 200
+
+
+def test_blocks_divide_inputs_of_any_side():
+    """A ramp that is its own coordinate, read at the middles of the blocks; every pixel is in the block that holds it."""
+    side, grid = 227, Grid(33, 16, 227)
+    ramp = np.tile(cell_centres(11, grid=grid), (11, 1))
+    middles = (np.arange(14) + 0.5) * side / 14 - 0.5
+    expected = np.clip(middles, ramp.min(), ramp.max())
+    np.testing.assert_allclose(deletion.block_values(ramp, "exact", grid)[3], expected, rtol=1e-6)
+    patch = np.zeros((side, side, 3), np.uint8)
+    patch[:100, :100] = 200
+    hidden = deletion.hide(patch, np.arange(14))  # the first row of blocks
+    assert (np.flatnonzero(hidden[:, 50].any(axis=1))[0], np.flatnonzero(hidden[:, 50].any(axis=1))[-1]) == (17, 99)
 
 
 def test_the_area_under_a_curve():
