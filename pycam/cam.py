@@ -1,6 +1,6 @@
 """Class activation maps: equations 1 and 2 of the paper, and where their cells lie in the picture."""
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -9,19 +9,29 @@ from data_tools.isic import CLASSES
 from torchcaffe.netparam import read_net
 
 from .errors import CamError
+from .parts import CAM_BLOB, INPUT_BLOB
 from .preprocess import view_variants
 
-INPUT_BLOB, CAM_BLOB = "data", "CAM_conv"  # the maps are sums of CAM_conv's channels
 PLACEMENTS = ("exact", "stretch", "fade")  # D16, D21
 CLASS_RULES = ("predicted", "true", "max", "scored", "sum", "envelope", "contrast")  # D09, D21
 SCORED = 2  # melanoma and seborrheic keratosis, which the challenge scores
 
 
 class Grid(NamedTuple):
-    """Where the cells of a map look: input pixel of the first cell's centre, and pixels from one cell to the next."""
+    """Where the cells of a map look.
+
+    Attributes
+    ----------
+    first, pitch : float
+        Input pixel of the first cell's centre, and pixels from one cell to the next.
+    patch, size : int
+        Side of the network's input, and of the square that a whole picture is resized to before that is cut from it.
+    """
 
     first: float
     pitch: float
+    patch: int = PATCH_SIZE
+    size: int = SIZE
 
 
 VGG_GAP = Grid(39.5, 16)  # what `read_grid` finds for its 10 x 10 cells: the middle of input pixels 32 ... 47, then 16 on
@@ -49,7 +59,8 @@ def class_maps(features: np.ndarray, fc_weights: np.ndarray) -> np.ndarray:
     return maps
 
 
-def select(rule: str, cams: np.ndarray, probs: np.ndarray, label: Optional[int] = None) -> Tuple[np.ndarray, str]:
+def select(rule: str, cams: np.ndarray, probs: np.ndarray, label: Optional[int] = None,
+           classes: Sequence[str] = CLASSES) -> Tuple[np.ndarray, str]:
     """Return the map that a region is sought in, and whose it is (D09, D21).
 
     Parameters
@@ -65,6 +76,8 @@ def select(rule: str, cams: np.ndarray, probs: np.ndarray, label: Optional[int] 
         C.
     label : int, optional
         True class, for ``true``.
+    classes : sequence of str
+        Names of the C classes; ``true`` and ``scored`` are for the challenge's alone.
 
     Returns
     -------
@@ -75,6 +88,8 @@ def select(rule: str, cams: np.ndarray, probs: np.ndarray, label: Optional[int] 
     """
     if rule in ("sum", "envelope"):
         return (cams.sum(axis=-3) if rule == "sum" else cams.max(axis=-3)), rule
+    if rule in ("true", "scored") and tuple(classes) != CLASSES:
+        raise CamError(f"class {rule}: is for {', '.join(CLASSES)}; the network has other classes, choose predicted")
     if rule == "true" and label is None:
         raise CamError("class true: the true class is not known; give the label file, or choose predicted")
     by_class = np.moveaxis(cams, -3, 0)
@@ -84,56 +99,76 @@ def select(rule: str, cams: np.ndarray, probs: np.ndarray, label: Optional[int] 
         return by_class[best] - by_class[others].mean(axis=0), rule
     number = {"predicted": best, "true": label, "scored": int(np.argmax(probs[:SCORED])),
               "max": int(np.argmax(by_class.reshape(len(by_class), -1).max(axis=1)))}[rule]
-    return by_class[number], CLASSES[number or 0]
+    return by_class[number], classes[number or 0]
 
 
-def read_grid(path: Path) -> Grid:
-    """Read from a deploy prototxt where the cells of ``CAM_conv`` look (D16).
+def read_grid(path: Path, features: str = CAM_BLOB, data: str = INPUT_BLOB) -> Grid:
+    """Read from a deploy prototxt where the cells of a blob look (D16).
 
     Cell i of a layer with kernel k, stride s and padding p looks at cells s i - p ... s i - p + k - 1 below it, so its
     centre is at s i + (k - 1) / 2 - p there. Carried from the input upward through every convolution and pooling,
     this gives the first centre and the pitch. Where a pooling's last window reaches beyond its input, Caffe cuts the
-    window; its centre is still counted as that of a whole one.
+    window; its centre is still counted as that of a whole one. What a global pooling computes has no place.
 
     Raises
     ------
     CamError
-        When there is no such blob, when branches that are joined look at different places, or a window is not square.
+        When there is no such blob, when branches that are joined look at different places, a layer's cells lie otherwise
+        along rows than along columns, or the input is not square.
     """
-    grids: Dict[str, Grid] = {INPUT_BLOB: Grid(0.0, 1.0)}
+    grids: Dict[str, Grid] = {data: Grid(0.0, 1.0)}
     for layer in read_net(str(path)).layer:
         below = {grids[name] for name in layer.bottom if name in grids}
-        if CAM_BLOB in grids and CAM_BLOB not in layer.top:
+        if features in grids and features not in layer.top:
             break
+        if layer.type == "Input" and data in layer.top:
+            grids[data] = Grid(0.0, 1.0, _side(path, layer, data))
         if len(below) > 1:
             raise CamError(f"{path}: layer {layer.name} joins branches whose cells look at different places")
         for grid in below:
-            grids.update(dict.fromkeys(layer.top, _carry(layer, grid)))
-    if CAM_BLOB not in grids:
-        raise CamError(f"{path}: no blob {CAM_BLOB} computed from {INPUT_BLOB}; expected a deploy file of prototxt/")
-    return grids[CAM_BLOB]
+            if not (layer.type == "Pooling" and layer.pooling_param.global_pooling):
+                grids.update(dict.fromkeys(layer.top, _carry(layer, grid)))
+    if features not in grids:
+        raise CamError(f"{path}: no blob {features} whose cells have a place in {data}; name a convolution with --cam-layer")
+    return grids[features]
+
+
+def _side(path: Path, layer: Any, data: str) -> int:
+    """Return the side of the input."""
+    shape = list(layer.input_param.shape[list(layer.top).index(data) % len(layer.input_param.shape)].dim)
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        raise CamError(f"{path}: {data} is {' x '.join(map(str, shape))}; expected N x 3 x S x S, square colour pictures")
+    return int(shape[2])
 
 
 def _carry(layer: Any, grid: Grid) -> Grid:
     """Return the grid of a layer's output from that of its input."""
-    if layer.type == "Convolution":
-        window = layer.convolution_param
-        kernel, stride, pad, dilation = (next(iter(field), default) for field, default in (
-            (window.kernel_size, 0), (window.stride, 1), (window.pad, 0), (window.dilation, 1)))
-        reach = dilation * (kernel - 1)
-    elif layer.type == "Pooling":
-        window = layer.pooling_param
-        kernel, stride, pad = window.kernel_size, window.stride, window.pad
-        reach = kernel - 1
-    else:
+    if layer.type in ("Deconvolution", "Crop", "Im2col"):
+        raise CamError(f"layer {layer.name}: maps are not placed through {layer.type} layers; name an earlier --cam-layer")
+    if layer.type not in ("Convolution", "Pooling"):
         return grid
-    if not kernel:
-        raise CamError(f"layer {layer.name}: expected a kernel_size; maps are placed for square windows only")
-    return Grid(grid.first + grid.pitch * (reach / 2 - pad), grid.pitch * stride)
+    window = layer.convolution_param if layer.type == "Convolution" else layer.pooling_param
+    steps = set()
+    for axis, suffix in enumerate("hw"):
+        kernel, stride, pad = (_along(window, name, suffix, axis) for name in ("kernel", "stride", "pad"))
+        dilation = _along(window, "dilation", suffix, axis) or 1 if layer.type == "Convolution" else 1
+        steps.add(((dilation * (kernel - 1)) / 2 - pad, stride or 1))
+    if len(steps) > 1 or not kernel:
+        raise CamError(f"layer {layer.name}: expected a square kernel_size; maps are placed for square windows only")
+    (shift, stride), = steps
+    return grid._replace(first=grid.first + grid.pitch * shift, pitch=grid.pitch * stride)
+
+
+def _along(window: Any, name: str, suffix: str, axis: int) -> int:
+    """Return a window's kernel, stride, padding or dilation along one axis; 0 where it is not given."""
+    own = getattr(window, f"{name}_{suffix}", 0)
+    plain = getattr(window, "kernel_size" if name == "kernel" else name)
+    values = [plain] if isinstance(plain, int) else list(plain) or [0]
+    return int(own or values[axis % len(values)])
 
 
 def cell_centres(cells: int, placement: str = "exact", grid: Grid = VGG_GAP) -> np.ndarray:
-    """Return where the centres of a row of map cells lie in the 224-pixel patch (D16).
+    """Return where the centres of a row of map cells lie in the patch, the network's input (D16).
 
     For VGG-GAP this gives 16 (i + 2) + 7.5: each of the two unpadded convolutions takes one cell off either end of a
     row of fourteen. ``stretch`` spreads the cells over the whole patch instead, as plain resizing of the map does.
@@ -154,7 +189,7 @@ def cell_centres(cells: int, placement: str = "exact", grid: Grid = VGG_GAP) -> 
     """
     if placement != "stretch":
         return np.asarray(grid.first + grid.pitch * np.arange(cells))
-    return np.asarray((PATCH_SIZE - 1) / 2 + PATCH_SIZE / cells * (np.arange(cells) - (cells - 1) / 2))
+    return np.asarray((grid.patch - 1) / 2 + grid.patch / cells * (np.arange(cells) - (cells - 1) / 2))
 
 
 def row_weights(pixels: np.ndarray, cells: int, placement: str, grid: Grid) -> np.ndarray:
@@ -169,15 +204,15 @@ def row_weights(pixels: np.ndarray, cells: int, placement: str, grid: Grid) -> n
     return np.stack([np.interp(pixels, centres, unit) for unit in units], axis=1)
 
 
-def square_pixels(length: int) -> np.ndarray:
-    """Return where the pixels of a picture's side lie in the picture resized to 256 x 256."""
-    return np.asarray((np.arange(length) + 0.5) * SIZE / length - 0.5)
+def square_pixels(length: int, size: int = SIZE) -> np.ndarray:
+    """Return where the pixels of a picture's side lie in the picture resized to a square."""
+    return np.asarray((np.arange(length) + 0.5) * size / length - 0.5)
 
 
 def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid: Grid = VGG_GAP) -> np.ndarray:
     """Lay a map of the centre patch over the original picture.
 
-    The way back through the centre patch and the 256-pixel resize is followed exactly. Between cell centres the map
+    The way back through the centre patch and the resize to a square is followed exactly. Between cell centres the map
     is interpolated linearly; outside the outermost centres, where the network gives no map, the nearest value is
     repeated: a zero there would invent an edge. ``fade`` does let it fall to zero within one cell, so that a region does
     not reach the picture's edge only because it reaches the outermost cell.
@@ -198,8 +233,8 @@ def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid
     ndarray
         float32, cam's leading shape with the picture's height and width.
     """
-    offset = patch_offset(SIZE, PATCH_SIZE, "centre")[0]
-    rows, columns = (row_weights(square_pixels(length) - offset, cells, placement, grid)
+    offset = patch_offset(grid.size, grid.patch, "centre")[0]
+    rows, columns = (row_weights(square_pixels(length, grid.size) - offset, cells, placement, grid)
                      for length, cells in zip(size, cam.shape[-2:]))
     placed: np.ndarray = (rows @ cam @ columns.T).astype(np.float32)
     return placed
@@ -237,9 +272,9 @@ def merge(cams: np.ndarray, size: Tuple[int, int], placement: str = "exact", gri
 
 def _view_weights(variant: Variant, axis: int, length: int, cells: int, placement: str, grid: Grid) -> np.ndarray:
     """Return the length x cells matrix of one view along one side of the picture; zero outside its patch."""
-    pixels = square_pixels(length)
+    pixels = square_pixels(length, grid.size)
     if variant.flip and axis == 1:  # the picture is mirrored before the patch is cut
-        pixels = SIZE - 1 - pixels
-    pixels = pixels - patch_offset(SIZE, PATCH_SIZE, variant.patch)[axis]
-    inside = (pixels > -0.5) & (pixels < PATCH_SIZE - 0.5)
+        pixels = grid.size - 1 - pixels
+    pixels = pixels - patch_offset(grid.size, grid.patch, variant.patch)[axis]
+    inside = (pixels > -0.5) & (pixels < grid.patch - 0.5)
     return row_weights(pixels, cells, placement, grid) * inside[:, None]

@@ -17,7 +17,7 @@ from data_tools.parallel import default_jobs
 from . import engine, region_rule
 from .cam import Grid, read_grid
 from .errors import CamError
-from .predict import BATCH, CODE, NET_INPUTS, add_net_arguments, ahead, check_finite, net_inputs, open_net, predict_with_maps
+from .forward import BATCH, CODE, NET_INPUTS, add_net_arguments, ahead, check_finite, net_inputs, open_net, predict_with_maps
 from .preprocess import VIEWS, views
 from .region_rule import RegionRule, locate
 from .regions import Box

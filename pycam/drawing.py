@@ -97,6 +97,14 @@ def fit(image: np.ndarray, height: int = CARD) -> np.ndarray:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
 
 
+def labelled(image: np.ndarray, text: str) -> np.ndarray:
+    """Return a picture at the height of a card with a line of text below; CARD + LINE x w x 3 uint8 BGR."""
+    small = fit(image)
+    strip = np.full((LINE, small.shape[1], 3), WHITE, np.uint8)
+    _write(strip, text, 8, 0)
+    return np.vstack([small, strip])
+
+
 def bars(stages: Sequence[Tuple[str, np.ndarray]], width: int) -> np.ndarray:
     """Draw a line for each class, with the probability of each stage as a bar; LINE * (C + 1) x width x 3 uint8 BGR."""
     strip = np.full((LINE * (len(CLASSES) + 1), width, 3), WHITE, np.uint8)

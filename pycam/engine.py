@@ -5,6 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -166,7 +167,7 @@ def weights_file(path: Path) -> Path:
     return found
 
 
-def deploy_net(caffe: Any, net: Path, weights: Path) -> Any:
+def deploy_net(caffe: Any, net: Path, weights: Path, gradients: bool = False) -> Any:
     """Return a network in TEST phase with every parameter filled from a weights file.
 
     Parameters
@@ -177,6 +178,8 @@ def deploy_net(caffe: Any, net: Path, weights: Path) -> Any:
         Deploy prototxt.
     weights : Path
         A ``.caffemodel``, or the folder that holds ``final.caffemodel``.
+    gradients : bool
+        Let its ``backward`` compute, which does nothing where there is no loss.
 
     Raises
     ------
@@ -190,11 +193,21 @@ def deploy_net(caffe: Any, net: Path, weights: Path) -> Any:
     reason = _reason_of_abort(_TRY_NET, str(net)) if caffe.__name__ == "caffe" else None
     if reason:
         raise CamError(f"{net}: BVLC Caffe cannot build this network: {reason}")
-    loaded = caffe.Net(str(net), caffe.TEST)
+    loaded = _with_gradients(caffe, net) if gradients else caffe.Net(str(net), caffe.TEST)
     check_weights(loaded, shapes, where=f"{weights} does not fit {net}")
     loaded.copy_from(str(weights))
-    loaded.frugal = True  # torchcaffe then needs memory for what is asked for alone; to real Caffe the word means nothing
+    loaded.frugal = not gradients  # torchcaffe then keeps in memory what is asked for alone; to real Caffe it means nothing
     return loaded
+
+
+def _with_gradients(caffe: Any, net: Path) -> Any:
+    """Return a network that computes gradients without a loss; pycaffe takes it as a file only."""
+    message = text_format.Parse(net.read_text(encoding="utf-8"), caffe_pb2.NetParameter())
+    message.force_backward = True
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt", encoding="utf-8") as file:
+        file.write(text_format.MessageToString(message))
+        file.flush()
+        return caffe.Net(file.name, caffe.TEST)
 
 
 def check_prototxt(path: Path) -> None:

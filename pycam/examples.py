@@ -14,7 +14,7 @@ from . import predictions
 from .cam import VGG_GAP, Grid, merge, read_grid, select
 from .crops import BOXES, Row, read_boxes, row_box
 from .errors import CamError
-from .predict import BATCH, ahead, predict_with_maps
+from .forward import BATCH, ahead, predict_with_maps
 from .preprocess import views
 from .region_rule import RegionRule
 from .regions import Box

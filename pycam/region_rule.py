@@ -6,6 +6,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from data_tools.errors import unknown
+from data_tools.isic import CLASSES
 
 from .cam import CLASS_RULES, PLACEMENTS, Grid, merge, select
 from .errors import CamError
@@ -98,7 +99,7 @@ class Located(NamedTuple):
 
 
 def locate(rule: RegionRule, cams: np.ndarray, probs: np.ndarray, size: Tuple[int, int], grid: Grid,
-           label: Optional[int] = None) -> Located:
+           label: Optional[int] = None, classes: Sequence[str] = CLASSES) -> Located:
     """Find the region of a picture.
 
     Parameters
@@ -106,7 +107,7 @@ def locate(rule: RegionRule, cams: np.ndarray, probs: np.ndarray, size: Tuple[in
     rule : RegionRule
         How.
     cams : ndarray
-        V x C x h x w float, the maps of the rule's views, from `pycam.predict.predict_with_maps`.
+        V x C x h x w float, the maps of the rule's views, from `pycam.forward.predict_with_maps`.
     probs : ndarray
         C.
     size : (int, int)
@@ -115,8 +116,10 @@ def locate(rule: RegionRule, cams: np.ndarray, probs: np.ndarray, size: Tuple[in
         Of the network, from `pycam.cam.read_grid`.
     label : int, optional
         The true class, for the class rule ``true``.
+    classes : sequence of str
+        Names of the C classes.
     """
-    chosen, followed = select(rule.class_rule, cams, probs, label)
+    chosen, followed = select(rule.class_rule, cams, probs, label, classes)
     return find(rule, merge(chosen, size, rule.placement, grid), followed)
 
 
@@ -129,9 +132,10 @@ def find(rule: RegionRule, cam: np.ndarray, followed: str) -> Located:
 
 
 # ---------------------------------------------------------------- command lines
-def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """Add an option for each field; with `several`, one that takes a list of values to be compared (but for the margin)."""
-    for name, (values, text) in CHOICES.items():
+def add_arguments(parser: argparse.ArgumentParser, several: bool = False, but: Sequence[str] = ()) -> None:
+    """Add an option for each field `but` some; with `several`, one that takes a list of values (not the margin)."""
+    for name in (name for name in CHOICES if name not in but):
+        values, text = CHOICES[name]
         parser.add_argument("--class" if name == "class_rule" else f"--{name}", dest=name, choices=values,
                             nargs="+" if several else None, help=f"{text} (default: {getattr(RegionRule, name)})")
     for name, text in SHARES.items():

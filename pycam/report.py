@@ -17,8 +17,8 @@ from . import engine, html_page, predictions, runinfo, trainlog
 from .crops import is_whole, row_box
 from .errors import CamError
 from .examples import FAILURES, SHOWN, Example, Run, median_melanoma, most_wrong, spread
+from .forward import open_net
 from .gallery import gallery
-from .predict import open_net
 from .scoring import MEAN, p_value
 from .table1 import COLUMNS, FIGURES, STAGE1, STAGE2, cell, describe_gain, metrics_file, read_metrics, table_rows
 
@@ -28,7 +28,7 @@ LEAD = ("Jia and Shen's two-stage classifier on ISIC-2017, part 3: one network o
         "that its class activation maps point at. All figures come from this run's own files; the paper's are marked.")
 RUNS = {"stage 1": "stage1", "stage 2": "stage2", "stage 1, from scratch": "stage1_scratch"}  # curve -> folder of its log
 CODE = tuple(f"pycam.{name}" for name in ("report", "html_page", "examples", "gallery", "sheets", "drawing", "figures", "runinfo",
-                                          "table1", "trainlog", "cam", "region_rule", "regions", "predict", "preprocess"))
+                                          "table1", "trainlog", "cam", "region_rule", "regions", "forward", "preprocess"))
 
 
 def add_parser(subparsers: Any) -> None:

@@ -1,28 +1,25 @@
 """The deletion curve: if a map shows what a prediction rests on, hiding its top cells makes the probability fall fast."""
 import zlib
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
-from data_tools.augment import PATCH_SIZE
 from data_tools.files import read_image, write_atomic
-from data_tools.isic import CLASSES
 
 from ..cam import Grid, row_weights, select
-from ..predict import predict
-from ..preprocess import views
+from ..forward import Network, predict
 from ..region_rule import RegionRule
 from .maps import Maps
 
-BLOCKS = 14  # a side: the patch is hidden in blocks of 16 x 16 pixels
+BLOCKS = 14  # a side: a patch of 224 pixels is hidden in blocks of 16 x 16
 ORDERS = ("map", "random", "shifted")
 
 
 def block_values(cam: np.ndarray, placement: str, grid: Grid) -> np.ndarray:
     """Return a centre patch's map (h x w) at the middles of its blocks, `BLOCKS` x `BLOCKS`."""
-    side = PATCH_SIZE // BLOCKS
+    side = grid.patch / BLOCKS
     middles = side * np.arange(BLOCKS) + (side - 1) / 2
     rows, columns = (row_weights(middles, cells, placement, grid) for cells in cam.shape)
     return np.asarray(rows @ cam @ columns.T)
@@ -46,26 +43,25 @@ def _falling(values: np.ndarray) -> np.ndarray:
 
 
 def hide(patch: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """Return a copy of a patch (224 x 224 x 3) in which some blocks have the patch's median colour, which is mostly skin."""
+    """Return a copy of a patch (S x S x 3) in which some blocks have the patch's median colour, which is mostly skin."""
     hidden = np.zeros(BLOCKS * BLOCKS, bool)
     hidden[blocks] = True
-    side = PATCH_SIZE // BLOCKS
-    pixels = np.kron(hidden.reshape(BLOCKS, BLOCKS), np.ones((side, side), bool)).astype(bool)
+    block = np.arange(len(patch)) * BLOCKS // len(patch)
     changed: np.ndarray = patch.copy()
-    changed[pixels] = np.median(patch, axis=(0, 1))
+    changed[hidden.reshape(BLOCKS, BLOCKS)[np.ix_(block, block)]] = np.median(patch, axis=(0, 1))
     return changed
 
 
-def curves(net: Any, patch: np.ndarray, values: np.ndarray, number: int, image_id: str, steps: int,
+def curves(network: Network, patch: np.ndarray, values: np.ndarray, number: int, image_id: str, steps: int,
            batch: int) -> Dict[str, np.ndarray]:
     """Return the probability of a class while a patch is hidden in `steps` equal steps, for each of `ORDERS`.
 
     Parameters
     ----------
-    net : Net
+    network : Network
         Deploy network.
     patch : ndarray
-        224 x 224 x 3 uint8 BGR.
+        S x S x 3 uint8 BGR.
     values : ndarray
         From `block_values`.
     number : int
@@ -84,7 +80,7 @@ def curves(net: Any, patch: np.ndarray, values: np.ndarray, number: int, image_i
     probs: Dict[str, np.ndarray] = {}
     for name, order in orders(values, image_id).items():
         patches: List[np.ndarray] = [hide(patch, order[:count]) for count in counts]
-        parts = [predict(net, [[patch] for patch in patches[start:start + batch]])[:, number]
+        parts = [predict(network, [[patch] for patch in patches[start:start + batch]])[:, number]
                  for start in range(0, len(patches), batch)]
         probs[name] = np.concatenate(parts)
     return probs
@@ -95,19 +91,21 @@ def area(curve: np.ndarray) -> float:
     return float((curve[:-1] + curve[1:]).mean() / 2)
 
 
-def follow(net: Any, lesions: Sequence[Tuple[str, Optional[int], Path, Path]], maps: Maps, rule: RegionRule, grid: Grid,
+def follow(network: Network, lesions: Sequence[Tuple[str, Optional[int], Path, Path]], maps: Maps, rule: RegionRule,
            steps: int, batch: int, out: Path) -> None:
     """Follow the predicted class of every picture; write every curve to `out` and print the mean areas."""
     lines = [",".join(("image_id", "class", "order", "area", *map(str, range(steps + 1))))]
     areas: Dict[str, List[float]] = {name: [] for name in ORDERS}
     for (image_id, label, path, _), probs, cams in zip(tqdm(lesions, "delete", unit="picture", disable=None), *maps):
-        cam = select(rule.class_rule, cams[-1], probs, label)[0]  # of ten views, the last is the mirrored centre patch
+        of_patch = cams[-1]  # of ten views, the last is the mirrored centre patch
+        cam = select(rule.class_rule, of_patch, probs, label, network.classes)[0]
         number = int(probs.argmax())
-        patch = views(read_image(path), rule.views)[-1]
-        found = curves(net, patch, block_values(cam, rule.placement, grid), number, image_id, steps, batch)
+        patch = network.views(read_image(path), rule.views)[-1]
+        values = block_values(cam, rule.placement, network.grid)
+        found = curves(network, patch, values, number, image_id, steps, batch)
         for name, curve in found.items():
             areas[name].append(area(curve))
-            lines.append(",".join((image_id, CLASSES[number], name, repr(area(curve)), *(repr(float(p)) for p in curve))))
+            lines.append(",".join((image_id, network.classes[number], name, repr(area(curve)), *(repr(float(p)) for p in curve))))
     write_atomic(out, "".join(f"{line}\n" for line in lines).encode())
     means = ", ".join(f"{name} {np.mean(values):.4f}" for name, values in areas.items())
     print(f"area under the predicted class' probability while {len(lesions)} pictures are hidden, by order: {means}")

@@ -14,11 +14,11 @@ from data_tools.files import decode_image, listing, read_image, write_atomic, wr
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, read_groundtruth
 
 from .. import region_rule
-from ..cam import Grid, merge, read_grid, select
+from ..cam import merge, select
 from ..drawing import contour, outline, overlay
 from ..engine import backend
 from ..errors import CamError
-from ..predict import add_net_arguments, open_net
+from ..forward import Network, add_map_arguments, add_net_arguments, load_net, map_options, net_inputs
 from ..region_rule import Located, RegionRule, find, locate
 from ..regions import Box, Region
 from . import deletion
@@ -166,7 +166,7 @@ def rules(options: Dict[str, Any]) -> List[RegionRule]:
 
 
 def measure_all(lesions: Sequence[Lesion], maps: Dict[str, Maps], choices: Sequence[RegionRule],
-                grid: Grid) -> Iterator[Tuple[Lesion, Optional[RegionRule], Measures]]:
+                network: Network) -> Iterator[Tuple[Lesion, Optional[RegionRule], Measures]]:
     """Yield the measures of every picture under every rule; the rule None is the `reference`."""
     groups: Dict[Tuple[str, str, str], List[RegionRule]] = {}
     for rule in choices:
@@ -176,8 +176,8 @@ def measure_all(lesions: Sequence[Lesion], maps: Dict[str, Maps], choices: Seque
         yield lesion, None, reference(mask)
         for (class_rule, placement, views), same in groups.items():
             probs, cams = (array[number] for array in maps[views])
-            chosen, followed = select(class_rule, cams, probs, lesion.label)
-            cam = merge(chosen, mask.shape, placement, grid)
+            chosen, followed = select(class_rule, cams, probs, lesion.label, network.classes)
+            cam = merge(chosen, mask.shape, placement, network.grid)
             of_map = measure_map(cam, mask)
             for rule in same:
                 yield lesion, rule, {**of_map, **measure_region(find(rule, cam, followed), mask)}
@@ -237,6 +237,7 @@ def add_parser(subparsers: Any) -> None:
         "every combination. Writes localization.csv and .md (means for each true class and for all), pictures.csv (every "
         "picture), and with --deletion and --draw more.")
     add_net_arguments(parser)
+    add_map_arguments(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures")
     parser.add_argument("--masks", type=Path, required=True, metavar="DIR", help=f"folder of <image_id>{MASK}")
     parser.add_argument("--truth", type=Path, nargs="+", default=[], metavar="CSV",
@@ -263,15 +264,16 @@ def run(args: argparse.Namespace) -> None:
     lesions, choices = find_lesions(args.images, args.masks, args.truth), rules(region_rule.given(args))
     if any(rule.class_rule == "true" for rule in choices) and lesions[0].label is None:
         raise CamError("--class true: the true classes are not known; name the label files with --truth")
-    pictures, grid = {lesion.image_id: lesion.path for lesion in lesions}, read_grid(args.net)
-    maps = {which: get_maps(args.net, args.weights, backend(args), pictures, which, args.out, args.batch)
+    pictures, options = {lesion.image_id: lesion.path for lesion in lesions}, map_options(args)
+    network = load_net(args.net, args.weights, backend(args), **options)
+    files, parameters = net_inputs(args.net, args.weights), {**backend(args).parameters(), **options}
+    maps = {which: get_maps(network, files, parameters, pictures, which, args.out, args.batch)
             for which in dict.fromkeys(rule.views for rule in choices)}
-    write_tables(list(measure_all(lesions, maps, choices, grid)), args.out)
+    write_tables(list(measure_all(lesions, maps, choices, network)), args.out)
     first = choices[0]
-    draw(lesions[:args.draw], maps[first.views], first, grid, args.out / "pictures")
+    draw(lesions[:args.draw], maps[first.views], first, network, args.out / "pictures")
     if args.deletion:
-        net = open_net(args.net, args.weights, backend(args))
-        deletion.follow(net, lesions, maps[first.views], first, grid, args.deletion, args.batch, args.out / "deletion.csv")
+        deletion.follow(network, lesions, maps[first.views], first, args.deletion, args.batch, args.out / "deletion.csv")
 
 
 def write_tables(rows: Sequence[Tuple[Lesion, Optional[RegionRule], Measures]], out: Path) -> None:
@@ -285,13 +287,13 @@ def write_tables(rows: Sequence[Tuple[Lesion, Optional[RegionRule], Measures]], 
     print(markdown(table), end="")
 
 
-def draw(lesions: Sequence[Lesion], maps: Maps, rule: RegionRule, grid: Grid, out: Path) -> None:
+def draw(lesions: Sequence[Lesion], maps: Maps, rule: RegionRule, network: Network, out: Path) -> None:
     """Write ``<image_id>.jpg`` to `out`: the map in colour, its region in white, the lesion in green, the crop's box."""
     out.mkdir(exist_ok=True)
     for lesion, probs, cams in zip(lesions, *maps):
         image = read_image(lesion.path)
         size = (image.shape[0], image.shape[1])
-        found = locate(rule, cams, probs, size, grid, lesion.label)
+        found = locate(rule, cams, probs, size, network.grid, lesion.label, network.classes)
         drawn = contour(overlay(image, found.cam, float(found.cam.max())), found.cam > found.lowest)
         drawn = contour(drawn, read_mask(lesion.mask, size), LESION)
         write_image(out / f"{lesion.image_id}.jpg", outline(drawn, found.region.box))

@@ -11,8 +11,9 @@ from pycam import engine, predictions
 from pycam.__main__ import main
 from pycam.cam import cell_centres
 from pycam.errors import CamError
-from pycam.predict import open_net, predict, predict_with_maps
+from pycam.forward import Network, last_maps, load_net, open_net, predict, predict_with_maps
 from pycam.preprocess import views
+from tests.contract import cam_nets
 
 NET = Path(__file__).parents[2] / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
 
@@ -66,7 +67,7 @@ def test_maps_average_to_the_scores_of_the_network(name, deploy, cells):
     """Equations 1 and 2 of the paper: the mean of M_c and the bias are S_c, to 1e-5 of the largest score."""
     net = random_net(engine.load(name), NET.with_name(f"{deploy}_deploy.prototxt"))
     image = np.random.RandomState(2).randint(0, 255, (256, 256, 3), np.uint8)
-    _, cams = predict_with_maps(net, [views(image)])
+    _, cams = predict_with_maps(Network(net), [views(image)])
     assert cams.shape == (1, 1, 3, cells, cells)
     cams = cams[0]
     scores = np.array(net.blobs["CAM_fc3"].data)
@@ -74,6 +75,80 @@ def test_maps_average_to_the_scores_of_the_network(name, deploy, cells):
     assert np.abs(scores).max() > 1e-3
     assert np.abs(bias).max() > 1e-3 * np.abs(scores).max()
     np.testing.assert_allclose(cams.mean(axis=(2, 3)) + bias, scores, rtol=0, atol=1e-5 * np.abs(scores).max())
+
+
+@pytest.fixture
+def other_net(name, tmp_path):
+    """Return a function that loads a network of a text, with weights drawn by numpy."""
+    def load(text, **options):
+        path = tmp_path / "other.prototxt"
+        path.write_text(text)
+        weights = cam_nets.save(engine.load(name), path, tmp_path / "other.caffemodel")
+        return load_net(path, weights, engine.Backend(name), **options)
+    return load
+
+
+@pytest.mark.parametrize("build", cam_nets.WITH_AVERAGE, ids=lambda build: build.__name__)
+def test_of_any_network_with_an_average_cam_adds_up_to_the_scores_and_is_grad_cam(other_net, build):
+    """Selvaraju et al., section 3.1: the mean gradient is the classifier's weight over the number of cells."""
+    image = np.random.RandomState(5).randint(0, 255, (90, 120, 3), np.uint8)
+    network = other_net(build())
+    network.net.frugal = False  # the scores are read below
+    probs, cams = predict_with_maps(network, [network.views(image), network.views(image[::-1])])
+    assert network.parts.method == "cam"
+    assert probs.shape[1] == cams.shape[2] == len(network.classes)
+    scores = np.array(network.net.blobs[network.parts.scores].data).reshape(2, -1)
+    bias = np.array(network.net.params[network.parts.classifier][1].data) if network.parts.classifier else 0
+    top = np.abs(scores).max()
+    np.testing.assert_allclose(cams[:, 0].mean(axis=(2, 3)) + bias, scores, rtol=0, atol=1e-5 * top)
+    by_gradient = other_net(build(), method="gradcam")
+    predict(by_gradient, [network.views(image), network.views(image[::-1])], maps=True)
+    some = last_maps(by_gradient, [3, 1])
+    np.testing.assert_allclose(some * some[0, 0].size, cams[:, 0, [3, 1]], rtol=0, atol=1e-5 * np.abs(cams).max())
+    assert np.abs(cams[:, 0, 3] - cams[:, 0, 1]).max() > 0.1 * np.abs(cams).max()
+
+
+def test_grad_cam_is_cam_on_vgg_gap(name, weights):
+    image = np.random.RandomState(6).randint(0, 255, (256, 256, 3), np.uint8)
+    cams, by_gradient = (predict_with_maps(load_net(NET, weights, engine.Backend(name), method=method), [views(image, "ten")])[1]
+                         for method in ("cam", "gradcam"))
+    assert cams.shape == (1, 10, 3, 10, 10)
+    np.testing.assert_allclose(by_gradient * 100, cams, rtol=0, atol=1e-5 * np.abs(cams).max())
+
+
+def test_grad_cam_weighs_channels_by_what_they_change_of_the_score(other_net):
+    """Without an average: each channel's weight against the difference that adding to the channel makes."""
+    network = other_net(cam_nets.alexnet_dense())
+    image = np.random.RandomState(7).randint(0, 255, (90, 120, 3), np.uint8)
+    predict(network, [network.views(image)], maps=True)
+    (cam,) = last_maps(network, [2])[0]
+    net, channels = network.net, []
+    features, scores = net.blobs["conv5"], net.blobs["fc8"]
+    before = np.array(features.data)
+    for channel in range(before.shape[1]):
+        ends = []
+        for step in (-0.01, 0.01):
+            features.data[...] = before
+            features.data[:, channel] += step
+            net.forward(start="pool5")
+            ends.append(float(np.array(scores.data)[0, 2]))
+        channels.append((ends[1] - ends[0]) / 0.02 / before[0, 0].size)
+    expected = np.tensordot(channels, before[0], 1)
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(cam, expected, rtol=0, atol=2e-3 * np.abs(expected).max())
+
+
+def test_maps_that_the_weights_do_not_fit_are_refused(other_net):
+    with pytest.raises(CamError, match=r"CAM_fc does not work on the global average of conv5_3 \(168 weights, expected 140\)"):
+        other_net(cam_nets.vgg16_cam(), cam_layer="conv5_3", fc_layer="CAM_fc")
+    with pytest.raises(CamError, match="no blob pool6 whose cells have a place"):
+        other_net(cam_nets.mobilenet(), cam_layer="pool6")
+    with pytest.raises(CamError, match="fc6 has no places"):
+        other_net(cam_nets.alexnet_dense(), cam_layer="fc6")
+    with pytest.raises(CamError, match=r"CAM_fc has 7 outputs; expected 2 \(a, b\)"):
+        other_net(cam_nets.vgg16_cam(), classes=["a", "b"])
+    with pytest.raises(CamError, match="227 pixels a side; expected a size of at least that, not 224"):
+        other_net(cam_nets.alexnet_cam(), size=224)
 
 
 @pytest.mark.parametrize("cell", [1, 4, 7])

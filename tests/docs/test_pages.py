@@ -15,7 +15,7 @@ from tests.docs import markdown
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"`((?:[a-z_]+|\.ci)/[\w./-]*[\w/])`")  # `pycam/cam.py`, `docs/results/`
-NAME = re.compile(r"`((?:data_tools|pycam|torchcaffe)(?:\.\w+)+)`")  # `pycam.predict.forward`
+NAME = re.compile(r"`((?:data_tools|pycam|torchcaffe)(?:\.\w+)+)`")  # `pycam.forward.predict`
 MADE = ("build/", "data/", "mine/", "results/", "stage1/", "stage2/", "solvers/mine_", "docs/results/")  # by commands, by readers
 
 

@@ -19,8 +19,8 @@ from google.protobuf import text_format
 
 from data_tools import synthetic
 from data_tools.files import read_image
-from pycam import classify, doctor, predictions, train
 from pycam import crops as crop_files
+from pycam import doctor, predictions, train, two_stages
 from pycam.__main__ import main
 from pycam.pipeline import MAKE_ONLY
 from pycam.variables import VARIABLES
@@ -191,10 +191,10 @@ def test_classify_says_what_the_pipeline_says(world, region):
     if region != BASE["REGION"]:
         shutil.copytree("A", folder)
         run(str(folder), REGION=region)
-    stages = classify.open_stages(folder / "stage1", folder / "stage2", "prototxt/vgg_gap_narrow_deploy.prototxt")
+    stages = two_stages.open_stages(folder / "stage1", folder / "stage2", "prototxt/vgg_gap_narrow_deploy.prototxt")
     boxes = crop_files.read_boxes(folder / "crops" / "val" / "boxes.csv")
     for image_id, probs in predictions.read(folder / "results" / "stage2_val.csv").items():
-        answer = classify.classify(stages, read_image(Path("pictures one") / "val" / f"{image_id}.jpg"))
+        answer = two_stages.classify(stages, read_image(Path("pictures one") / "val" / f"{image_id}.jpg"))
         assert answer.found.region.box == crop_files.row_box(boxes[image_id])
         np.testing.assert_allclose(answer.probs, probs, rtol=0, atol=1e-5)
 

@@ -87,12 +87,13 @@ def test_stretching_moves_the_outermost_cells_by_28_8_pixels():
 
 
 @pytest.mark.parametrize("size", [(256, 256), (90, 131), (1022, 767)])
-def test_a_ramp_over_the_cells_is_the_pixels_own_coordinate(size):
-    centres = cell_centres(10)
+@pytest.mark.parametrize(("grid", "offset"), [(VGG_GAP, 16), (Grid(33, 16, 227), 14), (Grid(7, 11, 100, 100), 0)])
+def test_a_ramp_over_the_cells_is_the_pixels_own_coordinate(size, grid, offset):
+    centres = cell_centres(10, grid=grid)
     for axis, ramp in ((0, np.tile(centres[:, None], 10)), (1, np.tile(centres, (10, 1)))):
-        placed = place(ramp, size)
+        placed = place(ramp, size, grid=grid)
         pixel = np.arange(size[axis])
-        patch = (pixel + 0.5) / size[axis] * 256 - 0.5 - 16
+        patch = (pixel + 0.5) / size[axis] * grid.size - 0.5 - offset
         expected = np.clip(patch, centres[0], centres[-1])  # the nearest value beyond the outermost cells
         np.testing.assert_allclose(np.moveaxis(placed, axis, 0)[:, 3], expected, atol=1e-3)
 
@@ -101,6 +102,12 @@ def test_stretch_is_what_resizing_the_map_to_the_patch_gives():
     cam = np.random.RandomState(1).rand(10, 10).astype(np.float32)
     placed = place(cam, (256, 256), "stretch")
     np.testing.assert_allclose(placed[16:-16, 16:-16], cv2.resize(cam, (224, 224)), atol=1e-5)
+
+
+def test_stretch_follows_the_side_of_the_input():
+    cam = np.random.RandomState(1).rand(10, 10).astype(np.float32)
+    placed = place(cam, (100, 100), "stretch", Grid(7, 11, 100, 100))
+    np.testing.assert_allclose(placed, cv2.resize(cam, (100, 100)), atol=1e-5)
 
 
 def test_fading_is_exact_between_the_cells_and_nothing_beyond_the_next():
@@ -127,14 +134,15 @@ def test_ten_views_of_a_map_that_is_the_same_everywhere_count_the_views(grid):
     assert placed[20, 20] == 4  # and the centre
 
 
-@pytest.mark.parametrize(("grid", "count"), [(VGG_GAP, 10), (Grid(30.0, 16), 12)])
+@pytest.mark.parametrize(("grid", "count"), [(VGG_GAP, 10), (Grid(30.0, 16), 12), (Grid(20, 15, 180, 200), 10)])
 def test_ten_views_of_one_spot_meet_there(grid, count):
     """Views are cut from a picture, a stand-in for the network reads each at its cells; the merged map is the picture."""
     image = np.zeros((256, 256, 3), np.uint8)
     distance = np.hypot(*(np.mgrid[:256, :256] - np.array([90, 150])[:, None, None]))
     image[...] = np.clip(255 - 6 * distance, 0, 255)[..., None]
     cells = cell_centres(count, grid=grid).astype(int)
-    cams = np.stack([view[np.ix_(cells, cells)][..., 0].astype(float) for view in views(image, "ten")])
+    ten = views(image, "ten", size=grid.size, patch=grid.patch)
+    cams = np.stack([view[np.ix_(cells, cells)][..., 0].astype(float) for view in ten])
     placed = merge(cams, (256, 256), grid=grid)
     y, x = np.unravel_index(placed.argmax(), placed.shape)
     assert abs(y - 90) < 6  # less than half a cell

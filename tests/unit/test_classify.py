@@ -1,7 +1,6 @@
 """From a picture to its answer, with a stand-in for the networks; and the real narrow net by its weights."""
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,9 +10,8 @@ from data_tools import steps
 from data_tools.clean import HAIR
 from data_tools.files import read_image, write_image
 from data_tools.isic import write_groundtruth
-from pycam import classify, engine, predictions
+from pycam import engine, predictions, two_stages
 from pycam.__main__ import main
-from pycam.cam import VGG_GAP
 from pycam.crops import read_boxes, row_box
 from pycam.drawing import BARS, CARD, LINE, card, contour
 from pycam.errors import CamError
@@ -22,20 +20,20 @@ from pycam.regions import Box
 
 from .test_predict import FakeNet
 
-NET = classify.source("prototxt") / "vgg_gap_narrow_deploy.prototxt"
+NET = two_stages.source("prototxt") / "vgg_gap_narrow_deploy.prototxt"
 
 
 @pytest.fixture
 def nets(monkeypatch):
     """Put a stand-in in the place of every network."""
     monkeypatch.setattr(engine, "load", lambda *backend: None)
-    monkeypatch.setattr(engine, "deploy_net", lambda *files: FakeNet())
-    monkeypatch.setattr(classify, "find_net", lambda weights: NET)
+    monkeypatch.setattr(engine, "deploy_net", lambda *files, **options: FakeNet())
+    monkeypatch.setattr(two_stages, "find_net", lambda weights: NET)
 
 
 def stages(hair="none", **region):
     """Return two stand-ins whose stage 2 was trained on regions of some rule."""
-    return classify.Stages(FakeNet(), FakeNet(), VGG_GAP, classify.Preparation(hair, RegionRule(**region)))
+    return two_stages.Stages(FakeNet(), FakeNet(), two_stages.Preparation(hair, RegionRule(**region)))
 
 
 def spot(colour=1):
@@ -66,7 +64,7 @@ def run(folder, *images, more=()):
 
 
 def test_the_crop_lies_on_the_spot_and_stage_2_sees_only_it():
-    answer = classify.classify(stages(threshold=0.6), spot())
+    answer = two_stages.classify(stages(threshold=0.6), spot())
     found = answer.found
     assert found.followed == "seborrheic_keratosis"
     assert found.region.reason == "region"
@@ -79,13 +77,13 @@ def test_the_crop_lies_on_the_spot_and_stage_2_sees_only_it():
 
 
 def test_choices_are_those_of_crops():
-    whole = classify.classify(stages(threshold=0.0), spot()).found.region.box
-    tight = classify.classify(stages(ground="min"), spot()).found.region.box
+    whole = two_stages.classify(stages(threshold=0.0), spot()).found.region.box
+    tight = two_stages.classify(stages(ground="min"), spot()).found.region.box
     assert tight.size[0] < whole.size[0]
-    assert classify.classify(stages(class_rule="envelope"), spot()).found.followed == "envelope"
-    assert classify.classify(stages(views="ten"), spot()).cams.shape == (10, 3, 10, 10)
+    assert two_stages.classify(stages(class_rule="envelope"), spot()).found.followed == "envelope"
+    assert two_stages.classify(stages(views="ten"), spot()).cams.shape == (10, 3, 10, 10)
     with pytest.raises(CamError, match="'treshold' is not known, did you mean threshold"):
-        classify.classify(stages(), spot(), treshold=0.5)
+        two_stages.classify(stages(), spot(), treshold=0.5)
 
 
 def hairy():
@@ -95,10 +93,10 @@ def hairy():
 
 
 def test_hair_is_removed_first():
-    assert classify.classify(stages("along"), hairy()).clean.min() > 100
-    assert classify.classify(stages("letter"), hairy()).clean.min() > 100
-    assert classify.classify(stages("none"), hairy()).clean.min() < 60
-    assert classify.classify(stages("along"), hairy(), cleaned=True).clean.min() < 60
+    assert two_stages.classify(stages("along"), hairy()).clean.min() > 100
+    assert two_stages.classify(stages("letter"), hairy()).clean.min() > 100
+    assert two_stages.classify(stages("none"), hairy()).clean.min() < 60
+    assert two_stages.classify(stages("along"), hairy(), cleaned=True).clean.min() < 60
 
 
 # ---------------------------------------------------------------- what stage 2 was trained on
@@ -110,8 +108,8 @@ def test_rule_and_hair_are_those_of_the_stage_2_that_is_given(nets, tmp_path, ha
         trained(tmp_path, {"hair": hair, "region": {**asdict(rule), **control}})
         (tmp_path / "net_iter_5.caffemodel").touch()
         for stage2 in (tmp_path, tmp_path / "net_iter_5.caffemodel"):
-            assert classify.open_stages("a", stage2).preparation == (hair, rule)
-    changed = classify.open_stages("a", tmp_path, hair="letter", margin=0.4).preparation
+            assert two_stages.open_stages("a", stage2).preparation == (hair, rule)
+    changed = two_stages.open_stages("a", tmp_path, hair="letter", margin=0.4).preparation
     assert changed == ("letter", rule.changed(margin=0.4))
     assert capsys.readouterr().err == ""
 
@@ -141,28 +139,28 @@ def test_boxes_and_probabilities_are_those_of_the_pipeline(nets, folder, monkeyp
     assert main(["crops", *common, str(folder / "in"), "--out", str(folder / "crops"), *options]) == 0
     assert main(["predict", *common, str(folder / "crops"), "--out", str(folder / "p.csv")]) == 0
     trained(folder / "2", steps.find_record(folder / "crops").parameters["pictures"])
-    opened = classify.open_stages("a", folder / "2")
+    opened = two_stages.open_stages("a", folder / "2")
     assert opened.preparation == ("along", rule)
     boxes, probs = read_boxes(folder / "crops" / "boxes.csv"), predictions.read(folder / "p.csv")
     for path in (folder / "in" / "a.png", folder / "in" / "b.jpg"):
-        answer = classify.classify(opened, read_image(path), cleaned=True)
+        answer = two_stages.classify(opened, read_image(path), cleaned=True)
         assert answer.found.region.box == row_box(boxes[path.stem])
         np.testing.assert_allclose(answer.probs, probs[path.stem], atol=1e-7)
 
 
 def test_a_copy_without_hair_has_gone_through_a_file_as_in_the_pipeline():
-    clean = classify.without_hair(hairy(), "along")
-    assert np.abs(clean.astype(int) - classify.remove_hair(hairy())[0]).max() > 0
-    np.testing.assert_array_equal(clean, classify._through_jpeg(classify.remove_hair(hairy())[0]))
+    clean = two_stages.without_hair(hairy(), "along")
+    assert np.abs(clean.astype(int) - two_stages.remove_hair(hairy())[0]).max() > 0
+    np.testing.assert_array_equal(clean, two_stages._through_jpeg(two_stages.remove_hair(hairy())[0]))
     plain = hairy()[100:]
-    np.testing.assert_array_equal(classify.without_hair(plain, "along"), plain)  # nothing was found: the file is copied
+    np.testing.assert_array_equal(two_stages.without_hair(plain, "along"), plain)  # nothing was found: the file is copied
 
 
 @pytest.mark.parametrize("pictures", [None, {}, {"hair": "letter"}])
 def test_without_a_record_of_crops_the_defaults_are_taken_and_it_is_said(nets, tmp_path, pictures, capsys):
     if pictures is not None:
         trained(tmp_path, pictures)
-    assert classify.open_stages("a", tmp_path).preparation == ("along", RegionRule())
+    assert two_stages.open_stages("a", tmp_path).preparation == ("along", RegionRule())
     assert capsys.readouterr().err == f"note: {tmp_path}: no record tells by which rule its crops were cut; D09's defaults " \
                                       "are taken\n"
 
@@ -182,7 +180,7 @@ def test_a_stage_2_of_a_control_is_refused(nets, folder, capsys):
     ({"hair": "no"}, "'no' is not known, did you mean none")])
 def test_misspelt_options_of_the_function_name_the_nearest(nets, folder, options, message):
     with pytest.raises(CamError, match=message):
-        classify.open_stages(folder / "1", folder / "2", **options)
+        two_stages.open_stages(folder / "1", folder / "2", **options)
 
 
 @pytest.mark.parametrize(("words", "message"), [
@@ -232,8 +230,8 @@ def test_a_broken_file_is_told_and_the_others_go_on(nets, folder, capsys):
 def test_other_formats_are_read(tmp_path, suffix):
     _, content = cv2.imencode(suffix, spot(), [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else [])
     (tmp_path / f"a{suffix}").write_bytes(content.tobytes())
-    assert classify.list_images([tmp_path]) == [tmp_path / f"a{suffix}"]
-    np.testing.assert_array_equal(classify.read_any(tmp_path / f"a{suffix}"), spot())
+    assert two_stages.list_images([tmp_path]) == [tmp_path / f"a{suffix}"]
+    np.testing.assert_array_equal(two_stages.read_any(tmp_path / f"a{suffix}"), spot())
 
 
 def test_names_that_would_overwrite_each_other_and_empty_folders_are_refused(nets, folder, capsys):
@@ -248,15 +246,15 @@ def test_names_that_would_overwrite_each_other_and_empty_folders_are_refused(net
 
 @pytest.mark.parametrize("name", ["vgg_gap_narrow", "vgg_gap", "vgg16_gap", "googlenet_gap"])
 def test_the_network_is_found_by_the_weights(tmp_path, monkeypatch, name):
-    path = classify.source("prototxt") / f"{name}_deploy.prototxt"
+    path = two_stages.source("prototxt") / f"{name}_deploy.prototxt"
     net = pytest.importorskip("torchcaffe").Net(str(path), 1)
     shapes = {layer: [blob.shape for blob in blobs] for layer, blobs in net.params.items()}
     (tmp_path / "w.caffemodel").write_bytes(b"")
-    monkeypatch.setattr(classify.engine, "weight_shapes", lambda path: shapes)
-    assert classify.find_net(tmp_path / "w.caffemodel") == path
+    monkeypatch.setattr(two_stages.engine, "weight_shapes", lambda path: shapes)
+    assert two_stages.find_net(tmp_path / "w.caffemodel") == path
     shapes["CAM_fc3"] = [(1000, 1024)]
     with pytest.raises(CamError, match="name its deploy file"):
-        classify.find_net(tmp_path / "w.caffemodel")
+        two_stages.find_net(tmp_path / "w.caffemodel")
 
 
 def test_a_card_shows_picture_map_crop_and_bars():
@@ -278,11 +276,3 @@ def test_a_contour_runs_around_the_region_and_leaves_the_picture_alone_elsewhere
     np.testing.assert_array_equal(drawn[25:35, 25:35], image[25:35, 25:35])
     np.testing.assert_array_equal(drawn[:10], image[:10])
     assert (image == 128).all()
-
-
-def test_the_documented_lines_of_python_exist():
-    lines = [line.strip() for line in classify.__doc__.split("::")[1].splitlines() if line.strip()]
-    assert len(lines) == 4
-    compile("\n".join(lines), "docstring", "exec")
-    assert callable(classify.open_stages)
-    assert read_image(Path(__file__).parents[2] / "examples" / "ISIC_0000225.jpg").shape[2] == 3

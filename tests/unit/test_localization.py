@@ -7,7 +7,7 @@ import pytest
 from data_tools.files import read_image, write_image
 from pycam import engine
 from pycam.__main__ import main
-from pycam.cam import VGG_GAP, place
+from pycam.cam import Grid, cell_centres, place
 from pycam.errors import CamError
 from pycam.region_rule import Located, RegionRule
 from pycam.regions import Box, Region, square_up
@@ -61,13 +61,11 @@ def test_the_reference_is_the_whole_picture_and_its_middle():
 def net(monkeypatch):
     fake = FakeNet()
 
-    def open_net(net, weights, backend):
+    def load_net(net, weights, backend, **options):
         """Let the length of the weights file be the strength of the last layer."""
         fake.params["CAM_fc3"][0].data[...] = np.eye(3) * engine.weights_file(weights).stat().st_size
         return fake
-    for module in (maps, localization):
-        monkeypatch.setattr(module, "open_net", open_net)
-    monkeypatch.setattr(localization, "read_grid", lambda path: VGG_GAP)
+    monkeypatch.setattr(localization, "load_net", load_net)
     monkeypatch.setattr(engine, "check_prototxt", lambda path: None)
     return fake
 
@@ -135,13 +133,14 @@ def test_maps_are_computed_once_and_anew_when_something_changed(net, folder):
 
 
 def test_maps_of_other_weights_in_the_same_folder_are_not_taken(net, folder):
-    pictures, backend = {"A0": folder / "images" / "A0.png"}, engine.Backend("torch")
+    pictures, common = {"A0": folder / "images" / "A0.png"}, engine.Backend("torch").parameters()
     (folder / "other.caffemodel").write_bytes(b"longer weights")
     found = {}
     for name in ("final", "other", "final"):
         weights = folder / f"{name}.caffemodel"
-        made = maps.get_maps(folder / "net.prototxt", weights, backend, pictures, "centre", folder / "out", 16)
-        again = maps.get_maps(folder / "net.prototxt", weights, backend, pictures, "centre", folder / "out", 1)
+        network, files = localization.load_net(None, weights, None), {"/weights": weights}
+        made = maps.get_maps(network, files, common, pictures, "centre", folder / "out", 16)
+        again = maps.get_maps(network, files, common, pictures, "centre", folder / "out", 1)
         np.testing.assert_array_equal(made.cams, again.cams)
         np.testing.assert_array_equal(made.cams, found.setdefault(name, made.cams))
     assert net.batches == [1, 1, 1]
@@ -251,6 +250,19 @@ def test_blocks_are_hidden_where_the_map_is_high():
     first = deletion.orders(values, "a")["map"][:1]
     assert deletion.hide(patch, first).max() == 0
     assert deletion.hide(patch, first[:0]).max() == 200
+
+
+def test_blocks_divide_inputs_of_any_side():
+    """A ramp that is its own coordinate, read at the middles of the blocks; every pixel is in the block that holds it."""
+    side, grid = 227, Grid(33, 16, 227)
+    ramp = np.tile(cell_centres(11, grid=grid), (11, 1))
+    middles = (np.arange(14) + 0.5) * side / 14 - 0.5
+    expected = np.clip(middles, ramp.min(), ramp.max())
+    np.testing.assert_allclose(deletion.block_values(ramp, "exact", grid)[3], expected, rtol=1e-6)
+    patch = np.zeros((side, side, 3), np.uint8)
+    patch[:100, :100] = 200
+    hidden = deletion.hide(patch, np.arange(14))  # the first row of blocks
+    assert (np.flatnonzero(hidden[:, 50].any(axis=1))[0], np.flatnonzero(hidden[:, 50].any(axis=1))[-1]) == (17, 99)
 
 
 def test_the_area_under_a_curve():

@@ -10,7 +10,7 @@ import pytest
 from data_tools import steps
 from data_tools.files import read_image, write_image
 from data_tools.isic import load_samples, write_groundtruth
-from pycam import crops, engine, predict, predictions
+from pycam import crops, engine, forward, predictions
 from pycam.__main__ import main
 from pycam.cam import VGG_GAP
 from pycam.errors import CamError
@@ -20,6 +20,8 @@ from pycam.studies.controls import CONTROLS
 
 
 class FakeBlob:
+    shape = property(lambda self: self.data.shape)
+
     def __init__(self, *shape):
         self.reshape(*shape)
 
@@ -27,14 +29,17 @@ class FakeBlob:
         self.data = np.zeros(shape, np.float32)
 
 
-class FakeNet:
-    """Feature c of a cell is the mean of colour c in its 16-pixel block; class c sees colour c."""
+class FakeNet(forward.Network):
+    """Feature c of a cell is the mean of colour c in its 16-pixel block; class c sees colour c. It stands for its `net` too."""
+
+    net = property(lambda self: self)
 
     def __init__(self):
-        self.blobs = {"data": FakeBlob(1, 3, 224, 224), "CAM_conv": FakeBlob(1, 3, 10, 10), "prob": FakeBlob(1, 3)}
+        self.blobs = {"data": FakeBlob(1, 3, 224, 224), "CAM_conv": FakeBlob(1, 3, 10, 10), "CAM_fc3": FakeBlob(1, 3),
+                      "prob": FakeBlob(1, 3)}
         self.params = {"CAM_fc3": [FakeBlob(3, 3), FakeBlob(3)]}
-        self.params["CAM_fc3"][0].data[...] = np.eye(3)
         self.batches = []
+        self.params["CAM_fc3"][0].data[...] = np.eye(3)
 
     def reshape(self):
         count = self.blobs["data"].data.shape[0]
@@ -53,7 +58,7 @@ class FakeNet:
 @pytest.fixture
 def net(monkeypatch):
     fake = FakeNet()
-    monkeypatch.setattr(predict, "open_net", lambda *files: fake)
+    monkeypatch.setattr(forward, "open_net", lambda *files: fake)
     monkeypatch.setattr(crops, "open_net", lambda *files: fake)
     monkeypatch.setattr(crops, "read_grid", lambda path: VGG_GAP)
     monkeypatch.setattr(engine, "check_prototxt", lambda path: None)
@@ -85,27 +90,27 @@ def run(command, source, *more):
 def test_ten_views_are_averaged_and_each_picture_keeps_its_row(net):
     random = np.random.RandomState(0)
     images = [random.randint(0, 255, (256, 256, 3), np.uint8) for _ in range(3)]
-    together = predict.predict(net, [views(image, "ten") for image in images])
+    together = forward.predict(net, [views(image, "ten") for image in images])
     assert net.batches == [30]
     patches = [images[1][y:y + 224, x:x + 224] for y, x in ((0, 0), (0, 32), (32, 0), (32, 32), (16, 16))]
-    each = [predict.predict(net, [[p]])[0] for p in patches + [p[:, ::-1] for p in patches]]
+    each = [forward.predict(net, [[p]])[0] for p in patches + [p[:, ::-1] for p in patches]]
     np.testing.assert_allclose(together[1], np.mean(each, axis=0), rtol=1e-5)
 
 
 def test_maps_come_from_the_pass_that_gave_the_probabilities(net):
     image = np.zeros((256, 256, 3), np.uint8)
     image[..., 1] = 90
-    probs, cams = predict.predict_with_maps(net, [views(image), views(image)])
+    probs, cams = forward.predict_with_maps(net, [views(image), views(image)])
     assert cams.shape == (2, 1, 3, 10, 10)
     np.testing.assert_allclose(cams[1, 0, 1], 90, rtol=1e-5)
     assert probs[0].argmax() == 1
-    np.testing.assert_array_equal(probs, predict.predict(net, [views(image), views(image)]))
+    np.testing.assert_array_equal(probs, forward.predict(net, [views(image), views(image)]))
 
 
 def test_the_maps_of_ten_views_stay_with_their_picture(net):
     images = [np.zeros((256, 256, 3), np.uint8) for _ in range(2)]
     images[1][:200, :200, 2] = 90  # all that the cells of the first view see
-    probs, cams = predict.predict_with_maps(net, [views(image, "ten") for image in images])
+    probs, cams = forward.predict_with_maps(net, [views(image, "ten") for image in images])
     assert cams.shape == (2, 10, 3, 10, 10)
     assert cams[0].max() == pytest.approx(0, abs=1e-4)
     np.testing.assert_allclose(cams[1, 0, 2], 90, rtol=1e-5)
@@ -133,13 +138,13 @@ def test_slices_come_in_order_one_ahead_and_an_error_when_it_is_due():
             raise CamError("nine")
         return item * 10
 
-    slices = predict.ahead(make, list(range(1, 10)), 3)
+    slices = forward.ahead(make, list(range(1, 10)), 3)
     assert next(slices) == [(1, 10), (2, 20), (3, 30)]
     assert max(made) <= 6
     assert next(slices) == [(4, 40), (5, 50), (6, 60)]
     with pytest.raises(CamError, match="nine"):
         next(slices)
-    assert list(predict.ahead(make, [], 3)) == []
+    assert list(forward.ahead(make, [], 3)) == []
 
 
 def test_an_output_that_cannot_be_written_is_told_before_the_work(net, source, tmp_path, capsys):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from data_tools.parallel import default_jobs
-from pycam import engine, predict
+from pycam import engine, forward
 from pycam.__main__ import main, make_parser
 from pycam.errors import CamError
 from torchcaffe.proto import caffe_pb2
@@ -17,7 +17,7 @@ from torchcaffe.version import PROJECT
 
 ROOT = Path(__file__).parents[2]
 NET = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
-COMMANDS = ("pipeline", "predict", "crops", "classify", "localize", "score", "table1", "summary", "curves", "report")
+COMMANDS = ("pipeline", "predict", "crops", "classify", "cam", "localize", "score", "table1", "summary", "curves", "report")
 PREDICT = ("predict", "--net", "n", "--weights", "w", "--images", "i", "--out", "o")
 
 
@@ -109,7 +109,7 @@ def test_an_interruption_exits_with_130(monkeypatch, capsys, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict, "list_pictures", interrupted)
+    monkeypatch.setattr(forward, "list_pictures", interrupted)
     assert main(["predict", "--net", "n", "--weights", "w", "--images", str(tmp_path), "--out", "o"]) == 130
     assert capsys.readouterr().err == "interrupted: nothing half-written is left; the same command goes on\n"
 

@@ -1,18 +1,10 @@
-"""Classify pictures from beginning to end: hair removal, stage 1, map, crop, stage 2: the command ``classify``.
-
-In Python::
-
-    from data_tools.files import read_image
-    from pycam.classify import classify, open_stages
-    stages = open_stages("build/stage1", "build/stage2")
-    print(classify(stages, read_image("picture.jpg")).probs)
-"""
+"""Classify pictures from beginning to end: hair removal, stage 1, map, crop, stage 2: the command ``classify``."""
 import argparse
 import io
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -26,12 +18,10 @@ from data_tools.isic import CLASSES, NO_PICTURES, OTHER_SUFFIXES, SUFFIXES
 from torchcaffe.netparam import read_net
 
 from . import engine, region_rule
-from .cam import Grid, read_grid
 from .drawing import card
 from .errors import CamError
+from .forward import Network, ahead, check_finite, open_net, predict, predict_with_maps
 from .init import source
-from .predict import ahead, check_finite, check_net, predict, predict_with_maps
-from .preprocess import views
 from .region_rule import Located, RegionRule, locate
 
 
@@ -43,11 +33,10 @@ class Preparation(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """The deploy networks of both stages with their weights, the grid of their maps, and what stage 2 was trained on."""
+    """The deploy networks of both stages with their weights, and what stage 2 was trained on."""
 
-    first: Any
-    second: Any
-    grid: Grid
+    first: Network
+    second: Network
     preparation: Preparation
 
 
@@ -128,10 +117,9 @@ def open_stages(stage1: Union[str, Path], stage2: Union[str, Path], net: Union[s
     preparation = Preparation(hair or known.hair, known.rule.changed(**region))
     if preparation.hair not in HAIR:
         raise CamError(f"hair removal: {unknown(preparation.hair, HAIR)}")
-    caffe, path = engine.load(*backend), Path(net) if net else find_net(Path(stage1))
-    first, second = (engine.deploy_net(caffe, path, Path(weights)) for weights in (stage1, stage2))
-    check_net(first, path)
-    return Stages(first, second, read_grid(path), preparation)
+    path = Path(net) if net else find_net(Path(stage1))
+    first, second = (open_net(path, Path(weights), backend) for weights in (stage1, stage2))
+    return Stages(first, second, preparation)
 
 
 def without_hair(image: np.ndarray, hair: str) -> np.ndarray:
@@ -162,10 +150,10 @@ def classify(stages: Stages, image: np.ndarray, *, cleaned: bool = False, **regi
     """
     rule = stages.preparation.rule.changed(**region)
     clean = image if cleaned else without_hair(image, stages.preparation.hair)
-    (probs,), (cams,) = predict_with_maps(stages.first, [views(clean, rule.views)])
+    (probs,), (cams,) = predict_with_maps(stages.first, [stages.first.views(clean, rule.views)])
     check_finite(["stage 1"], probs[None])
-    found = locate(rule, cams, probs, (clean.shape[0], clean.shape[1]), stages.grid)
-    second = predict(stages.second, [views(_through_jpeg(found.region.box.cut(clean)))])
+    found = locate(rule, cams, probs, (clean.shape[0], clean.shape[1]), stages.first.grid)
+    second = predict(stages.second, [stages.second.views(_through_jpeg(found.region.box.cut(clean)))])
     check_finite(["stage 2"], second)
     return Answer(second[0], probs, clean, found, cams)
 
@@ -231,23 +219,29 @@ def run(args: argparse.Namespace) -> None:
     stages = open_stages(args.stage1, args.stage2, args.net, backend=engine.backend(args), hair=args.hair,
                          **region_rule.given(args))
 
-    def prepare(path: Path) -> Union[np.ndarray, str]:
+    for path, clean in sound(paths, lambda path: without_hair(read_any(path), stages.preparation.hair), "classified"):
+        answer = classify(stages, clean, cleaned=True)
+        write_answer(args.out, path, answer, args.maps)
+        print(f"{path.name}: {probabilities(answer.probs)} (stage 1: {probabilities(answer.stage1)})")
+
+
+def sound(paths: Sequence[Path], prepare: Callable[[Path], np.ndarray], what: str) -> Iterator[Tuple[Path, np.ndarray]]:
+    """Yield files with the pictures that are made of them; report those that cannot be read, and raise for them at the end."""
+    def attempt(path: Path) -> Union[np.ndarray, str]:
         try:
-            return without_hair(read_any(path), stages.preparation.hair)
+            return prepare(path)
         except DataError as error:
             return str(error)
 
     broken: List[str] = []
-    for ((path, clean),) in ahead(prepare, paths, 1):
-        if isinstance(clean, str):
-            print(f"error: {' '.join(clean.split())}", file=sys.stderr)
+    for ((path, image),) in ahead(attempt, paths, 1):
+        if isinstance(image, str):
+            print(f"error: {' '.join(image.split())}", file=sys.stderr)
             broken.append(path.name)
-            continue
-        answer = classify(stages, clean, cleaned=True)
-        write_answer(args.out, path, answer, args.maps)
-        print(f"{path.name}: {probabilities(answer.probs)} (stage 1: {probabilities(answer.stage1)})")
+        else:
+            yield path, image
     if broken:
-        raise CamError(f"{len(broken)} of {len(paths)} pictures could not be classified: {listing(broken)}")
+        raise CamError(f"{len(broken)} of {len(paths)} pictures could not be {what}: {listing(broken)}")
 
 
 def probabilities(probs: np.ndarray) -> str:
