@@ -36,6 +36,10 @@ def pycaffe(args: argparse.Namespace) -> Callable[[], Any]:
         net.reshape()
         net.blobs["data"].data[...] = data
         net.frugal = True  # as `pycam predict` does; real Caffe ignores it
+        if args.side == "torchcaffe":
+            from torchcaffe import heap
+            net.forward()
+            heap.keep()  # as `torchcaffe test` does
         return lambda: net.forward()["prob"].sum()
     if args.side == "caffe":
         solver = caffe.get_solver(args.text)
@@ -56,6 +60,9 @@ def handwritten(args: argparse.Namespace) -> Callable[[], Any]:
     data, labels = batch(args)
     if args.net:
         from handwritten_small import predictor, trainer
+
+        from torchcaffe import heap
+        heap.keep()  # what is compared is the work around torch's kernels, not malloc's settings
         layout = getattr(torch, args.layout)
         return predictor(args.net, data, layout) if args.mode == "forward" else trainer(args.net, data, labels, layout)
     if args.mode == "forward":

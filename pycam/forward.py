@@ -16,6 +16,7 @@ from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
 from data_tools.parallel import default_jobs
 from data_tools.steps import Step, beside, code
+from torchcaffe import heap
 
 from . import engine, predictions
 from .cam import VGG_GAP, Grid, class_maps, read_grid
@@ -300,6 +301,7 @@ def step(args: argparse.Namespace) -> Step:
         predictions.prepare(path)
 
     def work() -> List[Path]:
+        heap.keep()  # a quarter less time for a small net
         rows = _predict_all(open_net(args.net, args.weights, backend), pictures, args.views, args.batch)
         predictions.write(args.out, rows)
         if args.submission is not None:

@@ -12,7 +12,7 @@ PACKAGES = ("torchcaffe", "data_tools", "pycam")
 FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in PACKAGES}
 # What knows no network: Caffe's messages, and the setting of malloc that passes and pictures alike gain by.
 ALLOWED = {"torchcaffe": set(), "data_tools": {"torchcaffe.proto", "torchcaffe.version", "torchcaffe.heap"},
-           "pycam": {"data_tools", "torchcaffe.proto", "torchcaffe.netparam", "torchcaffe.errors"}}
+           "pycam": {"data_tools", "torchcaffe.proto", "torchcaffe.netparam", "torchcaffe.errors", "torchcaffe.heap"}}
 WITHOUT_TORCH = ["torchcaffe.proto", "torchcaffe.netparam", "torchcaffe.snapshot", "torchcaffe.__main__",
                  *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES["data_tools"] + FILES["pycam"])]
 TRY = """
