@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Type
 
 from data_tools import steps
 from data_tools.errors import unknown
+from data_tools.records import shorten
 
 USAGE, INTERRUPTED = 2, 130  # exit codes
 
@@ -46,6 +48,16 @@ def add(commands: Commands, name: str, text: str, example: str, description: str
 def add_step(command: argparse.ArgumentParser, step: Callable[[argparse.Namespace], steps.Step]) -> None:
     """Let a command run the step that a function makes of its arguments."""
     command.set_defaults(step=step, run=lambda args: steps.run(step(args)))
+
+
+def whole(low: int, high: int = 2 ** 31 - 1) -> Callable[[str], int]:
+    """Return a reader of whole numbers in a range, for an option of a command line."""
+    def read(text: str) -> int:
+        value = int(text) if re.fullmatch("-?[0-9]{1,18}", text) else None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{shorten(text)!r}: expected a whole number from {low} to {high}")
+        return value
+    return read
 
 
 def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], errors: Tuple[Type[Exception], ...]) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from data_tools.commands import add, add_step
+from data_tools.commands import add, add_step, whole
 from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
 from data_tools.parallel import default_jobs
@@ -117,16 +117,8 @@ def add_net_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="deploy prototxt")
     parser.add_argument("--weights", type=Path, required=True, metavar="W",
                         help=".caffemodel, or the folder that holds final.caffemodel")
-    parser.add_argument("--batch", type=positive, default=BATCH, metavar="N", help=f"patches a pass (default: {BATCH})")
+    parser.add_argument("--batch", type=whole(1), default=BATCH, metavar="N", help=f"patches a pass (default: {BATCH})")
     engine.add_arguments(parser)
-
-
-def positive(text: str) -> int:
-    """Read a whole number of at least one from a command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 def add_parser(subparsers: Any) -> None:

@@ -1,5 +1,6 @@
 """One page about a run: Table 1, curves, maps, failures, and a gallery of every picture; the command ``report``."""
 import argparse
+import json
 import os
 import sys
 from functools import partial
@@ -14,7 +15,6 @@ from data_tools.isic import CLASSES, GROUNDTRUTH, SPLITS
 from torchcaffe.errors import CaffeError
 
 from . import engine, html_page, predictions, runinfo, trainlog
-from .crops import is_whole, row_box
 from .errors import CamError
 from .examples import FAILURES, SHOWN, Example, Run, median_melanoma, most_wrong, spread
 from .gallery import gallery
@@ -60,7 +60,8 @@ def step(args: argparse.Namespace) -> steps.Step:
             raise CamError("the maps need the network: give --net")
         return open_net(args.net, weights, backend)
 
-    parameters = {**backend.parameters(), "records": runinfo.records(args.folder), "code": steps.code(*CODE)}
+    records = {name: [record.parameters, record.facts] for name, record in runinfo.records(args.folder).items()}
+    parameters = {**backend.parameters(), "records": json.dumps(records), "code": steps.code(*CODE)}
     return steps.Step("report", args.out, steps.beside(args.out), parameters, _inputs(args.folder, args.split, args.net, weights),
                       partial(write_page, Run(args.folder, open_stage1, args.net, args.split), args.out))
 
@@ -103,7 +104,7 @@ def table_section(material: Run) -> str:
     """Return Table 1 beside the paper's, what stage 2 adds, and the challenge's other figures."""
     metrics = read_metrics(metrics_file(material.folder / "results", material.split))
     rows = [[row.name, *(cell(*values) for values in row.cells)] for row in table_rows(metrics)]
-    scores: Dict[str, Any] = metrics["scores"]
+    scores = metrics["scores"]
     figures = [[f"{figure}: {key}".replace("_", " "), *(f"{stage[figure][key]:.3f}" for stage in scores.values())]
                for figure in (MEAN, *FIGURES[:-1]) for key in scores[STAGE1][figure]]
     gain = metrics["stage2_against_stage1"][MEAN]
@@ -138,7 +139,7 @@ def training_section(material: Run) -> str:
     for name, place in RUNS.items():
         path = folder / place / "train.log"
         if path.is_file():
-            tuned = name == "stage 1" and "Finetuning from" in path.read_text(encoding="utf-8", errors="replace")
+            tuned = name == "stage 1" and trainlog.TUNED in trainlog.whole_lines(path)
             logs[f"{name}, fine-tuned" if tuned else name] = trainlog.read(path)
     if not logs:
         raise CamError(f"{folder}: no stage1/train.log; train first")
@@ -207,12 +208,12 @@ def case(example: Example) -> str:
     from .sheets import tiles
 
     values = ["", *(f"{p:.2f}" for p in example.probs), ""]
-    followed = [name == example.row["class"] for name in ("", *CLASSES, "")]
+    followed = [name == example.row.followed for name in ("", *CLASSES, "")]
     figures = [html_page.picture(encode_image(tile, ".jpg", JPEG_QUALITY), "jpeg", caption, value=value, chosen=chosen)
                for tile, caption, value, chosen in zip(tiles(example), NAMES, values, followed)]
-    height, width = row_box(example.row).size
-    reason = ", the whole picture" if is_whole(example.row) else ""
-    reason += "" if example.row["reason"] == "region" else f" ({example.row['reason']})"
+    height, width = example.row.box.size
+    reason = ", the whole picture" if example.row.is_whole else ""
+    reason += "" if example.row.reason == "region" else f" ({example.row.reason})"
     after = ", ".join(f"{short} {p:.2f}" for short, p in zip(SHORT, example.final))
     remark = f"true class {CLASSES[example.label].replace('_', ' ')} · crop {width} x {height} pixels{reason} · stage 2: {after}"
     return html_page.card(example.image_id, remark, figures)

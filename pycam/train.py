@@ -18,7 +18,7 @@ from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from tqdm import tqdm
 
 from data_tools import steps
-from data_tools.commands import add, add_step
+from data_tools.commands import add, add_step, whole
 from data_tools.files import listing, write_atomic
 
 from . import checks, engine, job
@@ -46,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--stage", choices=STAGES, required=True, help="stage of the paper")
     parser.add_argument("--into", metavar="NAME", help="folder under RUN, instead of STAGE, for another training of that stage")
     parser.add_argument("--weights", type=Path, metavar="W", help=".caffemodel, or folder with final.caffemodel, to start from")
-    parser.add_argument("--seed", type=int, metavar="S", help="replaces the solver's random_seed")
+    parser.add_argument("--seed", type=whole(-1, 2 ** 32 - 1), metavar="S", help="replaces the solver's random_seed")
     parser.add_argument("--fresh", action="store_true", help="only a training in one go counts: start anew, keep no snapshot")
     parser.add_argument("--checked", action="store_true", help="make only the checks that `pycam doctor` could not make before")
     job.add_arguments(parser)
