@@ -124,4 +124,5 @@ def damaged(where: Any, error: Exception, advice: str) -> DataError:
 
 def shorten(text: str) -> str:
     """Return a text as it can stand in a message."""
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    line = " ".join(text[:250].split())
+    return line if len(line) <= 200 else f"{line[:200]}..."
