@@ -5,6 +5,7 @@ hand. Solver and net are written into the training's folder as they are run, bes
 """
 import argparse
 import contextlib
+import ctypes
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from tqdm import tqdm
 
@@ -30,6 +31,7 @@ from .snapshots import LOG, ORIGIN, newest_state, set_aside
 STAGES = ("stage1", "stage2")
 ROUNDING, RESUMED = "rounding", "resumed"  # parameters in which an unfinished training that goes on may differ
 _ITERATION = re.compile(r"\] Iteration (\d+).*?, loss = (\S+)")
+PR_SET_PDEATHSIG = 1  # of Linux
 _GRACE = 60  # seconds that an interrupted engine gets to write its snapshot
 
 
@@ -191,7 +193,7 @@ def execute(words: List[str], log: Path, max_iter: int, start: Optional[int], ag
     environment = {k: v for k, v in os.environ.items() if k != "GLOG_minloglevel"}
     with _ends_like_ctrl_c(), open(log, "wb" if start is None else "ab") as file, subprocess.Popen(
             words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=environment,
-            start_new_session=True) as process:
+            start_new_session=True, preexec_fn=_end_with_this_process()) as process:
         try:
             last = _follow(process, file, max_iter, start or 0)
         except KeyboardInterrupt:
@@ -202,6 +204,17 @@ def execute(words: List[str], log: Path, max_iter: int, start: Optional[int], ag
             status = process.wait()
     if status != 0 or "Optimization Done" not in last:
         raise CamError(f"training stopped: {reason(last, status)} (whole log: {log})")
+
+
+def _end_with_this_process() -> Callable[[], None]:
+    """Return what makes an engine end when this process is killed: it would train on, and another run write beside it."""
+    parent, system = os.getpid(), ctypes.CDLL(None)
+
+    def ask() -> None:
+        system.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # killed meanwhile
+            os._exit(1)
+    return ask
 
 
 @contextlib.contextmanager

@@ -2,13 +2,14 @@
 
 import json
 
-VALUES = [None, [], {}, [[]], {"a": []}, "text", "", 5, -1, 0.5, True, 1e308, 10 ** 400, 2 ** 63, "\0", "\ud800", "../../x", "{x}", "$",
-          [None], [1, 2, 3, 4], {"": {"": {"": {"": 1}}}}, "x" * 300000]
+VALUES = [None, [], {}, [[]], {"a": []}, "text", "", 5, -1, 0.5, True, 1e308, 10 ** 400, 2 ** 63, "\0", "\ud800", "../../x",
+          "{x}", "$", [None], [1, 2, 3, 4], {"": {"": {"": {"": 1}}}}, "x" * 300000]
 FIELDS = ["", "0.5.", "nan", "inf", "1e999", "-1", "9" * 5000, "9" * 30, "\u0661", "\0", "x" * 300000, '"', "a,b", "{x}", "{0:q}",
           "{0:>999999999}", "../x", "\u2028", "1_0", "0x1", " ", "$a_{", "\ufeff", "\r", "\x1c"]
-WHOLE = {"empty": b"", "null": b"null", "list": b"[]", "object": b"{}", "text": b'"a"', "number": b"1", "NaN": b'{"version": NaN}',
-         "deep lists": b"[" * 100000, "deep objects": b'{"a":' * 100000, "deep part": b'{"parameters": {"a": ' + b"[" * 900 + b"]" * 900,
-         "binary": bytes(range(256)) * 20, "Latin 1": b"caf\xe9\n" * 9, "UTF-16": "a,b\n".encode("utf-16"), "NUL": bytes(1000),
+WHOLE = {"empty": b"", "null": b"null", "list": b"[]", "object": b"{}", "text": b'"a"', "number": b"1",
+         "NaN": b'{"version": NaN}', "deep lists": b"[" * 100000, "deep objects": b'{"a":' * 100000,
+         "deep part": b'{"parameters": {"a": ' + b"[" * 900, "binary": bytes(range(256)) * 20, "NUL": bytes(1000),
+         "Latin 1": b"caf\xe9\n" * 9, "UTF-16": "a,b\n".encode("utf-16"),
          "newlines": b"\n" * 1000, "one line": b"x" * 1000000, "quotes": b'"a\n' * 3}
 
 

@@ -19,7 +19,7 @@ from tests.unit.damage import damaged
 
 EACH = 300  # damages of every record
 MARK = ("0" * 64, (1, 2, 3, 4))
-LOG = ("I1123 05:10:25.2 7 solver.cpp:290] Iteration 0, loss = 1.5\nI1123 05:10:25.2 7 solver.cpp:3] Iteration 5, Testing net (#0)\n"
+LOG = ("I1123 05:10:25.2 7 solver.cpp:290] Iteration 0, loss = 1.5\nI1123 05:10:25.2 7 x:3] Iteration 5, Testing net (#0)\n"
        "I1123 05:10:25.2 7 solver.cpp:290]     Test net output #0: accuracy = 0.5\n")
 
 
@@ -35,7 +35,8 @@ def rule(path):
 
 def rerun(path):
     """Run a step whose record this is; it goes on from what it finds there."""
-    step = steps.Step("s", path.parent, path, {"a": 1}, {"x": path.parents[2] / "rows.csv"}, lambda: [path.parents[2] / "rows.csv"],
+    other = path.parents[2] / "rows.csv"
+    step = steps.Step("s", path.parent, path, {"a": 1}, {"x": other}, lambda: [other],
                       lambda old: (steps.kept(step, old), steps.take_over(step, old)), True)
     steps.run(step)
     assert steps.is_current(step)
@@ -72,19 +73,19 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     labels = {f"ISIC_{n:07}": n % 3 for n in range(6)}
     region = region_rule.recorded(RegionRule(), None)
-    facts = {"date": "2017-03-01 12:00", "seconds": 1.5, "python": "3.9.2", "engine": "e", "device": "d", "net": "n", "weights": "w",
-             "iterations": 6, "resumed": [3]}
+    facts = {"date": "2017-03-01 12:00", "seconds": 1.5, "python": "3.9.2", "engine": "e", "device": "d", "net": "n",
+             "weights": "w", "iterations": 6, "resumed": [3]}
     for name, parameters in (("clean/val/.clean.json", {"pictures": {"hair": "along"}, "labels": [0, 1]}),
                              ("crops/val/crops.json", {"pictures": {"hair": "along", "region": region}, "format": "jpg"}),
                              ("stage1/origin.json", {"base_lr": 0.01, "layers": ["a"], "rounding": {"precision": "fp32"}}),
                              ("stage2/origin.json", {"pictures": {"hair": "along", "region": region}, "resumed": False})):
-        record = steps.Record(parameters, {i: MARK for i in labels}, {"made.jpg": MARK}, True, facts)
+        record = steps.Record(parameters, dict.fromkeys(labels, MARK), {"made.jpg": MARK}, True, facts)
         steps.write_record(folder / name, record)
     (folder / "lmdb/stage1_val").mkdir(parents=True)
     (folder / "lmdb/stage1_val/data.mdb").write_bytes(b"12345")
     counts = {"melanoma": 2, "seborrheic_keratosis": 2, "nevus": 2}
     manifest.write(folder / "lmdb/stage1_val", manifest.Manifest(
-        manifest.VERSION, 6, counts, 6, counts, [56, 56], "BGR", 1, {"size": 64, "variants": ["a"]}, ["D01"], *"abcde"[:2], 5, *"ab"))
+        manifest.VERSION, 6, counts, 6, counts, [56, 56], "BGR", 1, {"size": 64, "variants": ["a"]}, ["D01"], *"ab", 5, *"cd"))
     lines = [manifest.picture_line(i, label, "0" * 64) for i, label in labels.items()]
     (folder / "lmdb/stage1_val/pictures.csv").write_text("\n".join([*lines, ""]))
     rows = [f"{i},0,0,40,{40 + n},melanoma,region,40,60" for n, i in enumerate(labels)]
