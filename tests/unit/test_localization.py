@@ -4,7 +4,7 @@ import csv
 import numpy as np
 import pytest
 
-from data_tools.files import read_image, write_image
+from data_tools.files import locked, read_image, write_image
 from pycam import engine
 from pycam.__main__ import main
 from pycam.cam import VGG_GAP, place
@@ -266,3 +266,12 @@ def test_numbers_in_the_tables_are_plain_numbers(net, folder):
         rows = table(folder, name)
         assert rows
         assert not [value for row in rows for value in row.values() if "(" in value and "float" in value]
+
+
+def test_two_runs_at_once_do_not_mix(net, folder, capsys):
+    with locked((folder / "out").resolve()):
+        assert run(folder) == 1
+    assert "another process is writing there" in capsys.readouterr().err
+    assert run(folder, "--draw", "2") == 0
+    assert run(folder, "--class", "max") == 0
+    assert not (folder / "out" / "pictures").exists()  # drawn under other rules
