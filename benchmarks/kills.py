@@ -139,8 +139,10 @@ def alive(session: int) -> bool:
 
 
 def snapshot(folder: Path, patterns: tuple = ("*",)) -> Dict[str, bytes]:
-    """Return the bytes of a folder's files, at any depth, by name; not of the steps' records,
-    which tell times, nor of locks, whose files a kill may leave."""
+    """Return the bytes of a folder's files, at any depth, by name.
+
+    Left out are the steps' records, which tell times, and the files of locks, which a kill may leave.
+    """
     return {str(path.relative_to(folder)): path.read_bytes() for pattern in patterns for path in folder.rglob(pattern)
             if path.is_file() and path.name not in OURS and not path.name.endswith(".lock")}
 
