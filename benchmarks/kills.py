@@ -2,9 +2,12 @@
 
 After each kill what readers go by is read: it must be refused, or be whole, of this run or of the earlier one that half of the
 trials start from. Every trial's process is forked from this one, so that kills fall on the work and not on the imports; three
-in ten work with two processes. Prints the counts, and with --json stores them.
+in ten work with two processes. With --together, two runs of different parameters work in one folder at once, either is killed or
+not, and the same is asked of what they leave; here localize takes part, with two networks. Prints the counts, and with --json
+stores them.
 
 example: python benchmarks/kills.py --kills 200 --json docs/results/kills.json
+         python benchmarks/kills.py --together 200 --json docs/results/kills_together.json
 """
 import argparse
 import contextlib
@@ -31,10 +34,13 @@ from data_tools.errors import DataError
 from data_tools.isic import load_samples
 from data_tools.steps import RECORDS
 from pycam import __main__ as pycam
+from pycam.studies.localization import RECORD, TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt"
-READ = ("*.jpg", "*.png", "groundtruth.csv", "boxes.csv", "data.mdb", "manifest.json", "pictures.csv")  # by a next step
+READ = ("*.jpg", "*.png", "groundtruth.csv", "boxes.csv", "data.mdb", "manifest.json", "pictures.csv",
+        "localization.*")  # by a next step
+OURS = (*RECORDS, "maps_centre.json", RECORD)
 SPAWN = 0.6    # seconds that starting two processes takes
 PATIENCE = 60  # seconds until a killed process's own processes must have ended
 
@@ -50,21 +56,31 @@ class Command(NamedTuple):
 
 def make_commands(folder: Path) -> Dict[str, Command]:
     """Make up pictures and weights in a folder; the commands write to its ``work/out``."""
-    source, weights, out = folder / "isic", folder / "weights.caffemodel", folder / "work" / "out"
+    source, out = folder / "isic", folder / "work" / "out"
+    weights, others = (folder / f"{name}.caffemodel" for name in ("weights", "others"))
     data_tools.main(["synthetic", "--out", str(source), "--train", "6", "--val", "0", "--height", "120", "--width", "160"])
-    run(Command(make_weights, [], [], load_samples), [str(weights)], folder / "log")
+    for seed, path in enumerate((weights, others)):
+        run(Command(make_weights, [], [], load_samples), [str(path), str(seed)], folder / "log")
     here = ["--images", str(source / "train"), "--out", str(out)]
     net_words = ["--net", str(DEPLOY), "--weights", str(weights), "--engine", "torch", "--batch", "1"]
     small = ["--size", "64", "--patch-size", "56"]
     return {"clean": Command(data_tools.main, ["clean", *here, "--jobs", "1"], ["--format", "png"], load_samples),
             "lmdb": Command(data_tools.main, ["lmdb", *here, *small, "--jobs", "1"], ["--seed", "9"], manifest.read),
-            "crops": Command(pycam.main, ["crops", *here, *net_words], ["--threshold", "0.5"], load_samples)}
+            "crops": Command(pycam.main, ["crops", *here, *net_words], ["--threshold", "0.5"], load_samples),
+            "localize": Command(pycam.main, ["localize", *here, *net_words, "--masks", str(source / "masks")],
+                                ["--weights", str(others)], read_tables)}
+
+
+def read_tables(out: Path) -> None:
+    """Refuse a folder without all tables of ``localize``."""
+    if not all((out / name).is_file() for name in TABLES):
+        raise DataError(f"{out}: no tables")
 
 
 def make_weights(words: List[str]) -> int:
     """Write random weights; in a process of its own, because torch's threads do not survive a fork."""
     torchcaffe = importlib.import_module("torchcaffe")
-    net, values = torchcaffe.Net(str(DEPLOY), torchcaffe.TEST), np.random.RandomState(0)
+    net, values = torchcaffe.Net(str(DEPLOY), torchcaffe.TEST), np.random.RandomState(int(words[1]))
     for blobs in net.params.values():
         for blob in blobs:
             blob.data[...] = values.normal(0, np.sqrt(2 / max(1, blob.data[0].size)), blob.data.shape)
@@ -123,9 +139,12 @@ def alive(session: int) -> bool:
 
 
 def snapshot(folder: Path, patterns: tuple = ("*",)) -> Dict[str, bytes]:
-    """Return the bytes of a folder's files, at any depth, by name; not of the steps' records, which tell times."""
+    """Return the bytes of a folder's files, at any depth, by name.
+
+    Left out are the steps' records, which tell times, and the files of locks, which a kill may leave.
+    """
     return {str(path.relative_to(folder)): path.read_bytes() for pattern in patterns for path in folder.rglob(pattern)
-            if path.is_file() and path.name not in RECORDS}
+            if path.is_file() and path.name not in OURS and not path.name.endswith(".lock")}
 
 
 def what_readers_see(command: Command, out: Path, whole: List[Dict[str, bytes]]) -> str:
@@ -160,11 +179,46 @@ def trial(name: str, command: Command, folder: Path, chance: random.Random, coun
     counts[name, "with two processes"] += two
     counts[name, "left temporary files"] += any(".partial" in path or ".old" in path for path in snapshot(work))
     run(command, words, log)
-    found, expected = snapshot(work), snapshot(folder / f"{name}_quiet")
+    check_same(name, snapshot(work), snapshot(folder / f"{name}_quiet"))
+    return True
+
+
+def together(name: str, command: Command, folder: Path, chance: random.Random, counts: Counter) -> bool:
+    """Start two runs of different parameters in one folder, kill either or not, and hold what they leave against quiet runs'."""
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(folder / f"{name}_{chance.choice(['nothing', 'earlier'])}", work)
+    whole = [snapshot(folder / f"{name}_{which}" / "out", READ) for which in ("earlier", "quiet")]
+    seconds = 2 * json.loads((folder / f"{name}_seconds").read_text())
+    began, moments, codes = time.monotonic(), {}, {}
+    for number, words in enumerate(chance.sample([command.words, [*command.words, *command.earlier]], 2)):
+        pid = start(command, words, folder / f"log{number}")
+        moments[pid] = began + (chance.uniform(0, seconds) if chance.random() < 0.6 else PATIENCE)
+        time.sleep(chance.uniform(0, seconds / 4))
+    while moments:
+        for pid in [pid for pid, moment in moments.items() if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    or moment < time.monotonic()]:
+            os.kill(pid, signal.SIGKILL)
+            codes[pid] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            del moments[pid]
+        time.sleep(0.01)
+    for number, code in enumerate(codes[pid] for pid in sorted(codes)):
+        lines = [line for line in (folder / f"log{number}").read_text().splitlines() if line.startswith("error: ")]
+        if code not in (0, 1, -signal.SIGKILL) or (code == 1 and len(lines) != 1):
+            sys.exit(f"error: {name} ended with {code}: {(folder / f'log{number}').read_text()}")
+        counts[name, {0: "ended well", 1: "refused in a line"}.get(code, "kills")] += 1
+    counts[name, "rounds"] += 1
+    counts[name, f"left {what_readers_see(command, work / 'out', whole)}"] += 1
+    run(command, command.words, folder / "log")
+    check_same(name, snapshot(work), snapshot(folder / f"{name}_quiet"))
+    return True
+
+
+def check_same(name: str, found: Dict[str, bytes], expected: Dict[str, bytes]) -> None:
+    """End the program when files differ from those of a quiet run."""
     if found != expected:
         different = sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))
         sys.exit(f"error: after a kill and a restart of {name} these files differ from a quiet run's: {different}")
-    return True
 
 
 def prepare(name: str, command: Command, folder: Path) -> None:
@@ -181,6 +235,7 @@ def prepare(name: str, command: Command, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--together", type=int, default=0, metavar="N", help="N rounds of two runs at once instead")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -190,13 +245,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         commands = make_commands(folder)
+        commands = commands if args.together else {key: commands[key] for key in ("clean", "lmdb", "crops")}
+        rounds, attempt = (args.together, together) if args.together else (args.kills, trial)
         for key, command in commands.items():
             prepare(key, command, folder)
         done = 0
-        with tqdm(total=args.kills, desc="kills", disable=None) as bar:
-            while done < args.kills:
+        with tqdm(total=rounds, desc="kills", disable=None) as bar:
+            while done < rounds:
                 key = list(commands)[done % len(commands)]
-                if trial(key, commands[key], folder, chance, counts):
+                if attempt(key, commands[key], folder, chance, counts):
                     done += 1
                     bar.update()
                     store(args, counts)
@@ -206,7 +263,7 @@ def main() -> None:
 def store(args: argparse.Namespace, counts: Counter) -> None:
     """Write what was counted so far: how often a reader refused what was left, how often it was whole, ..."""
     rows = {name: {what: counts[name, what] for key, what in sorted(counts) if key == name} for name, _ in sorted(counts)}
-    total = sum(row["kills"] for row in rows.values())
+    total = sum(row.get("kills", 0) for row in rows.values())
     if args.json:
         args.json.write_text(json.dumps({"seed": args.seed, "kills": total, **rows}, indent=2) + "\n")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence
@@ -25,15 +26,18 @@ from data_tools import (
     synthetic,
 )
 from data_tools import commands as common
-from data_tools.commands import Parser, add, add_step
+from data_tools.commands import Parser, add, add_step, whole
 from data_tools.errors import DataError
-from data_tools.files import JPEG_QUALITY, read_image, write_image
+from data_tools.files import JPEG_QUALITY, MAX_PIXELS, read_image, write_image
 from data_tools.isic import SPLITS, Sample, find_pictures, find_split, load_samples
 from data_tools.lmdb_io import ENCODINGS
 from data_tools.parallel import default_jobs
 
 AUGMENTS = {"paper": (augment.ROTATIONS, True, "five"), "none": ((0,), False, "centre"),  # D01, D02
             "random": ((0, 90, 180, 270), False, "whole")}  # D23
+SIDE = math.isqrt(MAX_PIXELS)  # of a square picture as large as pictures may be
+SEED = whole(0, 2 ** 32 - 1)
+MOST_JOBS = 1024
 
 if TYPE_CHECKING:
     from data_tools.commands import Commands
@@ -94,7 +98,7 @@ def _add_hair_preview(commands: Commands) -> None:
     command.add_argument("picture", type=Path, metavar="PICTURE", help="the picture to look at")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="sheet to write, .jpg or .png")
     command.add_argument("--hair", choices=hair.METHODS, default="along", help="method of hair removal (D18)")
-    command.add_argument("--width", type=_positive, default=hair_preview.WIDTH, help="largest width of one panel, px")
+    command.add_argument("--width", type=whole(1, SIDE), default=hair_preview.WIDTH, help="largest width of one panel, px")
     command.set_defaults(run=_hair_preview, parser=command)
 
 
@@ -103,8 +107,8 @@ def _add_folds(commands: Commands) -> None:
                    "folds --images build/clean/train --out build/folds")
     _add_source(command, required=True)
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for 1_train.csv, 1_val.csv, ...")
-    command.add_argument("--folds", type=_positive, default=3, metavar="N", help="how many")
-    command.add_argument("--seed", type=_seed, default=1, help="which picture goes where")
+    command.add_argument("--folds", type=whole(2, 1000), default=3, metavar="N", help="how many")
+    command.add_argument("--seed", type=SEED, default=1, help="which picture goes where")
     add_step(command, _folds)
 
 
@@ -119,11 +123,11 @@ def _add_lmdb(commands: Commands) -> None:
     command.add_argument("--rotations", type=_numbers, metavar="0,90,180", help="instead of --augment's (D01)")
     command.add_argument("--no-flip", action="store_true", help="no horizontal flip")
     command.add_argument("--patches", choices=sorted(augment.PATCHES), help="instead of --augment's (D02)")
-    command.add_argument("--size", type=_positive, default=augment.SIZE, help="side of the resized picture (D03)")
-    command.add_argument("--patch-size", type=_positive, default=augment.PATCH_SIZE, help="side of a patch (D03)")
+    command.add_argument("--size", type=whole(1, SIDE), default=augment.SIZE, help="side of the resized picture (D03)")
+    command.add_argument("--patch-size", type=whole(1, SIDE), default=augment.PATCH_SIZE, help="side of a patch (D03)")
     command.add_argument("--encoding", choices=ENCODINGS, default="jpg", help="of the records")
-    command.add_argument("--quality", type=_percent, default=JPEG_QUALITY, help="of JPEG records")
-    command.add_argument("--seed", type=_seed, default=1, help="of the order")
+    command.add_argument("--quality", type=whole(1, 100), default=JPEG_QUALITY, help="of JPEG records")
+    command.add_argument("--seed", type=SEED, default=1, help="of the order")
     command.add_argument("--balance", choices=plan.BALANCES, default="none", help="for rare classes (D15)")
     _add_jobs(command)
     add_step(command, _lmdb)
@@ -141,10 +145,11 @@ def _add_synthetic(commands: Commands) -> None:
                    "synthetic --out data/synthetic")
     command.add_argument("--out", type=Path, required=True, metavar="ROOT", help="folder to make")
     for split, count in (("train", 240), ("val", 90), ("test", 0)):
-        command.add_argument(f"--{split}", type=_seed, default=count, metavar="N", help=f"pictures of split {split}")
-    command.add_argument("--seed", type=_seed, default=1, help="of the pictures")
-    command.add_argument("--height", type=_positive, default=synthetic.HEIGHT, help="of the pictures")
-    command.add_argument("--width", type=_positive, default=synthetic.WIDTH, help="of the pictures")
+        command.add_argument(f"--{split}", type=whole(0, synthetic.MOST), default=count, metavar="N",
+                             help=f"pictures of split {split}")
+    command.add_argument("--seed", type=SEED, default=1, help="of the pictures")
+    command.add_argument("--height", type=whole(synthetic.LEAST, SIDE), default=synthetic.HEIGHT, help="of the pictures")
+    command.add_argument("--width", type=whole(synthetic.LEAST, SIDE), default=synthetic.WIDTH, help="of the pictures")
     add_step(command, _synthetic)
 
 
@@ -154,32 +159,14 @@ def _add_source(command: argparse.ArgumentParser, required: bool) -> None:
 
 
 def _add_jobs(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--jobs", type=_positive, default=default_jobs(), metavar="N",
+    command.add_argument("--jobs", type=whole(1, MOST_JOBS), default=default_jobs(), metavar="N",
                          help="processes; the result is the same for every number")
     command.add_argument("--scheduler", dest="jobs", metavar="tcp://HOST:PORT", default=argparse.SUPPRESS,
                          help="of a Dask cluster that does the work instead; its workers must see the same folders")
 
 
-def _positive(text: str) -> int:
-    return _bounded(text, 1, 1 << 20)
-
-
-def _percent(text: str) -> int:
-    return _bounded(text, 1, 100)
-
-
-def _seed(text: str) -> int:
-    return _bounded(text, 0, 2 ** 32 - 1)
-
-
-def _bounded(text: str, low: int, high: int) -> int:
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {low} to {high}")
-    return int(text)
-
-
 def _numbers(text: str) -> List[int]:
-    return [_bounded(part, 0, 359) for part in text.split(",")]
+    return [whole(0, 359)(part) for part in text.split(",")]
 
 
 def _ids(text: str) -> List[str]:

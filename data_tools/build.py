@@ -46,7 +46,7 @@ def step(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], jobs
 
     source = steps.find_record(samples[0].path.parent)
     parameters = {"variants": [variant.name for variant in variants], **options, "code": steps.code(*CODE),
-                  "pictures": source.parameters.get("pictures", {}) if source else {}}
+                  "pictures": source.pictures if source else {}}
     return steps.Step(f"lmdb/{out.name}", out, out / RECORD, parameters, picture_inputs(samples), work)
 
 

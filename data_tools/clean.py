@@ -69,7 +69,7 @@ class Cleaning:
     def step(self) -> steps.Step:
         """Return the step."""
         source = steps.find_record(self.samples[0].path.parent) if self.hair == "none" else None
-        before = source.parameters.get("pictures", {}) if source else {}  # copies of pictures that were cleaned stay cleaned
+        before = source.pictures if source else {}  # copies of pictures that were cleaned stay cleaned
         parameters = {"pictures": before or {"hair": self.hair}, "suffix": self.suffix, "quality": JPEG_QUALITY,
                       "masks": str(self.masks and self.masks.absolute()), "code": steps.code(*CODE),
                       "labels": [sample.label for sample in self.samples]}

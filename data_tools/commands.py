@@ -3,13 +3,17 @@ from __future__ import annotations
 
 import argparse
 import errno
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Type
 
 from data_tools import steps
 from data_tools.errors import unknown
+from data_tools.records import shorten
 
 USAGE, INTERRUPTED = 2, 130  # exit codes
+LONGEST = 1500  # characters of an error's line
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Any]
@@ -48,6 +52,16 @@ def add_step(command: argparse.ArgumentParser, step: Callable[[argparse.Namespac
     command.set_defaults(step=step, run=lambda args: steps.run(step(args)))
 
 
+def whole(low: int, high: int = 2 ** 31 - 1) -> Callable[[str], int]:
+    """Return a reader of whole numbers in a range, for an option of a command line."""
+    def read(text: str) -> int:
+        value = int(text) if re.fullmatch("-?[0-9]{1,18}", text) else None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{shorten(text)!r}: expected a whole number from {low} to {high}")
+        return value
+    return read
+
+
 def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], errors: Tuple[Type[Exception], ...]) -> int:
     """Run one command; return 0, or 1 with ``error: <one line>`` on stderr for some errors, or 130 after Ctrl-C."""
     args = parser.parse_args(arguments)
@@ -59,14 +73,16 @@ def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], er
     except errors as error:
         if args.debug:
             raise
-        print(f"error: {_sentence(error, args)}", file=sys.stderr)
+        print(f"error: {sentence(error, getattr(args, 'out', None))}", file=sys.stderr)
         return 1
     return 0
 
 
-def _sentence(error: Exception, args: argparse.Namespace) -> str:
-    """Say an error in one line; Python leaves out the file's name when a write fails."""
-    nameless = isinstance(error, OSError) and not error.filename and hasattr(args, "out")
-    text = f"{args.out}: {error}" if nameless else str(error)
+def sentence(error: Exception, out: Optional[Path] = None) -> str:
+    """Say an error in one line that any terminal shows; Python leaves out the file's name when a write to `out` fails."""
+    nameless = isinstance(error, OSError) and not error.filename and out
+    text = f"{out}: {error}" if nameless else str(error)
+    text = text if len(text) < LONGEST else f"{text[:LONGEST - 300]} ... {text[-300:]}"  # it ends with what to do
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    return " ".join(f"{text}{'; make room, then run the same command again' if full else ''}".split())
+    line = " ".join(f"{text}{'; make room, then run the same command again' if full else ''}".split())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)  # a name may hold anything

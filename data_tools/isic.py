@@ -4,7 +4,6 @@ A *source folder* holds pictures ``<image_id>.(jpg|jpeg|png)`` and ``groundtruth
 """
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shlex
@@ -13,6 +12,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from data_tools.errors import DataError
 from data_tools.files import listing, write_atomic
+from data_tools.records import read_rows, shorten
 
 CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")  # a label is an index into this
 SPLITS = ("train", "val", "test")
@@ -21,10 +21,10 @@ OFFICIAL_NAMES = {"train": "Training", "val": "Validation", "test": "Test_v2"}
 SUFFIXES = (".jpg", ".jpeg", ".png")
 OTHER_SUFFIXES = (".bmp", ".dib", ".jp2", ".jpe", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")  # OpenCV reads them
 CONVERT = "import cv2, sys; [cv2.imwrite(name.rpartition('.')[0] + '.png', cv2.imread(name)) for name in sys.argv[1:]]"
-LONGEST = 200  # characters of a header in a message
 NO_PICTURES = ("_superpixels", "_segmentation", "_hair")  # ends of the names of masks; in 2016 it was _Segmentation
 ID = "image_id"
 HEADER = (ID, *CLASSES[:2])
+TABLE = f"a CSV file with one row a picture, {','.join(HEADER)}"
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 ISIC_2017, MADE_UP, MADE_UP_PREFIX = "ISIC-2017", "made-up pictures", "SYN_"
 _ISIC_ID = re.compile(r"ISIC_\d{7}")
@@ -136,11 +136,11 @@ def read_groundtruth(path: Path) -> Dict[str, int]:
     dict
         Label (index into `CLASSES`) by image id, in the order of the file.
     """
-    (_, first), *rows = read_rows(path)
+    (_, first), *rows = read_rows(path, TABLE)
     header = first if ID in first else [ID if name == "image" else name for name in first]
     absent = [name for name in HEADER if name not in header]
     if absent:
-        raise DataError(f"{path}: no column {', '.join(absent)}; found {','.join(first)[:LONGEST]}, expected {','.join(HEADER)}")
+        raise DataError(f"{path}: no column {', '.join(absent)}; found {shorten(','.join(first))}, expected {','.join(HEADER)}")
     columns = [header.index(name) for name in (ID, *CLASSES) if name in header]
     labels: Dict[str, int] = {}
     repeated: List[str] = []
@@ -157,22 +157,6 @@ def read_groundtruth(path: Path) -> Dict[str, int]:
     if not labels:
         raise DataError(f"{path}: has a header but no rows; expected one row a picture")
     return labels
-
-
-def read_rows(path: Path) -> List[Tuple[int, List[str]]]:
-    """Read a CSV file in UTF-8, one at least: line number and fields of each row that is not blank."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a CSV file with one row a picture") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is no CSV file in UTF-8 ({error})") from error
-    filled = [(line, row) for line, row in rows if any(row)]
-    if not filled:
-        raise DataError(f"{path}: is empty; expected the header {','.join(HEADER)}")
-    return filled
 
 
 def check_id(image_id: str, where: str) -> None:

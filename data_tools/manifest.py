@@ -5,10 +5,11 @@ import contextlib
 import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Annotated, Dict, Iterable, List, Tuple
 
+import msgspec
 from tqdm import tqdm
 
 from data_tools.errors import DataError
@@ -16,10 +17,12 @@ from data_tools.files import PIECE, sha256_file, sha256_part, sha256_pieces, wri
 from data_tools.isic import CLASSES, count_classes
 from data_tools.lmdb_io import DATA_FILE, decode_datum, read_records
 from data_tools.parallel import Workers
+from data_tools.records import Count, Name, Value, read_json, read_row, read_rows
 
 NAME = "manifest.json"
 PICTURES = "pictures.csv"  # what the records were made of: a line "image_id,label,SHA-256 of the file" a picture
 VERSION = 2
+AGAIN = "make the LMDB again"
 TOGETHER = 4  # hashes of pieces of the data file that are made at a time
 
 
@@ -33,20 +36,29 @@ class Manifest:
     """
 
     version: int
-    records: int
-    per_class: Dict[str, int]
-    pictures: int
-    pictures_per_class: Dict[str, int]
-    shape: List[int]
+    records: Count
+    per_class: Dict[str, Count]
+    pictures: Count
+    pictures_per_class: Dict[str, Count]
+    shape: Annotated[List[Count], msgspec.Meta(min_length=2, max_length=2)]
     channel_order: str
-    seed: int
-    parameters: Dict[str, Any]
+    seed: Count
+    parameters: Dict[str, Value]
     decisions: List[str]
     source_ids_sha256: str
     order_sha256: str
-    data_bytes: int
+    data_bytes: Count
     data_sha256: str
     pictures_sha256: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A line of `PICTURES`: a picture, its label, the hash of its file."""
+
+    image_id: Name
+    label: Count
+    sha256: str
 
 
 def write(folder: Path, manifest: Manifest) -> None:
@@ -54,21 +66,19 @@ def write(folder: Path, manifest: Manifest) -> None:
     write_atomic(Path(folder) / NAME, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
 
 
+def load(folder: Path) -> Manifest:
+    """Read an LMDB's manifest, whatever became of the data."""
+    return read_json(Path(folder) / NAME, Manifest, "an LMDB made by data_tools", AGAIN)
+
+
 def read(folder: Path) -> Manifest:
     """Read an LMDB's manifest, and see that the data file is there and has the size that was written.
 
     This is quick; `verify` looks at every record.
     """
-    path = Path(folder) / NAME
-    try:
-        values = json.loads(path.read_bytes())
-        manifest = Manifest(**values)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected an LMDB made by data_tools") from error
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: is damaged ({error}); make the LMDB again") from error
+    manifest, path = load(folder), Path(folder) / NAME
     if manifest.version != VERSION:
-        raise DataError(f"{path}: version {manifest.version}, expected {VERSION}; make the LMDB again")
+        raise DataError(f"{path}: version {manifest.version}, expected {VERSION}; {AGAIN}")
     data = Path(folder) / DATA_FILE
     size = data.stat().st_size if data.is_file() else 0
     if size != manifest.data_bytes:
@@ -114,8 +124,9 @@ def picture_line(image_id: str, label: int, digest: str) -> str:
 
 def read_pictures(folder: Path) -> Dict[str, str]:
     """Return the hash of each picture's file by image id, in their order."""
-    lines = (Path(folder) / PICTURES).read_text(encoding="utf-8").splitlines()
-    return {image_id: digest for image_id, _, digest in (line.split(",") for line in lines)}
+    path, columns = Path(folder) / PICTURES, tuple(field.name for field in fields(Picture))
+    rows = (read_row(path, line, row, Picture, columns, AGAIN) for line, row in read_rows(path, "the list of an LMDB's pictures"))
+    return {row.image_id: row.sha256 for row in rows}
 
 
 def summary(folder: Path, made: Manifest) -> str:

@@ -6,6 +6,7 @@ because every write sets the change time, and no program can set it back.
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -15,29 +16,43 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Literal, Mapping, NamedTuple, Optional, Tuple, TypedDict
 
 from data_tools.errors import DataError
 from data_tools.files import listing, locked, sha256_pieces, sweep, write_atomic
+from data_tools.records import Count, Name, Value, read_json
 
 RECORDS = (".clean.json", ".lmdb.json", "crops.json", "origin.json", ".folds.json", ".made.json")  # in folders of steps
-VERSION = 1
+VERSION: Literal[1] = 1
 TICK = 0.02  # seconds in which two writes of a file may get the same change time
 
-Stamp = List[int]  # inode, size, times of modification and of change in nanoseconds
+Stamp = Tuple[int, int, int, int]  # inode, size, times of modification and of change in nanoseconds
 Mark = Tuple[str, Stamp]  # hash of a file's content, and its stamp when that was read
+
+
+if TYPE_CHECKING:
+    Facts = Dict[str, Any]
+else:  # what msgspec lets pass as facts: when and by what a step's work was done, and how a training went
+    Facts = TypedDict("Facts", {**dict.fromkeys(("date", "python", "engine", "device", "net", "weights"), str), "seconds": float,
+                                "iterations": Count, "resumed": List[Count]}, total=False)
 
 
 @dataclass
 class Record:
-    """What a step's output was made of: parameters, marks of inputs and outputs by name, and facts that decide nothing."""
+    """What a step's output was made of: parameters, marks of inputs and outputs by name, and facts."""
 
-    parameters: Dict[str, Any]
-    inputs: Dict[str, Mark]
-    outputs: Dict[str, Mark] = field(default_factory=dict)
+    parameters: Dict[str, Value]
+    inputs: Dict[Name, Mark]
+    outputs: Dict[Name, Mark] = field(default_factory=dict)
     finished: bool = False
-    facts: Dict[str, Any] = field(default_factory=dict)
-    version: int = VERSION
+    facts: Facts = field(default_factory=dict)
+    version: Literal[1] = VERSION
+
+    @property
+    def pictures(self) -> Dict[str, Any]:
+        """Return how the pictures that it is about were made; nothing where it does not tell."""
+        found = self.parameters.get("pictures")
+        return found if isinstance(found, dict) else {}
 
 
 def _anything(old: Optional[Record]) -> None:
@@ -90,21 +105,22 @@ def code(*modules: str) -> str:
 
 
 # ---------------------------------------------------------------- records
+def load_record(path: Path) -> Record:
+    """Read a record; raise a DataError for one that is damaged."""
+    return read_json(path, Record, "the record of a step", "run the step that wrote it again, or delete it")
+
+
 def read_record(path: Path) -> Optional[Record]:
     """Read a record; None where there is none, or one that is damaged: the output is then made anew."""
     try:
-        record = Record(**json.loads(path.read_bytes()))
-        marks = [*record.inputs.values(), *record.outputs.values()]
-        sound = record.version == VERSION and all(isinstance(part, dict) for part in (record.parameters, record.facts)) and all(
-            isinstance(digest, str) and len(stamp) == 4 for digest, stamp in marks)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return load_record(path)
+    except DataError:
         return None
-    return record if sound else None
 
 
 def find_record(folder: Path) -> Optional[Record]:
-    """Return the record that lies in a folder which a step made, or None."""
-    return next((record for record in (read_record(folder / name) for name in RECORDS) if record), None)
+    """Return the record that lies in a folder which a step made, or None; raise a DataError where it is damaged."""
+    return next((load_record(folder / name) for name in RECORDS if (folder / name).exists()), None)
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -119,7 +135,7 @@ def _stamp(path: Path) -> Stamp:
     if 0 <= time.time() - status.st_ctime_ns / 1e9 < TICK:
         time.sleep(TICK)
         status = os.stat(path)
-    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class _Reader:
@@ -127,15 +143,15 @@ class _Reader:
 
     def __init__(self, step: Step, old: Optional[Record]) -> None:
         folders = {path.parent for path in step.inputs.values()}
-        records = filter(None, (old, *map(find_record, folders)))
-        self.known = {tuple(stamp): digest for record in records
+        records = filter(None, (old, *(read_record(folder / name) for folder in folders for name in RECORDS)))
+        self.known = {stamp: digest for record in records
                       for digest, stamp in (*record.inputs.values(), *record.outputs.values())}
 
     def mark(self, path: Path) -> Mark:
         """Return the mark of a file."""
         try:
             stamp = _stamp(path)
-            return self.known.get(tuple(stamp)) or sha256_pieces(path), stamp
+            return self.known.get(stamp) or sha256_pieces(path), stamp
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -153,10 +169,8 @@ def run(step: Step) -> bool:
     if is_current(step):
         print(f"{step.name}: up to date", flush=True)
         return False
-    with locked(step.out):
-        old = read_record(step.record)
-        if old and old.finished:
-            print(f"note: {step.name}: made anew, {listing(changes(step, old)) or 'a file'} changed", file=sys.stderr)
+    with locked(step.out.resolve()):  # by whatever name it is called
+        old = _told(step)
         reader = _Reader(step, old)
         began, inputs = time.time(), reader.marks(step.inputs)
         step.prepare(old)
@@ -164,11 +178,35 @@ def run(step: Step) -> bool:
         if step.resumes:
             write_record(step.record, begun)
         outputs = {os.path.relpath(path, step.record.parent): path for path in step.work()}
+        _check_inputs(step, reader, begun)
         begun.outputs, begun.finished = reader.marks(outputs), True
         begun.facts = {**step.facts, "date": time.strftime("%Y-%m-%d %H:%M"), "seconds": round(time.time() - began, 1),
                        "python": platform.python_version()}
         write_record(step.record, begun)
     return True
+
+
+def _told(step: Step) -> Optional[Record]:
+    """Return the record of what is there, and say why it does not count."""
+    try:
+        old = load_record(step.record) if step.record.exists() else None
+    except DataError as error:
+        print(f"note: {step.name}: made anew, {error}", file=sys.stderr)
+        return None
+    if old and old.finished:
+        print(f"note: {step.name}: made anew, {listing(changes(step, old)) or 'a file'} changed", file=sys.stderr)
+    return old
+
+
+def _check_inputs(step: Step, reader: _Reader, begun: Record) -> None:
+    """Refuse to call finished what was made while its inputs changed; what an interrupted step goes on with forgets them."""
+    now = {name: path for name, path in step.inputs.items() if path.exists()}
+    changed = [name for name, (digest, _) in begun.inputs.items() if name not in now or reader.mark(now[name])[0] != digest]
+    if changed:
+        begun.inputs = {name: mark for name, mark in begun.inputs.items() if name not in changed}
+        if step.resumes:
+            write_record(step.record, begun)
+        raise DataError(f"{step.name}: {listing(changed)} changed while it was read; run the step again when nothing changes it")
 
 
 def is_current(step: Step) -> bool:
@@ -183,8 +221,10 @@ def is_current(step: Step) -> bool:
     now = Record(old.parameters, reader.marks(step.inputs), reader.marks(outputs), True, old.facts)
     if _hashes(now.inputs) != _hashes(old.inputs) or _hashes(now.outputs) != _hashes(old.outputs):
         return False
-    if _plain(asdict(now)) != asdict(old):  # other stamps, same content: not to be read again
-        write_record(step.record, now)
+    if now != old:  # other stamps, same content: not to be read again
+        with contextlib.suppress(DataError), locked(step.out.resolve()):  # another process may be at work by now
+            if read_record(step.record) == old:
+                write_record(step.record, now)
     return True
 
 

@@ -17,11 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools import steps
+from data_tools.errors import DataError
 from data_tools.files import encode_image, partial_folder, write_atomic
 from data_tools.isic import CLASSES, GROUNDTRUTH, MADE_UP_PREFIX, SPLITS, write_groundtruth
 
 NAME = "synthetic.json"
 RECORD = ".made.json"
+LEAST, MOST, LONGEST = 8, 999_999, 6      # side of a picture; pictures of a split; a long side in short ones
 HEIGHT, WIDTH = 600, 800                  # of a picture; lengths below are pixels of a picture this wide
 SHARES = (1 / 3, 1 / 3, 1 / 3)            # of the classes: equal, so that the background need not speak for one
 SKIN_BGR, SKIN_SPREAD = (150, 172, 214), 9.0
@@ -148,6 +150,11 @@ def _draw_hair(image: np.ndarray, random: np.random.Generator) -> None:
 
 def step(out: Path, counts: Dict[str, int], **options: int) -> steps.Step:
     """Return the step that makes a data set; `options` are those of `make_root`."""
+    long, short = max(options["height"], options["width"]), min(options["height"], options["width"])
+    if long > LONGEST * short:
+        raise DataError(f"pictures of {options['height']} x {options['width']}: a lesion does not fit; expected a long side of "
+                        f"{LONGEST} short ones at most")
+
     def work() -> List[Path]:
         make_root(out, counts, **options)
         print(f"{out}: {', '.join(f'{split} {count}' for split, count in counts.items())} pictures")

@@ -9,10 +9,11 @@ ENV ENGINE=caffe PYTHON=python3 CAFFE=/usr/local/caffe HOME=/tmp USER=cam MPLCON
 
 # The release is frozen, so its package names are versions enough. tools/install_caffe.sh unpacks the same list for the tests.
 ARG DEBIAN_MIRROR=""
-COPY docker/install-packages.sh docker/packages-cpu.txt /opt/
-RUN xargs -a /opt/packages-cpu.txt sh /opt/install-packages.sh make tini \
+COPY docker/install-packages.sh docker/packages-cpu.txt docker/requirements-cpu.txt /opt/
+RUN xargs -a /opt/packages-cpu.txt sh /opt/install-packages.sh make tini python3-pip \
+    && python3 -m pip install --no-cache-dir --no-deps -r /opt/requirements-cpu.txt \
     && caffe --version \
-    && python3 -c "import caffe, cv2, h5py, lmdb, matplotlib.pyplot, skimage, sklearn, tqdm; from google import protobuf" \
+    && python3 -c "import caffe, cv2, h5py, lmdb, matplotlib.pyplot, msgspec, skimage, sklearn, tqdm; from google import protobuf" \
     && chmod -R a+rwX "${MPLCONFIGDIR}" \
     && install -d -o 1000 -g 1000 /project
 

@@ -13,7 +13,7 @@ RUN sh /opt/check-caffe.sh "the base image" \
     && sh /opt/install-packages.sh make tini \
     && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir -r /opt/requirements-gpu.txt \
     && sh /opt/check-caffe.sh "the image with this project's packages" \
-    && python3 -c "import caffe, cv2, lmdb, matplotlib.pyplot, skimage, sklearn, tqdm; from google import protobuf" \
+    && python3 -c "import caffe, cv2, lmdb, matplotlib.pyplot, msgspec, skimage, sklearn, tqdm; from google import protobuf" \
     && chmod -R a+rwX "${MPLCONFIGDIR}" \
     && install -d -o 1000 -g 1000 /project
 

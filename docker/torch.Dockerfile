@@ -10,7 +10,7 @@ ENV ENGINE=torch PYTHON=python3 CAFFE=/usr/local/caffe HOME=/tmp USER=cam MPLCON
 COPY docker/install-packages.sh docker/requirements-torch.txt /opt/
 RUN sh /opt/install-packages.sh make tini \
     && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir -r /opt/requirements-torch.txt \
-    && python3 -c "import torch, cv2, h5py, lmdb, matplotlib.pyplot, skimage, sklearn, tqdm; from google import protobuf" \
+    && python3 -c "import torch, cv2, h5py, lmdb, matplotlib.pyplot, msgspec, skimage, sklearn, tqdm; from google import protobuf" \
     && chmod -R a+rwX "${MPLCONFIGDIR}" \
     && install -d -o 1000 -g 1000 /project
 

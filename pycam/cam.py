@@ -13,7 +13,8 @@ from .parts import CAM_BLOB, INPUT_BLOB
 from .preprocess import view_variants
 
 PLACEMENTS = ("exact", "stretch", "fade")  # D16, D21
-CLASS_RULES = ("predicted", "true", "max", "scored", "sum", "envelope", "contrast")  # D09, D21
+BLENDS = ("sum", "envelope", "contrast")  # rules by which all classes have a part
+CLASS_RULES = ("predicted", "true", "max", "scored", *BLENDS)  # D09, D21
 SCORED = 2  # melanoma and seborrheic keratosis, which the challenge scores
 
 

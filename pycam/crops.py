@@ -1,21 +1,25 @@
 """Cut each picture's most active region out at full resolution for stage 2: the command ``crops``."""
 import argparse
+import contextlib
 import csv
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+import msgspec
 import numpy as np
 
 from data_tools import steps
 from data_tools.commands import add, add_step
+from data_tools.errors import DataError, unknown
 from data_tools.files import JPEG_QUALITY, read_image, write_atomic, write_image
-from data_tools.isic import GROUNDTRUTH, Sample, find_pictures, load_samples, picture_inputs, write_groundtruth
+from data_tools.isic import CLASSES, GROUNDTRUTH, Sample, find_pictures, load_samples, picture_inputs, write_groundtruth
 from data_tools.parallel import default_jobs
+from data_tools.records import Count, read_file, read_row, read_table
 
 from . import engine, region_rule
-from .cam import Grid, read_grid
+from .cam import BLENDS, Grid, read_grid
 from .errors import CamError
 from .forward import BATCH, CODE, NET_INPUTS, add_net_arguments, ahead, check_finite, net_inputs, open_net, predict_with_maps
 from .preprocess import VIEWS, views
@@ -27,10 +31,42 @@ FORMATS = ("jpg", "png")
 BOXES = "boxes.csv"
 JOURNAL = ".boxes.csv"  # one row a finished picture; what a restart goes on from
 RECORD = "crops.json"
-COLUMNS = ("image_id", "y0", "x0", "y1", "x1", "class", "reason", "height", "width")
+AGAIN = "make the crops again with `python -m pycam crops`"
 MANY_WHOLE = 0.25  # share of crops that are the whole picture from which on a note is printed
 
-Row = Dict[str, str]
+
+class Row(msgspec.Struct, frozen=True, rename={"followed": "class"}):
+    """A row of boxes.csv: a picture, its box, whose map that follows (see `cam.select`), why it is there, the picture's size."""
+
+    image_id: str
+    y0: Count
+    x0: Count
+    y1: Count
+    x1: Count
+    followed: str
+    reason: str
+    height: Count
+    width: Count
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown map, and a box that does not lie in its picture."""
+        if self.followed not in CLASSES + BLENDS:
+            raise ValueError(f"class: {unknown(self.followed, CLASSES + BLENDS)}")
+        if not (self.y0 < self.y1 <= self.height and self.x0 < self.x1 <= self.width):
+            raise ValueError(f"the box {tuple(self.box)} does not lie in a picture of {self.height} x {self.width}")
+
+    @property
+    def box(self) -> Box:
+        """Return what is cut out."""
+        return Box(self.y0, self.x0, self.y1, self.x1)
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether the box is the whole picture."""
+        return self.box.covers((self.height, self.width))
+
+
+COLUMNS = tuple(field.encode_name for field in msgspec.structs.fields(Row))
 
 
 def add_parser(subparsers: Any) -> None:
@@ -113,9 +149,8 @@ class Cropping:
     def step(self) -> steps.Step:
         """Return the step."""
         source = steps.find_record(self.images)
-        before = source.parameters.get("pictures", {}) if source else {}
-        parameters = {"pictures": {**before, "region": {**asdict(self.rule), "control": self.control}}, "format": self.format,
-                      "quality": JPEG_QUALITY, **self.backend.parameters(),
+        pictures = {**(source.pictures if source else {}), "region": region_rule.recorded(self.rule, self.control)}
+        parameters = {"pictures": pictures, "format": self.format, "quality": JPEG_QUALITY, **self.backend.parameters(),
                       "code": steps.code(*CODE, *region_rule.CODE, "pycam.crops", "pycam.studies.controls")}
         return steps.Step(f"crops/{self.out.name}", self.out, self.out / RECORD, parameters,
                           {**net_inputs(self.net, self.weights), **picture_inputs(self.samples)}, self._work, self._prepare, True)
@@ -139,7 +174,7 @@ class Cropping:
 
     def _note(self, rows: Sequence[Row]) -> None:
         with open(self.out / JOURNAL, "a", encoding="utf-8", newline="") as journal:
-            csv.DictWriter(journal, COLUMNS, lineterminator="\n").writerows(rows)
+            csv.writer(journal, lineterminator="\n").writerows(map(msgspec.structs.astuple, rows))
 
     def _work(self) -> List[Path]:
         todo = [sample for sample in self.samples if sample.image_id not in self.done]
@@ -147,7 +182,7 @@ class Cropping:
             net, grid = open_net(self.net, self.weights, self.backend), read_grid(self.net)
             for part in ahead(self._read, todo, max(1, self.batch // VIEWS[self.rule.views])):
                 rows = self._crop(net, grid, part)
-                self.done.update({row["image_id"]: row for row in rows})
+                self.done.update({row.image_id: row for row in rows})
                 self._note(rows)
         self._finish([self.done[sample.image_id] for sample in self.samples])
         print(f"{self.out}: {len(self.samples)} crops, {len(todo)} made now, {describe(list(self.done.values()))}")
@@ -169,14 +204,14 @@ class Cropping:
             found = locate(self.rule, cams[number], probs[number], size, grid, sample.label)
             region = elsewhere(found.region, size, self.control, sample.image_id) if self.control else found.region
             write_image(self.out / f"{sample.image_id}.{self.format}", region.box.cut(image))
-            return dict(zip(COLUMNS, map(str, (sample.image_id, *region.box, found.followed, region.reason, *size))))
+            return Row(sample.image_id, *region.box, found.followed, region.reason, *size)
 
         with ThreadPoolExecutor(default_jobs()) as pool:
             return list(pool.map(crop, range(len(part))))
 
     def _finish(self, rows: Sequence[Row]) -> None:
         """Write boxes.csv and then groundtruth.csv; the journal is no longer needed."""
-        lines = [",".join(COLUMNS)] + [",".join(row[column] for column in COLUMNS) for row in rows]
+        lines = [",".join(map(str, line)) for line in (COLUMNS, *map(msgspec.structs.astuple, rows))]
         write_atomic(self.out / BOXES, "".join(f"{line}\n" for line in lines).encode())
         write_groundtruth(self.out / GROUNDTRUTH, {sample.image_id: sample.label for sample in self.samples})
         (self.out / JOURNAL).unlink(missing_ok=True)
@@ -184,55 +219,24 @@ class Cropping:
 
 def describe(rows: Sequence[Row]) -> str:
     """Say how many crops are the whole picture, by their boxes, and how large they are; a note where these are many."""
-    sizes = [np.array([row["height"], row["width"]], int) for row in rows]
-    whole = sum(is_whole(row) for row in rows)
-    side = np.median([np.sqrt(np.prod(row_box(row).size) / size.prod()) for row, size in zip(rows, sizes)])
+    whole = sum(row.is_whole for row in rows)
+    side = np.median([np.sqrt(np.prod(row.box.size) / (row.height * row.width)) for row in rows])
     note = "; a stage 2 on whole pictures learns nothing from the regions, see D09" if whole > MANY_WHOLE * len(rows) else ""
     return f"{whole} of them whole pictures, median side {side:.2f} of the picture{note}"
 
 
-def is_whole(row: Row) -> bool:
-    """Tell whether a row's box is the whole picture."""
-    return row_box(row).covers((int(row["height"]), int(row["width"])))
-
-
 def read_journal(path: Path) -> Dict[str, Row]:
-    """Read what an interrupted run finished; the last line is dropped where it was cut short, lines that are damaged too."""
+    """Read what an interrupted run finished; lines that are damaged, or cut short as the last can be, are passed over."""
     if not path.exists():
         return {}
-    lines = path.read_bytes().decode(errors="replace").rpartition("\n")[0].splitlines()
-    rows = {row["image_id"]: row for row in csv.DictReader(lines, COLUMNS)}
-    return {image_id: row for image_id, row in rows.items() if _problem(row) is None}
+    found: Dict[str, Row] = {}
+    for line in read_file(path, "the journal of crops").decode(errors="replace").rpartition("\n")[0].split("\n"):
+        with contextlib.suppress(DataError, csv.Error):
+            row = read_row(path, 0, next(csv.reader([line]), []), Row, COLUMNS, AGAIN)
+            found[row.image_id] = row
+    return found
 
 
 def read_boxes(path: Path) -> Dict[str, Row]:
     """Read boxes.csv: image id -> row."""
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    except FileNotFoundError:
-        raise CamError(f"{path}: no such file; make it with `python -m pycam crops`") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CamError(f"{path}: no CSV file in UTF-8 ({error}); make the crops again") from error
-    if rows and tuple(rows[0]) != COLUMNS:
-        found = ",".join(map(str, rows[0]))
-        raise CamError(f"{path}: the columns are {found}; expected {','.join(COLUMNS)}; make the crops again")
-    for row in rows:
-        problem = _problem(row)
-        if problem:
-            raise CamError(f"{path}: {row['image_id']}: {problem}; make the crops again")
-    return {row["image_id"]: row for row in rows}
-
-
-def _problem(row: Row) -> Optional[str]:
-    """Say what is wrong with a row's numbers, or None."""
-    try:
-        box, size = row_box(row), (int(row["height"]), int(row["width"]))
-    except (TypeError, ValueError) as error:
-        return str(error)
-    inside = 0 <= box.y0 < box.y1 <= size[0] and 0 <= box.x0 < box.x1 <= size[1]
-    return None if inside else f"the box {tuple(box)} does not lie in a picture of {size[0]} x {size[1]}"
-
-
-def row_box(row: Row) -> Box:
-    """Return the box of a row of boxes.csv."""
-    return Box(*(int(row[key]) for key in ("y0", "x0", "y1", "x1")))
+    return {row.image_id: row for row in read_table(path, Row, COLUMNS, "what `python -m pycam crops` writes", AGAIN)}

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from data_tools.commands import add
+from data_tools.commands import add, whole
 from data_tools.files import write_atomic, write_image
 
 from . import drawing, engine, region_rule
@@ -20,7 +20,6 @@ from .forward import (
     last_maps,
     load_net,
     map_options,
-    positive,
     predict,
 )
 from .region_rule import Located, RegionRule, find
@@ -99,7 +98,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("images", type=Path, nargs="+", metavar="PICTURE", help="pictures, or folders of pictures")
     add_net_arguments(parser, batch=False)
     add_map_arguments(parser)
-    parser.add_argument("--top", type=positive, default=TOP, metavar="N", help=f"the N most probable classes (default: {TOP})")
+    parser.add_argument("--top", type=whole(1), default=TOP, metavar="N", help=f"the N most probable classes (default: {TOP})")
     parser.add_argument("--all", dest="top", action="store_const", const=None, help="all classes")
     parser.add_argument("--out", type=Path, default=Path("maps"), metavar="DIR", help="folder of the results (default: maps)")
     region_rule.add_arguments(parser, but=("class_rule",))

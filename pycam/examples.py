@@ -12,11 +12,11 @@ from data_tools.steps import find_record
 
 from . import predictions
 from .cam import VGG_GAP, Grid, merge, read_grid, select
-from .crops import BOXES, Row, read_boxes, row_box
+from .crops import BOXES, Row, read_boxes
 from .errors import CamError
 from .forward import BATCH, ahead, predict_with_maps
 from .preprocess import views
-from .region_rule import RegionRule
+from .region_rule import RegionRule, read_recorded
 from .regions import Box
 
 SHOWN = 4  # pictures a class
@@ -39,7 +39,7 @@ class Example(NamedTuple):
         H x W x 3 uint8 BGR, scaled down to be shown.
     cams, followed : ndarray
         C x H x W float32, a map for each class; H x W float32, the map that the crop follows.
-    row : dict
+    row : Row
         Its row of boxes.csv.
     box : Box
         Where the crop lies in `image`.
@@ -119,11 +119,10 @@ class Run:
     def rule(self) -> RegionRule:
         """The rule by which the crops were cut."""
         record = find_record(self.cut)
-        if record is None:
-            raise CamError(f"{self.cut}: no sound record of the crops; make them again with `python -m pycam crops`")
-        region = dict(record.parameters["pictures"]["region"])
-        region.pop("control")
-        return RegionRule().changed(**region)
+        known = read_recorded(record.pictures, self.cut) if record else None
+        if known is None:
+            raise CamError(f"{self.cut}: no record tells how the crops were cut; make them again with `python -m pycam crops`")
+        return known[0]
 
     @cached_property
     def answers(self) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
@@ -153,9 +152,9 @@ class Run:
         small = shrink(image, long_side)
         size = (small.shape[0], small.shape[1])
         row = self.boxes[image_id]
-        box = scale_box(row_box(row), size[0] / image.shape[0], size[1] / image.shape[1])
+        box = scale_box(row.box, size[0] / image.shape[0], size[1] / image.shape[1])
         probs, views_cams = self.answers[image_id]
-        name = row["class"]  # or the rule, where all classes have a part
+        name = row.followed  # or the rule, where all classes have a part
         chosen = views_cams[:, CLASSES.index(name)] if name in CLASSES else select(name, views_cams, probs)[0]
         cams, followed = (merge(some, size, self.rule.placement, self.grid) for some in (views_cams, chosen))
         return Example(image_id, self.labels[image_id], self.stage1[image_id], self.stage2[image_id], small, cams, followed, row,

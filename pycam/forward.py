@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools.augment import SIZE
-from data_tools.commands import add, add_step
+from data_tools.commands import add, add_step, whole
 from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
 from data_tools.parallel import default_jobs
@@ -219,7 +219,7 @@ def add_net_arguments(parser: argparse.ArgumentParser, batch: bool = True) -> No
     parser.add_argument("--weights", type=Path, required=True, metavar="W",
                         help=".caffemodel, or the folder that holds final.caffemodel")
     if batch:
-        parser.add_argument("--batch", type=positive, default=BATCH, metavar="N", help=f"patches a pass (default: {BATCH})")
+        parser.add_argument("--batch", type=whole(1), default=BATCH, metavar="N", help=f"patches a pass (default: {BATCH})")
     engine.add_arguments(parser)
 
 
@@ -233,7 +233,7 @@ def add_map_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cam-layer", metavar="LAYER",
                         help="the layer that is mapped (default: what is averaged, else the last convolution)")
     parser.add_argument("--fc-layer", metavar="LAYER", help="the classifier (default: the last layer with weights)")
-    parser.add_argument("--size", type=positive, default=SIZE, metavar="S",
+    parser.add_argument("--size", type=whole(1), default=SIZE, metavar="S",
                         help=f"side that whole pictures are resized to before the input is cut out (default: {SIZE})")
     parser.add_argument("--mean", type=float, nargs=3, default=MEAN_BGR, metavar=("B", "G", "R"),
                         help=f"taken off blue, green, red of 0 to 255 (default: {' '.join(map(str, MEAN_BGR))})")
@@ -252,14 +252,6 @@ def read_classes(path: Path) -> List[str]:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise CamError(f"{path}: cannot be read ({error}); expected a text file with a class name a line") from error
-
-
-def positive(text: str) -> int:
-    """Read a whole number of at least one from a command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 def add_parser(subparsers: Any) -> None:

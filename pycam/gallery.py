@@ -12,7 +12,6 @@ from tqdm import tqdm
 from data_tools.files import encode_image, partial_folder
 from data_tools.isic import CLASSES
 
-from .crops import is_whole
 from .drawing import SHORT, outline, overlay
 from .examples import Example, Run
 
@@ -76,7 +75,7 @@ def card(example: Example, source: str, shape: Sequence[int]) -> str:
     own = [probs[example.label] for probs in stages]
     wrong = max(example.final) if outcome.endswith("wrong") else 0
     values = {"id": example.image_id, "truth": example.label, "outcome": outcome, "m": example.final[0], "sk": example.final[1],
-              "own": own[1], "gain": own[1] - own[0], "wrong": wrong, "whole": int(is_whole(example.row))}
+              "own": own[1], "gain": own[1] - own[0], "wrong": wrong, "whole": int(example.row.is_whole)}
     data = " ".join(f"data-{key}=\"{escape(str(value))}\"" for key, value in values.items())
     name = escape(example.image_id)
     return (f"<article class=item {data}><img loading=lazy decoding=async width={shape[1]} height={shape[0]} "

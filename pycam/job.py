@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
+from data_tools.commands import whole
 from data_tools.files import write_atomic
 from data_tools.lmdb_io import DATA_FILE
 from torchcaffe.netparam import filter_net, read_net, read_solver
@@ -58,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what changes a committed training: ``--run``, ``--batch``, ``--max-iter``."""
     parser.add_argument("--run", type=Path, default=Path("build"), dest="folder", metavar="RUN",
                         help="replaces build/ in the prototxts (default: build)")
-    parser.add_argument("--batch", type=int, metavar="B",
+    parser.add_argument("--batch", type=whole(1), metavar="B",
                         help="pictures computed at a time; must divide the net's batch, which iter_size then restores")
-    parser.add_argument("--max-iter", type=int, metavar="N",
+    parser.add_argument("--max-iter", type=whole(1), metavar="N",
                         help="iterations, instead of the solver's; its steps, tests and snapshots scale with them")
 
 

@@ -3,6 +3,8 @@
 The header names the columns, as ours does (``image_id,melanoma,seborrheic_keratosis,nevus``). The challenge's submissions had
 any header or none: three columns without a class' name are image id, melanoma, seborrheic keratosis.
 """
+import csv
+import io
 import math
 import os
 import re
@@ -14,7 +16,8 @@ from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from data_tools.files import listing, write_atomic
-from data_tools.isic import CLASSES, HEADER, ID, LONGEST, read_groundtruth, read_rows
+from data_tools.isic import CLASSES, HEADER, ID, TABLE, read_groundtruth
+from data_tools.records import read_rows, shorten
 
 from .errors import CamError
 
@@ -24,15 +27,16 @@ _AROUND = re.compile(r".*[/\\]|\.(jpe?g|png)$", re.IGNORECASE)  # folders before
 _DIGITS = re.compile(r"(?<!\d)\d{7}(?!\d)")  # the number in ISIC_0012086, by which the challenge matched rows
 
 
-
 def write(path: Path, rows: Iterable[Tuple[str, Sequence[float]]], classes: Sequence[str] = CLASSES) -> None:
     """Write rows of (image id, probabilities) at full precision: rounding makes ties, and ties move the AUC.
 
     Give ``SCORED`` as the classes for the challenge's own three-column submission file.
     """
-    lines = [",".join((ID, *classes))]
-    lines += [",".join((image_id, *(repr(float(p)) for p, _ in zip(probs, classes)))) for image_id, probs in rows]
-    write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")  # a picture's name may have a comma
+    writer.writerow((ID, *classes))
+    writer.writerows((image_id, *(repr(float(p)) for p, _ in zip(probs, classes))) for image_id, probs in rows)
+    write_atomic(path, text.getvalue().encode())
 
 
 def prepare(path: Path) -> None:
@@ -67,7 +71,7 @@ def read(path: Path) -> Dict[str, Tuple[float, ...]]:
 
 def _rows(path: Path) -> List[Tuple[int, str, List[str]]]:
     """Return line number, image id and the classes' fields of each row."""
-    rows = read_rows(path)
+    rows = read_rows(path, TABLE)
     first = rows[0][1]
     titled = all(_number(field) is None for field in first)
     columns = _columns(path, first, titled)
@@ -92,7 +96,7 @@ def _columns(path: Path, first: Sequence[str], titled: bool) -> List[int]:
         return [0, 1, 2]
     start = names.index(ID) if ID in names else 0
     if not set(SCORED) <= set(named) or any(names.count(name) > 1 for name in (ID, *named)) or names[start] in named:
-        raise CamError(f"{path}: starts with {','.join(first)[:LONGEST]}; expected the header {','.join(HEADER)}[,{CLASSES[2]}], "
+        raise CamError(f"{path}: starts with {shorten(','.join(first))}; expected the header {','.join(HEADER)}[,{CLASSES[2]}], "
                        "or no header and three columns")
     return [start, *(names.index(name) for name in named)]
 

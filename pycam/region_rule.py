@@ -1,12 +1,15 @@
 """From the class activation maps of a picture to the region that is cut out: one rule, one function (D09, D16, D17, D21)."""
 import argparse
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
+import msgspec
 import numpy as np
 
 from data_tools.errors import unknown
 from data_tools.isic import CLASSES
+from data_tools.records import damaged
 
 from .cam import CLASS_RULES, PLACEMENTS, Grid, merge, select
 from .errors import CamError
@@ -129,6 +132,24 @@ def find(rule: RegionRule, cam: np.ndarray, followed: str) -> Located:
     tight = tight_region(cam, rule.rule, **how)
     region = tight._replace(box=square_up(tight.box, cam.shape, rule.margin)) if tight.reason == REGION else tight
     return Located(region, tight, cam, level(cam, rule.rule, **how), followed)
+
+
+# ---------------------------------------------------------------- records of crops
+def recorded(rule: RegionRule, control: Optional[str]) -> Dict[str, Any]:
+    """Return how regions were found as a record tells it: a rule, and what was cut out instead, if anything."""
+    return {**asdict(rule), "control": control}
+
+
+def read_recorded(pictures: Dict[str, Any], where: Path) -> Optional[Tuple[RegionRule, Optional[str]]]:
+    """Return the rule and the control that a record tells of its pictures; None where it tells nothing of regions."""
+    if "region" not in pictures:
+        return None
+    try:
+        found = msgspec.convert(pictures["region"], Dict[str, Union[str, float, None]])
+        control = msgspec.convert(found.get("control"), Optional[str])
+        return msgspec.convert({field.name: found[field.name] for field in fields(RegionRule)}, RegionRule), control
+    except (msgspec.ValidationError, KeyError, CamError) as error:
+        raise damaged(f"{where}: the record's region rule", error, "make the crops again") from error
 
 
 # ---------------------------------------------------------------- command lines

@@ -1,5 +1,6 @@
 """One page about a run: Table 1, curves, maps, failures, and a gallery of every picture; the command ``report``."""
 import argparse
+import json
 import os
 import sys
 from functools import partial
@@ -9,20 +10,21 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from data_tools import steps
 from data_tools.commands import add, add_step
 from data_tools.errors import DataError
-from data_tools.files import encode_image, write_atomic
+from data_tools.files import encode_image, locked, write_atomic
 from data_tools.isic import CLASSES, GROUNDTRUTH, SPLITS
 from torchcaffe.errors import CaffeError
 
 from . import engine, html_page, predictions, runinfo, trainlog
-from .crops import is_whole, row_box
 from .errors import CamError
 from .examples import FAILURES, SHOWN, Example, Run, median_melanoma, most_wrong, spread
 from .forward import open_net
-from .gallery import gallery
+from .gallery import FOLDER, gallery
 from .scoring import MEAN, p_value
 from .table1 import COLUMNS, FIGURES, STAGE1, STAGE2, cell, describe_gain, metrics_file, read_metrics, table_rows
 
 JPEG_QUALITY = 85
+SUFFIXES = (".png", ".pdf")
+DRAWN = tuple(f"{name}{suffix}" for name in ("roc", "loss", "overview", "maps", "failures") for suffix in SUFFIXES)
 TITLE = "Skin lesion classification with class activation maps"
 LEAD = ("Jia and Shen's two-stage classifier on ISIC-2017, part 3: one network on whole pictures, and again on the regions "
         "that its class activation maps point at. All figures come from this run's own files; the paper's are marked.")
@@ -36,9 +38,9 @@ def add_parser(subparsers: Any) -> None:
     parser = add(
         subparsers, "report", "write one page about a run",
         "python -m pycam report --run build --net prototxt/vgg_gap_deploy.prototxt --out report.html",
-        "Write one self-contained HTML page about a run, and its figures as PNG and PDF under RUN/results/figures. What the "
-        "run has not made yet is left out, and the page says so. The maps need --net. The gallery of more than 200 pictures "
-        "goes into a folder beside the page.")
+        "Write one self-contained HTML page about a run, and its figures as PNG and PDF under RUN/results/figures (figures_SPLIT "
+        "for other splits than val). What the run has not made yet is left out, and the page says so. The maps need --net. The "
+        "gallery of more than 200 pictures goes into a folder beside the page.")
     parser.add_argument("--run", type=Path, required=True, dest="folder", metavar="RUN",
                         help="folder of the run: clean, crops, stage1, stage2, results")
     parser.add_argument("--out", type=Path, required=True, metavar="HTML", help="where the page goes")
@@ -60,7 +62,8 @@ def step(args: argparse.Namespace) -> steps.Step:
             raise CamError("the maps need the network: give --net")
         return open_net(args.net, weights, backend)
 
-    parameters = {**backend.parameters(), "records": runinfo.records(args.folder), "code": steps.code(*CODE)}
+    records = {name: [record.parameters, record.facts] for name, record in runinfo.records(args.folder).items()}
+    parameters = {**backend.parameters(), "records": json.dumps(records), "code": steps.code(*CODE)}
     return steps.Step("report", args.out, steps.beside(args.out), parameters, _inputs(args.folder, args.split, args.net, weights),
                       partial(write_page, Run(args.folder, open_stage1, args.net, args.split), args.out))
 
@@ -78,8 +81,23 @@ def _inputs(folder: Path, split: str, *files: Optional[Path]) -> Dict[str, Path]
 
 
 def write_page(material: Run, out: Path) -> List[Path]:
-    """Write the page and return its file; what cannot be shown is left out, and the page says why."""
+    """Write the page and its figures, and return the files; what cannot be shown is left out, and the page says why."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    figures = figures_folder(material)
+    with locked(figures):  # pages of other names have them in common
+        for name in DRAWN:
+            (figures / name).unlink(missing_ok=True)  # a killed run leaves none of another's
+        _write(material, out)
+        beside = out.with_name(out.stem + FOLDER)
+        return [out, *(figures / name for name in DRAWN if (figures / name).is_file()), *sorted(beside.glob("*.jpg"))]
+
+
+def figures_folder(material: Run) -> Path:
+    """Return the folder of a split's figures among a run's results."""
+    return material.folder / "results" / f"figures{'' if material.split == 'val' else f'_{material.split}'}"
+
+
+def _write(material: Run, out: Path) -> None:
     sections: Dict[str, Callable[[Run], str]] = {
         "Table 1": table_section, "ROC curves": roc_section, "Training": training_section, "Overview": overview_section,
         "Maps": maps_section, "Failures": failures_section, "Gallery": partial(gallery, page=out), "This run": run_section}
@@ -96,14 +114,13 @@ def write_page(material: Run, out: Path) -> List[Path]:
     lead = html_page.paragraph(LEAD, "soft") + html_page.head(runinfo.head(material.folder, material.split))
     write_atomic(out, html_page.document(TITLE, parts, lead).encode())
     print(out)
-    return [out]
 
 
 def table_section(material: Run) -> str:
     """Return Table 1 beside the paper's, what stage 2 adds, and the challenge's other figures."""
     metrics = read_metrics(metrics_file(material.folder / "results", material.split))
     rows = [[row.name, *(cell(*values) for values in row.cells)] for row in table_rows(metrics)]
-    scores: Dict[str, Any] = metrics["scores"]
+    scores = metrics["scores"]
     figures = [[f"{figure}: {key}".replace("_", " "), *(f"{stage[figure][key]:.3f}" for stage in scores.values())]
                for figure in (MEAN, *FIGURES[:-1]) for key in scores[STAGE1][figure]]
     gain = metrics["stage2_against_stage1"][MEAN]
@@ -126,7 +143,7 @@ def roc_section(material: Run) -> str:
 
     truth = material.clean / GROUNDTRUTH
     labels, probs = predictions.read_pair(truth, *material.files.values())
-    return _drawing(material.folder, "roc", roc_curves(labels, dict(zip(material.files, probs))),
+    return _drawing(material, "roc", roc_curves(labels, dict(zip(material.files, probs))),
                     f"ROC curves on the {material.split} pictures; the bands hold 95 % of the bootstrap curves at each point.")
 
 
@@ -138,26 +155,26 @@ def training_section(material: Run) -> str:
     for name, place in RUNS.items():
         path = folder / place / "train.log"
         if path.is_file():
-            tuned = name == "stage 1" and "Finetuning from" in path.read_text(encoding="utf-8", errors="replace")
+            tuned = name == "stage 1" and trainlog.TUNED in trainlog.whole_lines(path)
             logs[f"{name}, fine-tuned" if tuned else name] = trainlog.read(path)
     if not logs:
         raise CamError(f"{folder}: no stage1/train.log; train first")
-    return _drawing(folder, "loss", loss_curves(logs), "Loss as the solver reports it, and accuracy (Fig. 3 of the paper).")
+    return _drawing(material, "loss", loss_curves(logs), "Loss as the solver reports it, and accuracy (Fig. 3 of the paper).")
 
 
-def _drawing(folder: Path, name: str, figure: Any, caption: str) -> str:
+def _drawing(material: Run, name: str, figure: Any, caption: str) -> str:
     """Write a figure as PNG and PDF, and return it as a drawing of the page."""
     from .figures import render
 
-    _save(folder, name, figure)
+    _save(material, name, figure)
     return html_page.drawing(render(figure, ".svg"), caption)
 
 
-def _save(folder: Path, name: str, figure: Any) -> None:
+def _save(material: Run, name: str, figure: Any) -> None:
     from .figures import save
 
-    for suffix in (".png", ".pdf"):
-        save(figure, folder / "results" / "figures" / f"{name}{suffix}")
+    for suffix in SUFFIXES:
+        save(figure, figures_folder(material) / f"{name}{suffix}")
 
 
 def overview_section(material: Run) -> str:
@@ -166,7 +183,7 @@ def overview_section(material: Run) -> str:
 
     material.check()
     image_id = median_melanoma(material.labels, material.stage1)
-    return _drawing(material.folder, "overview", overview(material.example(image_id)),
+    return _drawing(material, "overview", overview(material.example(image_id)),
                     f"The way of {image_id}, the melanoma of middle rank in stage 1 (Fig. 1 of the paper). M melanoma, SK "
                     "seborrheic keratosis, N nevus; the box is where the crop is cut.")
 
@@ -196,7 +213,7 @@ def _cases(material: Run, name: str, ids: Sequence[str], text: str) -> str:
 
     material.check()
     shown = [material.example(image_id) for image_id in ids]
-    _save(material.folder, name, sheet(shown))
+    _save(material, name, sheet(shown))
     return "\n".join([html_page.paragraph(text), *map(case, shown)])
 
 
@@ -207,12 +224,12 @@ def case(example: Example) -> str:
     from .sheets import tiles
 
     values = ["", *(f"{p:.2f}" for p in example.probs), ""]
-    followed = [name == example.row["class"] for name in ("", *CLASSES, "")]
+    followed = [name == example.row.followed for name in ("", *CLASSES, "")]
     figures = [html_page.picture(encode_image(tile, ".jpg", JPEG_QUALITY), "jpeg", caption, value=value, chosen=chosen)
                for tile, caption, value, chosen in zip(tiles(example), NAMES, values, followed)]
-    height, width = row_box(example.row).size
-    reason = ", the whole picture" if is_whole(example.row) else ""
-    reason += "" if example.row["reason"] == "region" else f" ({example.row['reason']})"
+    height, width = example.row.box.size
+    reason = ", the whole picture" if example.row.is_whole else ""
+    reason += "" if example.row.reason == "region" else f" ({example.row.reason})"
     after = ", ".join(f"{short} {p:.2f}" for short, p in zip(SHORT, example.final))
     remark = f"true class {CLASSES[example.label].replace('_', ' ')} · crop {width} x {height} pixels{reason} · stage 2: {after}"
     return html_page.card(example.image_id, remark, figures)

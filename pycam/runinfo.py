@@ -1,18 +1,17 @@
 """What a run was made with: solver values, records, crops, weights, versions; and the decisions that the paper left open."""
-import json
 import platform
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-from data_tools import __version__
+from data_tools import __version__, manifest
 from data_tools.files import sha256_file
 from data_tools.isic import data_set
-from data_tools.steps import find_record
-from torchcaffe.netparam import read_solver
+from data_tools.steps import Record, find_record
 
 from .crops import BOXES, describe, read_boxes
 from .errors import CamError
@@ -20,7 +19,9 @@ from .errors import CamError
 DECISIONS = Path(__file__).resolve().parents[1] / "docs" / "decisions.md"
 PACKAGES = ("numpy", "opencv-python-headless", "scikit-learn", "scikit-image", "matplotlib", "lmdb", "protobuf", "torch")
 STAGES = ("stage1", "stage2")
-_UNTOLD = ("net", "train_state", "test_state", "snapshot_prefix", "solver_mode", "device_id")  # paths, the stage, the device
+TOLD = ("records", "pictures", "pictures_per_class", "shape", "seed", "parameters")  # of a manifest
+_UNTOLD = ("train_state", "test nets", "pictures", "rounding", "resumed")  # of a training's record, or told elsewhere
+_LAYERS = "layer"  # begins the names of what a training's record tells of layers
 _PARTS = re.compile(r"^- (Paper|Readings|Choice|Switch|Effect): (.*?)(?=^- |\Z)", re.DOTALL | re.MULTILINE)
 
 Rows = List[Sequence[str]]
@@ -36,44 +37,43 @@ def parameters(folder: Path) -> Rows:
     """
     rows: Rows = []
     for stage in STAGES:
-        path = folder / stage / "solver.prototxt"
-        if path.is_file():
-            rows.append((f"{stage}, solver", _solver(path)))
+        trained = find_record(folder / stage)
+        if trained:
+            rows.append((f"{stage}, solver", _solver(trained.parameters)))
         weights = folder / stage / "final.caffemodel"
         if weights.is_file():
             rows.append((f"{stage}, weights", f"sha256 {sha256_file(weights)}"))
     for path in sorted(folder.glob("lmdb/*/manifest.json")):
-        content = _json(path)
-        rows.append((f"records, {path.parent.name}", _flat({key: content.get(key) for key in (
-            "records", "pictures", "pictures_per_class", "shape", "seed", "parameters")})))
+        made = asdict(manifest.load(path.parent))
+        rows.append((f"records, {path.parent.name}", _flat({key: made[key] for key in TOLD})))
     for place, record in records(folder).items():
         if place.startswith("crops"):
-            told = {key: value for key, value in record["parameters"].items() if key != "code"}
+            told = {key: value for key, value in record.parameters.items() if key != "code"}
             rows.append((place.replace("/", ", "), _flat(told)))
     if not rows:
         raise CamError(f"{folder}: no solver, manifest or crops.json; expected the folder of a run")
     return rows
 
 
-def records(folder: Path) -> Dict[str, Any]:
-    """Return what the records of a run's steps say, but for the hashes of files, by the folders that the steps made."""
+def records(folder: Path) -> Dict[str, Record]:
+    """Return the records of a run's steps by the folders that the steps made."""
     places = [place for pattern in ("clean/*", "lmdb/*", "crops/*", "stage*") for place in sorted(folder.glob(pattern))]
     found = {str(place.relative_to(folder)): find_record(place) for place in places}
-    return {name: {"parameters": record.parameters, "facts": record.facts} for name, record in found.items() if record}
+    return {name: record for name, record in found.items() if record}
 
 
 def head(folder: Path, split: str) -> List[Tuple[str, str]]:
     """Return what the reader of a report must know first: rows of name, value."""
-    known, made = records(folder), find_record(folder / "stage1")
-    first, last = (known.get(name, {}) for name in ("stage1", "stage2"))
-    facts, pictures = first.get("facts", {}), known.get(f"crops/{split}", {}).get("parameters", {}).get("pictures", {})
-    seconds = sum(record["facts"].get("seconds", 0) for record in known.values())
-    told = {"data": _data(folder, split), "network": facts.get("net"), "starting weights": facts.get("weights"),
-            "engine": ", ".join(dict.fromkeys(filter(None, (facts.get("engine"), last.get("facts", {}).get("engine"))))),
-            "device": facts.get("device"), "precision": first.get("parameters", {}).get("rounding", {}).get("precision"),
-            "hair removal": pictures.get("hair"), "region rule": _flat(pictures.get("region")),
+    known, nothing = records(folder), Record({}, {})
+    first, last, cut = (known.get(name, nothing) for name in (*STAGES, f"crops/{split}"))
+    rounding = first.parameters.get("rounding")
+    seconds = sum(record.facts.get("seconds", 0) for record in known.values())
+    told = {"data": _data(folder, split), "network": first.facts.get("net"), "starting weights": first.facts.get("weights"),
+            "engine": ", ".join(dict.fromkeys(filter(None, (first.facts.get("engine"), last.facts.get("engine"))))),
+            "device": first.facts.get("device"), "precision": rounding.get("precision") if isinstance(rounding, dict) else None,
+            "hair removal": cut.pictures.get("hair"), "region rule": _flat(cut.pictures.get("region")),
             "crops": _crops(folder / "crops" / split / BOXES),
-            "made": f"{last.get('facts', {}).get('date', '?')}, {_duration(seconds)} of work" if made else None,
+            "made": f"{last.facts.get('date', '?')}, {_duration(seconds)} of work" if "stage1" in known else None,
             "code": commit()}
     return [(name, str(value)) for name, value in told.items() if value]
 
@@ -99,18 +99,10 @@ def commit() -> str:
     return f"skin-lesion-cam {__version__}" + (f", commit {told.stdout.strip()}" if told and told.returncode == 0 else "")
 
 
-def _solver(path: Path) -> str:
-    fields = [(field.name, value) for field, value in read_solver(str(path)).ListFields() if field.name not in _UNTOLD]
-    return _flat({name: list(value) if not isinstance(value, (str, int, float)) else
-                  float(f"{value:.6g}") if isinstance(value, float) else value for name, value in fields})
-
-
-def _json(path: Path) -> Dict[str, Any]:
-    try:
-        content: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CamError(f"{path}: damaged ({error}); make it again") from error
-    return content
+def _solver(trained: Dict[str, Any]) -> str:
+    """Return a training's solver as its record tells it, not as the file may be now."""
+    return _flat({name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in trained.items()
+                  if not name.startswith(_LAYERS) and name not in _UNTOLD})
 
 
 def _flat(values: Any) -> str:

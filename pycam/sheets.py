@@ -52,7 +52,7 @@ def overview(example: Example) -> Figure:
     shown = {0: outline(example.image, example.box), 2: overlay(example.image, example.followed, top), 3: example.crop}
     bars = {1: (example.probs, STAGES[0]), 4: (example.final, STAGES[1])}
     for column, (axis, title) in enumerate(zip(axes, STEPS)):
-        axis.set_title(title.format(example.row["class"].replace("_", " ")), fontsize=9)
+        axis.set_title(title.format(example.row.followed.replace("_", " ")), fontsize=9)
         if column in shown:
             axis.imshow(shown[column][..., ::-1])
             axis.set_axis_off()

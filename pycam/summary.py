@@ -7,7 +7,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from data_tools.commands import add
+from data_tools import records
+from data_tools.commands import add, whole
 from data_tools.files import write_atomic
 from data_tools.isic import ISIC_2017, SPLITS, data_set, read_groundtruth
 
@@ -56,13 +57,12 @@ class Gain(NamedTuple):
 
 def read_rows(path: Path) -> List[Dict[str, str]]:
     """Read the lines of a table with the columns row, predictions, against, and perhaps others."""
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise CamError(f"{path}: {error}; expected a CSV file with the columns {','.join(FIELDS)}") from error
-    if not rows or not set(FIELDS) <= set(rows[0]) or any(None in (*row.values(), *row) for row in rows):
-        raise CamError(f"{path}: expected rows with the columns {','.join(FIELDS)}")
-    return rows
+    (_, header), *lines = records.read_rows(path, f"a CSV file with the columns {','.join(FIELDS)}")
+    wrong = next((line for line, row in lines if len(row) != len(header)), None)
+    if not lines or not set(FIELDS) <= set(header) or wrong:
+        found = f"line {wrong} has another number of fields" if wrong else f"found {records.shorten(','.join(header))}"
+        raise CamError(f"{path}: {found}; expected rows with the columns {','.join(FIELDS)}")
+    return [dict(zip(header, row)) for _, row in lines]
 
 
 def read_specs(path: Path, run: str = "{seed}", split: str = "val") -> List[Spec]:
@@ -168,12 +168,16 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that the paths in CSV start from")
     parser.add_argument("--truth", type=Path, required=True, metavar="GT.csv",
                         help="ground truth of the pictures; with {seed} in its name another for every seed, as folds have")
-    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[1, 2, 3], metavar="1,2,3")
+    parser.add_argument("--seeds", type=_seeds, default=[1, 2, 3], metavar="1,2,3")
     parser.add_argument("--run", dest="run_name", default="seed{seed}", metavar="NAME",
                         help="what {run} stands for in the paths (default: seed{seed})")
     parser.add_argument("--split", choices=SPLITS, default="val", help="what {split} stands for (default: val)")
     parser.add_argument("--out", type=Path, required=True, metavar="NAME", help="NAME.md and NAME.csv are written")
     parser.set_defaults(run=run)
+
+
+def _seeds(text: str) -> List[int]:
+    return [whole(0, 2 ** 32 - 1)(seed) for seed in text.split(",")]
 
 
 def run(args: argparse.Namespace) -> None:

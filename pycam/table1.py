@@ -2,7 +2,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple, TypedDict
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from data_tools import steps
 from data_tools.commands import add
 from data_tools.files import write_together
 from data_tools.isic import ISIC_2017, SPLITS, data_set, read_groundtruth
+from data_tools.records import Count, damaged, read_json
 
-from .errors import CamError
 from .predictions import SCORED, read_pair
 from .scoring import MEAN, Scores, compare, p_value, score
 
@@ -20,9 +20,21 @@ PAPER = {  # Table 1, 150 validation pictures
     "paper, Stage1,2": (0.807, 0.909, 0.858),
 }
 STAGE1, STAGE2, BOTH = "Stage1", "Stage1,2", "mean of both stages"
+STAGES = (STAGE1, STAGE2, BOTH)
+AGAIN = "make it again with `python -m pycam table1`"
 COLUMNS = ("M_AUC", "SK_AUC", "AVG_AUC")
 FIGURES = (*SCORED, MEAN)
 CODE = ("pycam.table1", "pycam.scoring", "pycam.intervals", "pycam.predictions")
+
+
+class Metrics(TypedDict):
+    """What `evaluate` finds: by stage, by question, the figures of `scoring.score`; and what `scoring.compare` says."""
+
+    data: str
+    pictures: Count
+    scores: Dict[str, Scores]
+    stage2_against_stage1: Scores
+    paper: Scores
 
 
 class Row(NamedTuple):
@@ -32,7 +44,7 @@ class Row(NamedTuple):
     cells: List[Tuple[float, float, float]]
 
 
-def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: str = ISIC_2017) -> Dict[str, Any]:
+def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: str = ISIC_2017) -> Metrics:
     """Score both stages, their mean (an extra, D12), and test stage 2 against stage 1.
 
     The paper's rows stand beside pictures of its own data set only.
@@ -52,19 +64,21 @@ def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: s
             "paper": {name: dict(zip(FIGURES, values)) for name, values in PAPER.items() if data == ISIC_2017}}
 
 
-def read_metrics(path: Path) -> Dict[str, Any]:
-    """Read a metrics.json; raise a CamError when it is missing or is not one that `evaluate` gave."""
+def read_metrics(path: Path) -> Metrics:
+    """Read a metrics.json; raise an error when it is missing or is not one that `evaluate` gave."""
+    metrics = read_json(path, Metrics, "what `python -m pycam table1` writes", AGAIN)
     try:
-        metrics: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        first, *others = ([set(stage[figure]) for figure in FIGURES] for stage in map(metrics["scores"].__getitem__, STAGES))
+        if any(other != first for other in others):
+            raise KeyError("a figure of some stages only")
         table_rows(metrics)
-    except FileNotFoundError:
-        raise CamError(f"{path}: no such file; make it with `python -m pycam table1`") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CamError(f"{path}: damaged ({error!r}); make it again with `python -m pycam table1`") from error
+        describe_gain(metrics)
+    except KeyError as error:
+        raise damaged(path, error, AGAIN) from error
     return metrics
 
 
-def table_rows(metrics: Dict[str, Any]) -> List[Row]:
+def table_rows(metrics: Metrics) -> List[Row]:
     """Return the rows of the table: ours, then the paper's."""
     ours = [Row(name, [(s[figure]["auc"], s[figure]["auc_low"], s[figure]["auc_high"]) for figure in FIGURES])
             for name, s in metrics["scores"].items()]
@@ -78,7 +92,7 @@ def cell(value: float, low: float, high: float) -> str:
     return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} ({low:.3f}-{high:.3f})"
 
 
-def to_markdown(metrics: Dict[str, Any]) -> str:
+def to_markdown(metrics: Metrics) -> str:
     """Return the table and the paired test as Markdown."""
     lines = [f"AUC on {metrics['pictures']} pictures ({metrics['data']}), with 95 % bootstrap intervals.", "",
              "| | " + " | ".join(COLUMNS) + " |", "| --- |" + " --- |" * len(COLUMNS)]
@@ -86,7 +100,7 @@ def to_markdown(metrics: Dict[str, Any]) -> str:
     return "\n".join([*lines, "", describe_gain(metrics)]) + "\n"
 
 
-def describe_gain(metrics: Dict[str, Any]) -> str:
+def describe_gain(metrics: Metrics) -> str:
     """Return one sentence: what stage 2 adds, and how sure that is."""
     gain = metrics["stage2_against_stage1"][MEAN]
     return (f"Stage 2 changes the mean AUC by {gain['difference']:+.3f} "
@@ -94,7 +108,7 @@ def describe_gain(metrics: Dict[str, Any]) -> str:
             f"{p_value(gain['p_bootstrap'])} by bootstrap)" + ("; the paper reports +0.037." if metrics["paper"] else "."))
 
 
-def to_csv(metrics: Dict[str, Any]) -> str:
+def to_csv(metrics: Metrics) -> str:
     """Return the table as CSV, full precision; the interval of a published value is empty."""
     header = ["row"] + [f"{column}{end}" for column in COLUMNS for end in ("", "_low", "_high")]
     lines = [",".join(header)]

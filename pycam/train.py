@@ -5,6 +5,7 @@ hand. Solver and net are written into the training's folder as they are run, bes
 """
 import argparse
 import contextlib
+import ctypes
 import os
 import re
 import shlex
@@ -13,12 +14,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from tqdm import tqdm
 
 from data_tools import steps
-from data_tools.commands import add, add_step
+from data_tools.commands import add, add_step, whole
 from data_tools.files import listing, write_atomic
 
 from . import checks, engine, job
@@ -30,6 +31,7 @@ from .snapshots import LOG, ORIGIN, newest_state, set_aside
 STAGES = ("stage1", "stage2")
 ROUNDING, RESUMED = "rounding", "resumed"  # parameters in which an unfinished training that goes on may differ
 _ITERATION = re.compile(r"\] Iteration (\d+).*?, loss = (\S+)")
+PR_SET_PDEATHSIG = 1  # of Linux
 _GRACE = 60  # seconds that an interrupted engine gets to write its snapshot
 
 
@@ -46,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--stage", choices=STAGES, required=True, help="stage of the paper")
     parser.add_argument("--into", metavar="NAME", help="folder under RUN, instead of STAGE, for another training of that stage")
     parser.add_argument("--weights", type=Path, metavar="W", help=".caffemodel, or folder with final.caffemodel, to start from")
-    parser.add_argument("--seed", type=int, metavar="S", help="replaces the solver's random_seed")
+    parser.add_argument("--seed", type=whole(-1, 2 ** 32 - 1), metavar="S", help="replaces the solver's random_seed")
     parser.add_argument("--fresh", action="store_true", help="only a training in one go counts: start anew, keep no snapshot")
     parser.add_argument("--checked", action="store_true", help="make only the checks that `pycam doctor` could not make before")
     job.add_arguments(parser)
@@ -192,7 +194,7 @@ def execute(words: List[str], log: Path, max_iter: int, start: Optional[int], ag
     environment = {k: v for k, v in os.environ.items() if k != "GLOG_minloglevel"}
     with _ends_like_ctrl_c(), open(log, "wb" if start is None else "ab") as file, subprocess.Popen(
             words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=environment,
-            start_new_session=True) as process:
+            start_new_session=True, preexec_fn=_end_with_this_process()) as process:
         try:
             last = _follow(process, file, max_iter, start or 0)
         except KeyboardInterrupt:
@@ -203,6 +205,17 @@ def execute(words: List[str], log: Path, max_iter: int, start: Optional[int], ag
             status = process.wait()
     if status != 0 or "Optimization Done" not in last:
         raise CamError(f"training stopped: {reason(last, status)} (whole log: {log})")
+
+
+def _end_with_this_process() -> Callable[[], None]:
+    """Return what makes an engine end when this process is killed: it would train on, and another run write beside it."""
+    parent, system = os.getpid(), ctypes.CDLL(None)
+
+    def ask() -> None:
+        system.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # killed meanwhile
+            os._exit(1)
+    return ask
 
 
 @contextlib.contextmanager

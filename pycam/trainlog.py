@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Sequence
 
 from data_tools.commands import add
+from data_tools.records import read_text
 
 from .errors import CamError
 
@@ -14,11 +15,12 @@ PAUSE = 5.0  # seconds between two looks at a log that is followed
 
 Curve = Dict[int, float]  # iteration -> value, in ascending order of iteration
 
-_ITERATION = re.compile(r"\] +Iteration (\d+)\b(.*)")
+_ITERATION = re.compile(r"\] +Iteration ([0-9]{1,18})\b(.*)")
 _LOSS = re.compile(r", loss = (\S+)")
 _TESTING = re.compile(r", Testing net \(#(\d+)\)")
 _TEST_OUTPUT = re.compile(r"\] +Test net output #\d+: (\S+) = (\S+)")
 _START, _END = "Initializing solver", "Optimization Done"
+TUNED = "Finetuning from"  # said by a training that starts from weights
 
 
 class TrainLog(NamedTuple):
@@ -84,21 +86,15 @@ def read(path: Path) -> TrainLog:
     """Read a log file; raise a CamError when it is missing, damaged, or reports no training iteration."""
     if not path.is_file():
         raise CamError(f"{path}: no such log; expected the log of a training run")
-    log = parse(_whole_lines(path), str(path))
+    log = parse(whole_lines(path), str(path))
     if not log.loss:
         raise CamError(f"{path}: no line `Iteration N ..., loss = X`; expected the log of a training run")
     return log
 
 
-def _whole_lines(path: Path) -> str:
+def whole_lines(path: Path) -> str:
     """Return a log without its last line where that is still being written."""
-    content = path.read_bytes()
-    content = content[:content.rfind(b"\n") + 1]
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise CamError(f"{path}: line {line} is no text in UTF-8; expected a log as the training wrote it") from None
+    return read_text(path, "a log as the training wrote it", partial=True)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -129,7 +125,7 @@ def follow(paths: Sequence[Path], out: Path) -> None:
     """Draw the curves whenever a log has grown, until each says that its training is done; logs may not exist yet."""
     drawn, waiting = "", False
     while True:
-        texts = {path: _whole_lines(path) for path in paths if path.is_file()}
+        texts = {path: whole_lines(path) for path in paths if path.is_file()}
         logs = {path: log for path, log in ((path, parse(text, str(path))) for path, text in texts.items()) if log.loss}
         absent = [str(path) for path in paths if path not in logs]
         if absent and not waiting:

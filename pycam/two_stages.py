@@ -83,14 +83,15 @@ def _fits(layer: Any, shapes: Dict[str, List[Tuple[int, ...]]]) -> bool:
 def read_preparation(stage2: Path) -> Optional[Preparation]:
     """Return how the pictures were prepared that a stage 2 was trained on; None where no record beside its weights tells."""
     record = steps.find_record(stage2 if stage2.is_dir() else stage2.parent)
-    pictures = record.parameters.get("pictures", {}) if record else {}
-    if "region" not in pictures:
+    pictures = record.pictures if record else {}
+    known = region_rule.read_recorded(pictures, stage2)
+    if known is None:
         return None
-    region = {name: value for name, value in pictures["region"].items() if name != "control"}
-    if pictures["region"].get("control"):
-        raise CamError(f"{stage2}: a control, trained on boxes that do not follow the maps ({pictures['region']['control']}); "
-                       "classify with a stage 2 that was trained on regions")
-    return Preparation(pictures.get("hair", Preparation().hair), RegionRule().changed(**region))
+    rule, control = known
+    if control:
+        raise CamError(f"{stage2}: a control, trained on boxes that do not follow the maps ({control}); classify with a stage 2 "
+                       "that was trained on regions")
+    return Preparation(str(pictures.get("hair", Preparation().hair)), rule)
 
 
 def open_stages(stage1: Union[str, Path], stage2: Union[str, Path], net: Union[str, Path, None] = None, *,

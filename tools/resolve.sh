@@ -37,7 +37,8 @@ image() { # NAME PYTHON [OPTION]
 
 image gpu 3.9 --universal
 image torch 3.11
+resolve docker/requirements-cpu.txt 3.9 docker/requirements-cpu.txt
 for version in 3.9 3.10 3.11 3.13; do
   resolve "pyproject.toml[torch,dask,dev]" "$version" --constraint constraints.txt --extra torch --extra dask --extra dev pyproject.toml
 done
-echo "resolved: $resolved of 6"
+echo "resolved: $resolved of 7"

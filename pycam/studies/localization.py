@@ -3,14 +3,18 @@ import argparse
 import csv
 import io
 import itertools
+import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
-from data_tools.commands import add
-from data_tools.files import decode_image, listing, read_image, write_atomic, write_image
+from data_tools import steps
+from data_tools.commands import add, whole
+from data_tools.files import decode_image, listing, partial_folder, read_image, write_image, write_together
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, read_groundtruth
 
 from .. import region_rule
@@ -18,7 +22,7 @@ from ..cam import merge, select
 from ..drawing import contour, outline, overlay
 from ..engine import backend
 from ..errors import CamError
-from ..forward import Network, add_map_arguments, add_net_arguments, load_net, map_options, net_inputs
+from ..forward import CODE, Network, add_map_arguments, add_net_arguments, load_net, map_options, net_inputs
 from ..region_rule import Located, RegionRule, find, locate
 from ..regions import Box, Region
 from . import deletion
@@ -31,6 +35,9 @@ ALL = "all"
 SHOWN = ("class_rule", "rule", "ground", "threshold", "placement", "views")  # fields of a rule in the tables
 LESION = (80, 220, 60)  # BGR, of a lesion's outline in a picture
 REFERENCE = "centre, whole picture"
+TABLES, DELETION, DRAWN = ("pictures.csv", "localization.csv", "localization.md"), "deletion.csv", "pictures"
+RECORD = ".localization.json"
+OWN_CODE = tuple(f"pycam.{name}" for name in ("drawing", "studies.deletion", "studies.localization", "studies.maps"))
 
 Measures = Dict[str, float]
 
@@ -217,13 +224,13 @@ def markdown(table: Sequence[Dict[str, str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write_csv(path: Path, rows: Sequence[Dict[str, str]]) -> None:
-    """Write rows with their keys as header."""
+def to_csv(rows: Sequence[Dict[str, str]]) -> str:
+    """Return rows as CSV, with their keys as header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomic(path, text.getvalue().encode())
+    return text.getvalue()
 
 
 def add_parser(subparsers: Any) -> None:
@@ -244,56 +251,76 @@ def add_parser(subparsers: Any) -> None:
                         help=f"label files (default: {GROUNDTRUTH} among the pictures, if there)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of maps and tables")
     region_rule.add_arguments(parser, several=True)
-    parser.add_argument("--deletion", type=not_negative, default=0, metavar="N",
+    parser.add_argument("--deletion", type=whole(0, deletion.BLOCKS ** 2), default=0, metavar="N",
                         help="also hide the centre patch in N steps, the map's top cells first, and follow the probability "
                              "of the predicted class; uses the first of each option (default: 0, no)")
-    parser.add_argument("--draw", type=not_negative, default=0, metavar="N",
+    parser.add_argument("--draw", type=whole(0), default=0, metavar="N",
                         help="also draw the first N pictures under the first combination: map, region, lesion, crop")
-    parser.set_defaults(run=run)
-
-
-def not_negative(text: str) -> int:
-    """Read a whole number of at least zero from a command line."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 0")
-    return int(text)
+    parser.set_defaults(step=step, run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``localize``."""
+    steps.run(step(args))
+    print((args.out / "localization.md").read_text(encoding="utf-8"), end="")
+
+
+def step(args: argparse.Namespace) -> steps.Step:
+    """Return the step of the command ``localize``; whoever runs it has the folder, maps and all, for himself."""
     lesions, choices = find_lesions(args.images, args.masks, args.truth), rules(region_rule.given(args))
     if any(rule.class_rule == "true" for rule in choices) and lesions[0].label is None:
         raise CamError("--class true: the true classes are not known; name the label files with --truth")
-    pictures, options = {lesion.image_id: lesion.path for lesion in lesions}, map_options(args)
-    network = load_net(args.net, args.weights, backend(args), **options)
-    files, parameters = net_inputs(args.net, args.weights), {**backend(args).parameters(), **options}
-    maps = {which: get_maps(network, files, parameters, pictures, which, args.out, args.batch)
-            for which in dict.fromkeys(rule.views for rule in choices)}
-    write_tables(list(measure_all(lesions, maps, choices, network)), args.out)
-    first = choices[0]
-    draw(lesions[:args.draw], maps[first.views], first, network, args.out / "pictures")
-    if args.deletion:
-        deletion.follow(network, lesions, maps[first.views], first, args.deletion, args.batch, args.out / "deletion.csv")
+    pictures, masks = ({lesion.image_id + end: path for lesion, path in zip(lesions, paths)} for end, paths in (
+        ("", (lesion.path for lesion in lesions)), (MASK, (lesion.mask for lesion in lesions))))
+    options, files = map_options(args), net_inputs(args.net, args.weights)
+    computed = {**backend(args).parameters(), **options}
+    parameters = {**computed, "rules": [json.dumps(asdict(rule)) for rule in choices], "draw": args.draw,
+                  "deletion": args.deletion, "labels": [lesion.label for lesion in lesions],
+                  "code": steps.code(*CODE, *region_rule.CODE, *OWN_CODE)}
+
+    def work() -> List[Path]:
+        network, first = load_net(args.net, args.weights, backend(args), **options), choices[0]
+        maps = {which: get_maps(network, files, computed, pictures, which, args.out, args.batch)
+                for which in dict.fromkeys(rule.views for rule in choices)}
+        made = write_tables(list(measure_all(lesions, maps, choices, network)), args.out)
+        if args.draw:
+            made += draw(lesions[:args.draw], maps[first.views], first, network, args.out / DRAWN)
+        if args.deletion:
+            made.append(args.out / DELETION)
+            deletion.follow(network, lesions, maps[first.views], first, args.deletion, args.batch, made[-1])
+        return made
+
+    return steps.Step(f"localize/{args.out.resolve().name}", args.out, args.out / RECORD, parameters,
+                      {**files, **pictures, **masks}, work, lambda old: forget(args.out))
 
 
-def write_tables(rows: Sequence[Tuple[Lesion, Optional[RegionRule], Measures]], out: Path) -> None:
-    """Write the measures of each picture and their means, and print these."""
+def forget(out: Path) -> None:
+    """Delete what an earlier run made of its maps, so that a killed one leaves nothing that belongs to other rules."""
+    for name in (*TABLES, DELETION):
+        (out / name).unlink(missing_ok=True)
+    if (out / DRAWN / RECORD).is_file():
+        shutil.rmtree(out / DRAWN)
+
+
+def write_tables(rows: Sequence[Tuple[Lesion, Optional[RegionRule], Measures]], out: Path) -> List[Path]:
+    """Write the measures of each picture, and their means as CSV and Markdown."""
     table = summarize(rows)
-    write_csv(out / "pictures.csv", [
-        {"image_id": lesion.image_id, "class": "" if lesion.label is None else CLASSES[lesion.label], **describe(rule),
-         **{key: repr(float(value)) for key, value in measures.items()}} for lesion, rule, measures in rows])
-    write_csv(out / "localization.csv", table)
-    write_atomic(out / "localization.md", markdown(table).encode())
-    print(markdown(table), end="")
+    each = [{"image_id": lesion.image_id, "class": "" if lesion.label is None else CLASSES[lesion.label], **describe(rule),
+             **{key: repr(float(value)) for key, value in measures.items()}} for lesion, rule, measures in rows]
+    texts = {out / name: text.encode() for name, text in zip(TABLES, (to_csv(each), to_csv(table), markdown(table)))}
+    write_together(texts)
+    return list(texts)
 
 
-def draw(lesions: Sequence[Lesion], maps: Maps, rule: RegionRule, network: Network, out: Path) -> None:
+def draw(lesions: Sequence[Lesion], maps: Maps, rule: RegionRule, network: Network, out: Path) -> List[Path]:
     """Write ``<image_id>.jpg`` to `out`: the map in colour, its region in white, the lesion in green, the crop's box."""
-    out.mkdir(exist_ok=True)
-    for lesion, probs, cams in zip(lesions, *maps):
-        image = read_image(lesion.path)
-        size = (image.shape[0], image.shape[1])
-        found = locate(rule, cams, probs, size, network.grid, lesion.label, network.classes)
-        drawn = contour(overlay(image, found.cam, float(found.cam.max())), found.cam > found.lowest)
-        drawn = contour(drawn, read_mask(lesion.mask, size), LESION)
-        write_image(out / f"{lesion.image_id}.jpg", outline(drawn, found.region.box))
+    with partial_folder(out, RECORD) as folder:
+        (folder / RECORD).write_text(json.dumps(asdict(rule)), encoding="utf-8")
+        for lesion, probs, cams in zip(lesions, *maps):
+            image = read_image(lesion.path)
+            size = (image.shape[0], image.shape[1])
+            found = locate(rule, cams, probs, size, network.grid, lesion.label, network.classes)
+            drawn = contour(overlay(image, found.cam, float(found.cam.max())), found.cam > found.lowest)
+            drawn = contour(drawn, read_mask(lesion.mask, size), LESION)
+            write_image(folder / f"{lesion.image_id}.jpg", outline(drawn, found.region.box))
+    return sorted(out.iterdir())

@@ -195,7 +195,7 @@ def test_classify_says_what_the_pipeline_says(world, region):
     boxes = crop_files.read_boxes(folder / "crops" / "val" / "boxes.csv")
     for image_id, probs in predictions.read(folder / "results" / "stage2_val.csv").items():
         answer = two_stages.classify(stages, read_image(Path("pictures one") / "val" / f"{image_id}.jpg"))
-        assert answer.found.region.box == crop_files.row_box(boxes[image_id])
+        assert answer.found.region.box == boxes[image_id].box
         np.testing.assert_allclose(answer.probs, probs, rtol=0, atol=1e-5)
 
 

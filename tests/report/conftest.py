@@ -41,7 +41,9 @@ def write_run(folder, monkeypatch):
         (folder / f"stage{stage}").mkdir()
         log = "I0101 x] Finetuning from w\nI0101 x] Iteration 0, loss = 1\nI0101 x] Iteration 5, loss = 2\n"
         (folder / f"stage{stage}" / "train.log").write_text(log)
-        (folder / f"stage{stage}" / "solver.prototxt").write_text("net: \"n\"\nbase_lr: 0.001\nmax_iter: 5\n")
+        trained = steps.Record({"base_lr": 0.001, "max_iter": 5}, {}, {}, True)
+        steps.write_record(folder / f"stage{stage}" / "origin.json", trained)
+        (folder / f"stage{stage}" / "solver.prototxt").write_text("changed {since")  # what was run stands in the record
     monkeypatch.setattr(isic, "check_id", lambda *_: None)  # which would refuse the name before the page has to escape it
     main(["table1", "--truth", str(folder / "clean/val/groundtruth.csv"), "--out", str(folder / "results"),
           *[f"--stage{s}={folder}/results/stage{s}_val.csv" for s in "12"]])

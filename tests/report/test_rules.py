@@ -59,7 +59,7 @@ def test_a_report_follows_crops_of_every_class_rule(cut, rule, capsys):
     assert text.count("<article class=item") == 9
     assert f"class_rule {rule}" in text
     rows = crops.read_boxes(cut.folder / "crops" / "val" / "boxes.csv")
-    assert ({row["class"] for row in rows.values()} == {rule}) == (rule in ALL_CLASSES)
+    assert ({row.followed for row in rows.values()} == {rule}) == (rule in ALL_CLASSES)
 
 
 @pytest.mark.parametrize("control", CONTROLS)
@@ -86,17 +86,17 @@ def test_the_map_that_is_shown_is_the_one_that_was_followed(cut, options):
         assert cams.shape == (10 if rule.views == "ten" else 1, 3, 10, 10)
         found = locate(rule, cams, probs, example.image.shape[:2], VGG_GAP)
         np.testing.assert_allclose(example.followed, found.cam, rtol=1e-5, atol=1e-4)
-        assert example.row["class"] == found.followed
+        assert example.row.followed == found.followed
         assert tuple(example.box) == found.region.box  # the pictures are small: not scaled
         np.testing.assert_allclose(example.cams, merge(cams, example.image.shape[:2], rule.placement, VGG_GAP))
         assert select(rule.class_rule, cams, probs)[1] == found.followed
 
 
 def test_crops_without_a_record_are_named(finished_run, capsys):
-    (finished_run / "crops" / "val" / "crops.json").write_text('{"version": 1}')
+    (finished_run / "crops" / "val" / "crops.json").unlink()
     assert main(["report", "--run", str(finished_run), "--out", str(finished_run / "r.html"), *DEPLOY]) == 0
     error = capsys.readouterr().err
-    assert error.count("crops/val: no sound record of the crops; make them again with `python -m pycam crops`") == 4
+    assert error.count("crops/val: no record tells how the crops were cut; make them again with `python -m pycam crops`") == 4
 
 
 # ---------------------------------------------------------------- sections

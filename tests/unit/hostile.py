@@ -129,7 +129,7 @@ def tables(chance):
         yield name, text.encode(), words
     for name, content in (("UTF-16", good.encode("utf-16")), ("Latin 1", f"{HEADER}\né,0,0\n".encode("latin-1")),
                           ("a picture", encode(".jpg")), ("noise", chance.randbytes(5000))):
-        yield name, content, "no CSV file in UTF-8"
+        yield name, content, "is no text in UTF-8"
     for number in range(30):
         yield f"flipped table {number}", flipped(good.encode(), chance), EITHER
 

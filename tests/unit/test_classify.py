@@ -12,7 +12,7 @@ from data_tools.files import read_image, write_image
 from data_tools.isic import write_groundtruth
 from pycam import engine, predictions, two_stages
 from pycam.__main__ import main
-from pycam.crops import read_boxes, row_box
+from pycam.crops import read_boxes
 from pycam.drawing import BARS, CARD, LINE, card, contour
 from pycam.errors import CamError
 from pycam.region_rule import RegionRule
@@ -144,7 +144,7 @@ def test_boxes_and_probabilities_are_those_of_the_pipeline(nets, folder, monkeyp
     boxes, probs = read_boxes(folder / "crops" / "boxes.csv"), predictions.read(folder / "p.csv")
     for path in (folder / "in" / "a.png", folder / "in" / "b.jpg"):
         answer = two_stages.classify(opened, read_image(path), cleaned=True)
-        assert answer.found.region.box == row_box(boxes[path.stem])
+        assert answer.found.region.box == boxes[path.stem].box
         np.testing.assert_allclose(answer.probs, probs[path.stem], atol=1e-7)
 
 

@@ -133,3 +133,22 @@ def test_control_c_with_worker_processes_is_one_line_and_exit_130(data, tmp_path
     assert len(problems(err.decode())) == 1, err.decode()
     assert problems(err.decode())[0].startswith("interrupted: ")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("words", [
+    ["lmdb", "--images", "x", "--out", "y", "--size", "100000"], ["lmdb", "--images", "x", "--out", "y", "--patch-size", "0"],
+    ["synthetic", "--out", "y", "--height", "1"], ["synthetic", "--out", "y", "--width", "100000", "--height", "100000"],
+    ["synthetic", "--out", "y", "--train", "1000000"], ["clean", "--images", "x", "--out", "y", "--jobs", "9" * 5000],
+    ["folds", "--images", "x", "--out", "y", "--folds", "1"], ["lmdb", "--images", "x", "--out", "y", "--seed", "\u0663"]])
+def test_a_number_out_of_its_range_is_refused_before_anything_is_done(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    error = capsys.readouterr().err
+    assert (ended.value.code, error.count("\n")) == (2, 1)
+    assert "expected a whole number from" in error
+    assert len(error) < 500
+
+
+def test_a_picture_too_long_for_a_lesion_is_refused(tmp_path, capsys):
+    assert cli.main(["synthetic", "--out", str(tmp_path / "y"), "--height", "10", "--width", "500"]) == 1
+    assert "a lesion does not fit" in capsys.readouterr().err

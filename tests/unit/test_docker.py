@@ -69,6 +69,14 @@ def test_versions_beside_caffe_are_those_it_was_built_for(python):
     assert [3, 20] <= protobuf < [4]
 
 
+def test_what_the_project_asks_for_is_packaged_by_debian_11_or_pinned_for_the_image_cpu():
+    packaged = {"lmdb", "matplotlib", "numpy", "opencv-python-headless", "protobuf", "scikit-image", "scikit-learn", "tqdm"}
+    pinned = requirements("requirements-cpu.txt", "3.9")
+    assert {one.name for one in project_requirements()} == packaged | {pin.name for pin in pinned}
+    for wanted in project_requirements():
+        assert all(wanted.specifier.contains(str(pin.specifier)[2:]) for pin in pinned if pin.name == wanted.name)
+
+
 # ---------------------------------------------------------------- Dockerfiles
 def test_each_image_has_a_file_of_its_own():
     """A builder that makes every stage of a file begins with no base that is not wanted."""

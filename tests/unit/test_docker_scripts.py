@@ -153,7 +153,7 @@ case "$last" in docker/*.in) grep == "${last%.in}.txt"; printf "$MORE" ;; *) ech
 
 
 @pytest.mark.parametrize(("variables", "status", "words"), [
-    ({"MORE": "colorama==1 ; sys_platform == 'win32'\\n"}, 0, "resolved: 6 of 6"),
+    ({"MORE": "colorama==1 ; sys_platform == 'win32'\\n"}, 0, "resolved: 7 of 7"),
     ({"MORE": "tomli==2\\n"}, 1, "error: docker/requirements-gpu.txt is not what resolves: lacks  tomli==2"),
     ({"BREAKS": "index", "MORE": ""}, 1, "error: docker/requirements-gpu.txt does not resolve for Python 3.9: error: no answer")])
 def test_versions_must_come_out_as_they_are_pinned(tmp_path, variables, status, words):

@@ -6,7 +6,7 @@ import pytest
 from data_tools.isic import CLASSES
 from pycam import drawing, html_page, predictions, trainlog
 from pycam.__main__ import main
-from pycam.crops import COLUMNS
+from pycam.crops import Row
 from pycam.examples import Example
 from pycam.gallery import card
 from pycam.regions import Box
@@ -72,7 +72,7 @@ def test_loss_curves_of_a_run_without_stage_2_leave_its_colour_free():
 @pytest.fixture
 def example():
     image = np.zeros((40, 60, 3), np.uint8)
-    row = dict(zip(COLUMNS, ("a", "0", "0", "20", "20", CLASSES[1], "region", "40", "60")))
+    row = Row("a", 0, 0, 20, 20, CLASSES[1], "region", 40, 60)
     cams, box = np.ones((3, 40, 60)), Box(0, 0, 20, 20)
     return Example("a", 0, [.5, .3, .2], [.1, .2, .7], image, cams, cams[0], row, box, image)
 

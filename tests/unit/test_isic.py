@@ -70,7 +70,7 @@ def test_label_file_that_is_absent_or_no_text(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         isic.read_groundtruth(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_bytes(HEADER.encode("utf-16"))
-    with pytest.raises(DataError, match="no CSV file in UTF-8"):
+    with pytest.raises(DataError, match="line 1 is no text in UTF-8"):
         isic.read_groundtruth(tmp_path / "t.csv")
 
 

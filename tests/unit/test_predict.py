@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools import steps
+from data_tools.errors import DataError
 from data_tools.files import read_image, write_image
 from data_tools.isic import load_samples, write_groundtruth
 from pycam import crops, engine, forward, predictions
@@ -408,16 +409,15 @@ def test_controls_have_their_boxes_and_their_count(net, source, tmp_path, contro
     run("crops", source, "--out", str(tmp_path / "region"), "--threshold", "0.5")
     capsys.readouterr()
     run("crops", source, "--out", str(tmp_path / "c"), "--threshold", "0.5", "--control", control)
-    rows, regions = boxes(tmp_path / "c"), boxes(tmp_path / "region")
-    assert {row["reason"] for row in rows} == {control}
-    sizes = [crops.row_box(row).size for row in rows]
-    assert sizes == ([(300, 400)] * 5 if control == "whole" else [crops.row_box(row).size for row in regions])
-    assert [row["y0"] for row in rows] != [row["y0"] for row in regions]
+    rows, regions = (list(crops.read_boxes(tmp_path / name / "boxes.csv").values()) for name in ("c", "region"))
+    assert {row.reason for row in rows} == {control}
+    assert [row.box.size for row in rows] == ([(300, 400)] * 5 if control == "whole" else [row.box.size for row in regions])
+    assert [row.y0 for row in rows] != [row.y0 for row in regions]
     assert ("5 of them whole pictures, median side 1.00" if control == "whole" else "0 of them whole") in capsys.readouterr().out
 
 
 def row(box, reason="region", size=(300, 400)):
-    return dict(zip(crops.COLUMNS, map(str, ("a", *box, "nevus", reason, *size))))
+    return crops.Row("a", *box, "nevus", reason, *size)
 
 
 def test_whole_pictures_are_counted_by_the_box_not_by_the_reason(net, source, tmp_path, capsys):
@@ -431,7 +431,7 @@ def test_whole_pictures_are_counted_by_the_box_not_by_the_reason(net, source, tm
     assert crops.describe([quarter] * 4) == "0 of them whole pictures, median side 0.50 of the picture"
     assert crops.describe([quarter, quarter, quarter, whole]) == "1 of them whole pictures, median side 0.50 of the picture"
     assert crops.describe([quarter, whole, whole]).startswith("2 of them whole pictures, median side 1.00 of the picture; a ")
-    assert not crops.is_whole(row((0, 0, 300, 300), "flat"))
+    assert not row((0, 0, 300, 300), "flat").is_whole
 
 
 def test_a_black_picture_gives_the_whole_picture_and_the_reason(net, source, tmp_path):
@@ -444,18 +444,20 @@ def test_a_black_picture_gives_the_whole_picture_and_the_reason(net, source, tmp
 
 def test_boxes_with_other_columns_are_refused(tmp_path):
     (tmp_path / "boxes.csv").write_text("image_id,x\nA,1\n")
-    with pytest.raises(CamError, match="expected image_id,y0"):
+    with pytest.raises(DataError, match="expected image_id,y0"):
         crops.read_boxes(tmp_path / "boxes.csv")
 
 
 @pytest.mark.parametrize(("box", "words"), [
     (("1", "2", "30", "401"), r"the box \(1, 2, 30, 401\) does not lie in a picture of 300 x 400"),
-    (("9", "9", "9", "20"), "does not lie"), (("-1", "0", "9", "9"), "does not lie"), (("1", "2", "x", "4"), "invalid literal"),
-    (("1", "2", "3", "nan"), "invalid literal")])
+    (("9", "9", "9", "20"), "does not lie"),
+    (("-1", "0", "9", "9"), "Expected `int` >= 0 - at `$.y0`"),
+    (("1", "2", "x", "4"), "Expected `int`, got `str` - at `$.y1`"),
+    (("1", "2", "3", "nan"), "got `str` - at `$.x1`")])
 def test_a_box_that_cannot_be_is_refused_in_boxes_and_dropped_from_the_journal(tmp_path, box, words):
-    text = ",".join(row(box).values())
+    text = ",".join(("a", *box, "nevus", "region", "300", "400"))
     (tmp_path / "boxes.csv").write_text(f"{','.join(crops.COLUMNS)}\n{text}\n")
-    with pytest.raises(CamError, match=f"boxes.csv: a: .*{words}.*make the crops again"):
+    with pytest.raises(DataError, match=rf"boxes.csv: line 2: .*{words.replace('$', '[$]')}.*make the crops again"):
         crops.read_boxes(tmp_path / "boxes.csv")
     (tmp_path / "journal").write_text(f"b,0,0,9,9,nevus,region,300,400\n{text}\n\nc,0,0\nd,0,0,9,9,nevus,region,300,400")
     assert list(crops.read_journal(tmp_path / "journal")) == ["b"]  # the last line has no end

@@ -81,7 +81,7 @@ def test_another_kind_is_refused_with_the_columns_that_are_read(tmp_path, name):
 def test_another_encoding_is_refused(tmp_path):
     path = tmp_path / "p.csv"
     path.write_bytes(BARE.encode("utf-16"))
-    with pytest.raises(DataError, match="no CSV file in UTF-8"):
+    with pytest.raises(DataError, match="line 1 is no text in UTF-8"):
         predictions.read(path)
 
 

@@ -62,7 +62,7 @@ def wrong(arguments, capsys):
     (["crop"], "argument COMMAND: 'crop' is not known, did you mean crops? (known: ", ""),
     (["Report"], "argument COMMAND: 'Report' is not known, did you mean report? (known: ", ""),
     (["predict"], "the following arguments are required: --net, --weights, --images, --out", " predict"),
-    ([*PREDICT, "--batch", "0"], "argument --batch: 0 is not at least 1", " predict"),
+    ([*PREDICT, "--batch", "0"], "argument --batch: '0': expected a whole number from 1", " predict"),
     ([*PREDICT, "p.jpg"], "unrecognized arguments: p.jpg", "")])
 def test_wrong_usage_is_one_line_that_says_where_to_look(arguments, message, command, capsys):
     line = wrong(arguments, capsys)

@@ -191,3 +191,22 @@ def test_a_folder_that_another_process_has_begun_is_not_deleted(tmp_path):
         thread.join()
     assert wrong == []
     assert (tmp_path / "x" / "mark").is_file()
+
+
+def test_what_changes_while_it_is_read_is_not_called_finished(made):
+    folder = made.folder
+    step = steps.Step("copy", folder / "out", folder / "record.json", {}, {"a": folder / "a"},
+                      lambda: [(folder / "a").write_text("other"), folder / "b"][1:], resumes=True)
+    with pytest.raises(DataError, match="copy: a changed while it was read; run the step again"):
+        steps.run(step)
+    left = steps.read_record(step.record)
+    assert (left.finished, left.inputs) == (False, {})
+    assert steps.run(step)
+
+
+def test_a_damaged_record_is_told_and_its_step_done_anew(made, capsys):
+    made()
+    (made.folder / "out" / "crops.json").write_text('{"parameters": []}')
+    assert made()
+    assert "note: copy: made anew, " in capsys.readouterr().err
+    assert not made()

@@ -431,3 +431,22 @@ def test_checks_are_made_once_and_tell_notes(trained, monkeypatch):
 def test_two_trainings_of_a_folder_at_once_end_in_one_line(trained):
     with locked(trained.stage), pytest.raises(DataError, match="stage1: another process is writing there"):
         trained()
+
+
+def test_an_engine_ends_with_a_killed_command(tmp_path):
+    """It has a session of its own, and would write on beside the next run."""
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(BaseException):
+            train.execute(["sh", "-c", f"echo $$ >{tmp_path / 'engine'}; exec sleep 60"], tmp_path / "log", 5, None)
+        os._exit(0)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "engine").exists() or not (tmp_path / "engine").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    stat = Path("/proc", (tmp_path / "engine").read_text().strip(), "stat")
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, "the engine lives on"
+        time.sleep(0.02)
