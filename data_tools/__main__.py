@@ -123,7 +123,7 @@ def _add_lmdb(commands: Commands) -> None:
     command.add_argument("--rotations", type=_numbers, metavar="0,90,180", help="instead of --augment's (D01)")
     command.add_argument("--no-flip", action="store_true", help="no horizontal flip")
     command.add_argument("--patches", choices=sorted(augment.PATCHES), help="instead of --augment's (D02)")
-    command.add_argument("--size", type=whole(1, SIDE), default=augment.SIZE, help="side of the resized picture (D03)")
+    command.add_argument("--size", type=whole(1, SIDE), help="side of the resized picture (D03), instead of 8/7 of a patch's")
     command.add_argument("--patch-size", type=whole(1, SIDE), default=augment.PATCH_SIZE, help="side of a patch (D03)")
     command.add_argument("--encoding", choices=ENCODINGS, default="jpg", help="of the records")
     command.add_argument("--quality", type=whole(1, 100), default=JPEG_QUALITY, help="of JPEG records")
@@ -231,7 +231,8 @@ def _folds(options: argparse.Namespace) -> steps.Step:
 def _lmdb(options: argparse.Namespace) -> steps.Step:
     rotations, flip, patches = AUGMENTS[options.augment]
     chosen = augment.variants(options.rotations or rotations, flip and not options.no_flip, options.patches or patches)
-    return build.step(_load(options.images, options.truth), options.out, chosen, options.jobs, size=options.size,
+    size = options.size or augment.picture_side(options.patch_size)
+    return build.step(_load(options.images, options.truth), options.out, chosen, options.jobs, size=size,
                       patch_size=options.patch_size, encoding=options.encoding, quality=options.quality,
                       seed=options.seed, balance=options.balance)
 

@@ -22,6 +22,11 @@ _FLIPS = {(0, False): None, (90, False): 0, (180, False): -1, (270, False): 1,
           (0, True): 1, (90, True): -1, (180, True): 0, (270, True): None}
 
 
+def picture_side(patch: int) -> int:
+    """Return the side that a picture is resized to before patches of a side are cut out: 256 for 224, in proportion (D03)."""
+    return round(patch * SIZE / PATCH_SIZE)
+
+
 class Variant(NamedTuple):
     """One way to make a record of a picture: turn counter-clockwise by `degrees`, then flip, then cut a patch."""
 

@@ -13,7 +13,7 @@ GPU_BASE   ?= duruyao/caffe:gpu
 TORCH_BASE ?= pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime@sha256:c16f4c749e2d9e96878875cdf6cc45cddda1d1a36fddd371dd6f2360f1b6e2a2
 # Variables of the pipeline: the make in the image gets those that were given to this one, or in its environment. Not PYTHON and
 # CAFFE, which say where this machine has them: the image has its own. Not those above, which say what is built and run here.
-PIPELINE := ISIC RUN NET INIT START2 SPLIT ENGINE GPU PRECISION BATCH SEED MAX_ITER RESUME AUGMENT BALANCE HAIR EXCLUDE REGION SOLVERS \
+PIPELINE := ISIC RUN NET INIT START2 SPLIT ENGINE GPU PRECISION BATCH SEED MAX_ITER RESUME AUGMENT BALANCE HAIR EXCLUDE REGION RECORDS PATCH EDIT SOLVERS \
   JOBS ROWS SEEDS FOLDS
 
 BASES := cpu=$(CPU_BASE) gpu=$(GPU_BASE) torch=$(TORCH_BASE)

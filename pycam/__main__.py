@@ -15,7 +15,7 @@ from . import __version__
 from .errors import CamError
 
 COMMANDS = (  # modules, in the pipeline's order
-    "pipeline", "experiment", "init", "doctor", "weights", "train", "forward", "crops", "two_stages", "draw_maps",
+    "pipeline", "experiment", "init", "doctor", "weights", "edits", "train", "forward", "crops", "two_stages", "draw_maps",
     "studies.localization", "scoring", "table1", "summary", "trainlog", "report")
 ERRORS = (CamError, DataError, CaffeError, OSError)
 

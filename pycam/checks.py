@@ -106,8 +106,8 @@ def check_records(job: Job) -> str:
 def _notes(job: Job, layer: Any, training: bool, records: int) -> Iterator[str]:
     """Yield what is legal, but seldom meant."""
     source, batch, (height, width) = layer.data_param.source, layer.data_param.batch_size, _input_size(layer)
-    if (height, width) != (PATCH_SIZE, PATCH_SIZE):
-        yield f"note: records of {source} are {height} x {width}, predictions are made from {PATCH_SIZE} x {PATCH_SIZE}"
+    if (height, width) != (job.patch, job.patch):
+        yield f"note: records of {source} are {height} x {width}, predictions are made from {job.patch} x {job.patch}"
     if not training and job.solver.test_iter[0] * batch != records:
         yield (f"note: test_iter {job.solver.test_iter[0]} x batch_size {batch} is not the {records} records of {source}: "
                f"each test sees other ones, or some twice")

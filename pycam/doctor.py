@@ -64,7 +64,8 @@ class Findings:
 def run(args: argparse.Namespace) -> None:
     """Run the command ``doctor``."""
     backend, findings = engine.backend(args), Findings(args.quiet)
-    jobs = read_jobs(args.solver, findings, root=args.folder, gpu=args.gpu, batch=args.batch, max_iter=args.max_iter)
+    jobs = read_jobs(args.solver, findings, root=args.folder, gpu=args.gpu, batch=args.batch, max_iter=args.max_iter,
+                     edit=args.edit, patch=args.patch)
     requests = [request for one in jobs for request in checks.requests(one)]
     if args.net.is_file():
         requests.append(Request(DEPLOY, args.net.read_text(encoding="utf-8", errors="replace"), "TEST"))

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import numpy as np
 from tqdm import tqdm
 
-from data_tools.augment import SIZE
+from data_tools.augment import SIZE, picture_side
 from data_tools.commands import add, add_step, whole
 from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
@@ -135,7 +135,7 @@ def predict_with_maps(network: Network, pictures: Sequence[Views]) -> Tuple[np.n
 
 
 def load_net(net: Path, weights: Path, backend: engine.Backend = engine.DEFAULT, *, classes: Optional[Sequence[str]] = None,
-             method: str = "auto", cam_layer: Optional[str] = None, fc_layer: Optional[str] = None, size: int = SIZE,
+             method: str = "auto", cam_layer: Optional[str] = None, fc_layer: Optional[str] = None, size: Optional[int] = SIZE,
              mean: Sequence[float] = MEAN_BGR, scale: float = 1.0) -> Network:
     """Load a deploy network with its weights.
 
@@ -150,7 +150,7 @@ def load_net(net: Path, weights: Path, backend: engine.Backend = engine.DEFAULT,
     method, cam_layer, fc_layer
         How maps are made, see `pycam.parts.find_parts`.
     size : int
-        Side of the square that a whole picture is resized to; the input is cut from it.
+        Side of the square that a whole picture is resized to; the input is cut from it. None: in our nets' proportion (D03).
     mean, scale
         What is taken off blue, green and red (0 to 255), and what they are multiplied by then.
 
@@ -160,9 +160,10 @@ def load_net(net: Path, weights: Path, backend: engine.Backend = engine.DEFAULT,
         When the files do not fit each other, or the network has no maps or another number of classes.
     """
     parts = find_parts(net, method, cam_layer, fc_layer)
-    grid = read_grid(net, parts.features, parts.data)._replace(size=size)
-    if size < grid.patch:
-        raise CamError(f"{net}: its input has {grid.patch} pixels a side; expected a size of at least that, not {size}")
+    grid = read_grid(net, parts.features, parts.data)
+    grid = grid._replace(size=picture_side(grid.patch) if size is None else size)
+    if grid.size < grid.patch:
+        raise CamError(f"{net}: its input has {grid.patch} pixels a side; expected a size of at least that, not {grid.size}")
     opened = engine.deploy_net(engine.load(*backend), net, weights, gradients=parts.method == "gradcam")
     outputs = _check_parts(net, opened, parts)
     names = classes or (CLASSES if outputs == len(CLASSES) else [f"class {number}" for number in range(outputs)])
@@ -187,7 +188,7 @@ def _check_parts(path: Path, net: Any, parts: Parts) -> int:
 
 def open_net(net: Path, weights: Path, backend: engine.Backend) -> Network:
     """Return one of our deploy networks, see `load_net`; its classes must be those of ISIC-2017."""
-    return load_net(net, weights, backend, classes=CLASSES, method="cam")
+    return load_net(net, weights, backend, classes=CLASSES, method="cam", size=None)
 
 
 def check_finite(ids: Sequence[str], values: np.ndarray) -> None:

@@ -3,17 +3,19 @@ import argparse
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
+from data_tools.augment import PATCH_SIZE
 from data_tools.commands import whole
 from data_tools.files import write_atomic
 from data_tools.lmdb_io import DATA_FILE
 from torchcaffe.netparam import filter_net, read_net, read_solver
 from torchcaffe.proto import caffe_pb2
 
+from . import edits
 from .errors import CamError
 
 SOLVER, NET = "solver.prototxt", "train_val.prototxt"  # their names in the run's folder
@@ -32,7 +34,7 @@ class Job(NamedTuple):
     """One training: its stage, its folder in the run's, the solver's file; solver and net as they are run.
 
     `training` and `testing` are what of the net makes the training net and each test net, `start` the weights that the solver
-    names.
+    names, `patch` the side of the network's input, `edits` the words by which solver and net differ from their files.
     """
 
     stage: str
@@ -43,6 +45,8 @@ class Job(NamedTuple):
     training: Any
     testing: List[Any]
     start: Optional[Path]
+    patch: int = PATCH_SIZE
+    edits: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -56,17 +60,19 @@ class Job(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what changes a committed training: ``--run``, ``--batch``, ``--max-iter``."""
+    """Add what changes a committed training: ``--run``, ``--batch``, ``--max-iter``, ``--edit``, ``--patch``."""
     parser.add_argument("--run", type=Path, default=Path("build"), dest="folder", metavar="RUN",
                         help="replaces build/ in the prototxts (default: build)")
     parser.add_argument("--batch", type=whole(1), metavar="B",
                         help="pictures computed at a time; must divide the net's batch, which iter_size then restores")
     parser.add_argument("--max-iter", type=whole(1), metavar="N",
                         help="iterations, instead of the solver's; its steps, tests and snapshots scale with them")
+    edits.add_arguments(parser)
 
 
 def read_job(source: Path, root: Path, stage: str = "", into: Optional[str] = None, *, gpu: Optional[int] = None,
-             batch: Optional[int] = None, seed: Optional[int] = None, max_iter: Optional[int] = None) -> Job:
+             batch: Optional[int] = None, seed: Optional[int] = None, max_iter: Optional[int] = None,
+             edit: Sequence[str] = (), patch: Optional[int] = None) -> Job:
     """Read the training of a solver's file, for the run's folder `root`; see `add_arguments` and ``pycam train`` for the rest.
 
     Left out, `stage` is that which the solver names, and `into` is `stage` as it is given, or else the name of the folder in
@@ -83,6 +89,8 @@ def read_job(source: Path, root: Path, stage: str = "", into: Optional[str] = No
     solver.solver_mode = caffe_pb2.SolverParameter.CPU if gpu is None else caffe_pb2.SolverParameter.GPU
     if seed is not None:
         solver.random_seed = seed
+    edits.edit_solver(solver, edit)
+    edits.edit_net(net, edit, patch)
     if max_iter is not None:
         _scale(solver, max_iter)
     if batch is not None:
@@ -92,7 +100,8 @@ def read_job(source: Path, root: Path, stage: str = "", into: Optional[str] = No
         raise CamError(f"{source}: names {len(weights)} files of weights; name one")
     solver.ClearField("weights")
     training, *testing = _nets(solver, net)
-    return Job(stage, folder, source, solver, net, training, testing, weights[0] if weights else None)
+    return Job(stage, folder, source, solver, net, training, testing, weights[0] if weights else None,
+               patch or PATCH_SIZE, list(edit))
 
 
 def _check_solver(solver: Any, source: Path) -> None:

@@ -119,7 +119,9 @@ def make_target(target: str, words: Dict[str, str]) -> None:
     if target == "clean":
         delete(run.folder)
     elif target == "doctor":
-        Runner(run).execute(needed[0], told=False)
+        for needs in needed[:-1]:
+            Runner(run)(needs)
+        Runner(run).execute(needed[-1], told=False)
     else:
         mark(run.folder)
         make(run, needed)
@@ -163,7 +165,7 @@ def make(run: Run, needed: Sequence[Words]) -> None:
     """Run commands in their order, and say what came out."""
     runner = Runner(run, checked(run, solvers(needed)))
     for words in needed:
-        worked = Runner(run)(words) if words[1] == "synthetic" else runner(words)  # whose pictures are then checked
+        worked = (Runner(run) if words[1] in ("synthetic", "edit") else runner)(words)  # what they make is then checked
         if words[1] == "table1" and not worked:
             print(table_file(run.folder / "results", run.values["SPLIT"]).with_suffix(".md").read_text(encoding="utf-8"), end="")
         if words[1] == "report":

@@ -30,8 +30,19 @@ class Run(NamedTuple):
 
     @property
     def net(self) -> str:
-        """Return the deploy prototxt."""
+        """Return the deploy prototxt: that of NET, or the run's own with other fields."""
+        return str(self.folder / "deploy.prototxt") if self.edits else self.named_net
+
+    @property
+    def named_net(self) -> str:
+        """Return the deploy prototxt of NET."""
         return f"prototxt/{self.values['NET']}_deploy.prototxt"
+
+    @property
+    def edits(self) -> Words:
+        """Return the options of EDIT and PATCH."""
+        words = split_words(self, "EDIT")
+        return [*(part for word in words for part in ("--edit", word)), *self.option("--patch", "PATCH")]
 
     def solver(self, training: str) -> str:
         """Return the solver file of a training."""
@@ -57,10 +68,16 @@ def clean_words(run: Run, split: str) -> Words:
             "--hair", run.values["HAIR"], *left_out, *run.option("--jobs", "JOBS")]
 
 
+def edit_words(run: Run) -> Words:
+    """Return the command that writes the run's own deploy net."""
+    return ["pycam", "edit", "--net", run.named_net, "--out", run.net, *run.edits]
+
+
 def lmdb_words(run: Run, stage: str, split: str) -> Words:
     """Return the command that makes the LMDB of a stage and split."""
     root, images = (run.first, run.pictures) if stage == "stage1" else (run.folder, run.folder / "crops")
-    how = ["--augment", run.values["AUGMENT"], "--balance", run.values["BALANCE"]] if split == "train" else ["--augment", "none"]
+    train = ["--augment", run.values["AUGMENT"], "--balance", run.values["BALANCE"], *split_words(run, "RECORDS")]
+    how = [*(train if split == "train" else ["--augment", "none"]), *run.option("--patch-size", "PATCH")]
     return ["data_tools", "lmdb", "--images", str(images / split), "--out", str(root / "lmdb" / f"{stage}_{split}"), *how,
             *run.option("--seed", "SEED"), *run.option("--jobs", "JOBS")]
 
@@ -71,21 +88,21 @@ def train_words(run: Run, training: str) -> Words:
     return ["pycam", "train", "--solver", run.solver(training), "--stage", training[:len("stage1")], "--run",
             str(run.folder if training == "stage2" else run.first), *(["--into", training] if training[len("stage1"):] else []),
             *(["--weights", start] if start else []), *run.use, *run.option("--batch", "BATCH"), *run.option("--seed", "SEED"),
-            *run.option("--max-iter", "MAX_ITER"), *(["--fresh"] if run.values["RESUME"] == "no" else [])]
+            *run.option("--max-iter", "MAX_ITER"), *run.edits, *(["--fresh"] if run.values["RESUME"] == "no" else [])]
 
 
 def crops_words(run: Run, split: str) -> Words:
     """Return the command that cuts the regions of a split."""
     return ["pycam", "crops", "--net", run.net, "--weights", str(run.first / "stage1"), "--images", str(run.pictures / split),
-            "--out", str(run.folder / "crops" / split), *region_options(run), *run.use]
+            "--out", str(run.folder / "crops" / split), *split_words(run, "REGION"), *run.use]
 
 
-def region_options(run: Run) -> Words:
-    """Return the words of REGION."""
+def split_words(run: Run, name: str) -> Words:
+    """Return the words of a variable's value, as a shell reads them."""
     try:
-        return shlex.split(run.values["REGION"])
+        return shlex.split(run.values[name])
     except ValueError as error:
-        raise CamError(f"REGION={run.values['REGION']}: {error}") from error
+        raise CamError(f"{name}={run.values[name]}: {error}") from error
 
 
 def predict_words(run: Run, training: str, split: str, name: str = "", *options: str) -> Words:
@@ -119,7 +136,7 @@ def doctor_words(run: Run, solvers: Sequence[str]) -> Words:
     """Return the command that checks everything before trainings with some solvers."""
     return ["pycam", "doctor", "--run", str(run.folder), "--isic", run.values["ISIC"], "--net", run.net, "--solver",
             *solvers, *run.option("--weights", "INIT"), *run.option("--start2", "START2"), *run.use,
-            *run.option("--batch", "BATCH"), *run.option("--max-iter", "MAX_ITER")]
+            *run.option("--batch", "BATCH"), *run.option("--max-iter", "MAX_ITER"), *run.edits]
 
 
 def synthetic_words(run: Run) -> Words:
@@ -132,14 +149,15 @@ def commands(run: Run, target: str, split: str = "") -> List[Words]:
     """Return the commands of a target, in their order; pictures of a split are prepared for prediction too."""
     if target == "clean":
         return []
+    own = [edit_words(run)] if run.edits else []
     if target == "doctor":
-        return [doctor_words(run, [run.solver(training) for training in ("stage1", "stage2")])]
+        return [*own, doctor_words(run, [run.solver(training) for training in ("stage1", "stage2")])]
     if target == "demo":
         return [synthetic_words(run), *commands(run, "report", split)]
     later = target not in ("stage1", "scratch")
     scored = run.values["SPLIT"] if target in ("table", "report", "all") else ""
     splits = list(dict.fromkeys(filter(None, ("train", "val", scored, split))))
-    found = [clean_words(run, part) for part in splits]
+    found = [*own, *(clean_words(run, part) for part in splits)]
     found += [lmdb_words(run, "stage1", part) for part in ("train", "val")]
     if target == "scratch":
         return [*found, train_words(run, "stage1_scratch")]

@@ -19,6 +19,7 @@ from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, 
 from tqdm import tqdm
 
 from data_tools import steps
+from data_tools.augment import PATCH_SIZE
 from data_tools.commands import add, add_step, whole
 from data_tools.files import listing, write_atomic
 
@@ -29,6 +30,7 @@ from .probe import REASON, reason
 from .snapshots import LOG, ORIGIN, newest_state, set_aside
 
 STAGES = ("stage1", "stage2")
+EDITED = "edited"  # parameter that tells that the net is not as its file
 ROUNDING, RESUMED = "rounding", "resumed"  # parameters in which an unfinished training that goes on may differ
 _ITERATION = re.compile(r"\] Iteration (\d+).*?, loss = (\S+)")
 PR_SET_PDEATHSIG = 1  # of Linux
@@ -59,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
 def step(args: argparse.Namespace) -> steps.Step:
     """Return the training of the arguments as a step; its records must be there."""
     read = job.read_job(args.solver, args.folder, args.stage, args.into, gpu=args.gpu, batch=args.batch, seed=args.seed,
-                        max_iter=args.max_iter)
+                        max_iter=args.max_iter, edit=args.edit, patch=args.patch)
     checks.check_folder(read)
     checks.check_sources(read, waiting=False)
     named = args.weights or read.start
@@ -85,7 +87,8 @@ class Training:
         old = steps.read_record(self.job.folder / ORIGIN)
         rounding = {**self.backend.parameters(), "pieces": self.job.solver.iter_size}
         resumed = bool(old and old.finished and not self.fresh and old.parameters.get(RESUMED))
-        return {**job.essence(self.job), **_pictures(self.job), ROUNDING: rounding, RESUMED: resumed}
+        edited = {EDITED: list(self.job.edits), "patch": self.job.patch} if self.job.edits or self.job.patch != PATCH_SIZE else {}
+        return {**job.essence(self.job), **edited, **_pictures(self.job), ROUNDING: rounding, RESUMED: resumed}
 
     # ------------------------------------------------------------ before
     def prepare(self, old: Optional[steps.Record]) -> None:

@@ -23,6 +23,7 @@ from .errors import CamError
 from .forward import Network, ahead, check_finite, open_net, predict, predict_with_maps
 from .init import source
 from .region_rule import Located, RegionRule, locate
+from .train import EDITED
 
 
 class Preparation(NamedTuple):
@@ -64,6 +65,9 @@ class Answer(NamedTuple):
 
 def find_net(weights: Path) -> Path:
     """Return the deploy file of ``prototxt/`` whose layers, numbers of outputs and groups are those of a weights file."""
+    record = steps.find_record(weights if weights.is_dir() else weights.parent)
+    if record and EDITED in record.parameters:
+        raise CamError(f"{weights}: was trained with EDIT or PATCH; name its own deploy file with --net RUN/deploy.prototxt")
     shapes = engine.weight_shapes(engine.weights_file(weights))
     for path in sorted(source("prototxt").glob("*_deploy.prototxt")):
         if all(_fits(layer, shapes) for layer in read_net(str(path)).layer if layer.type in ("Convolution", "InnerProduct")):

@@ -200,7 +200,7 @@ def trained(run, monkeypatch, snapshot, capsys):
         execute.stops = stops
         args = {"solver": run.folder / "solver.prototxt", "stage": "stage1", "folder": run.folder, "weights": None, "batch": None,
                 "into": None, "seed": None, "max_iter": None, "precision": "fp32", "fresh": False, "checked": True,
-                "engine": "torch", "gpu": None, **more}
+                "engine": "torch", "gpu": None, "edit": [], "patch": None, **more}
         calls.clear()
         try:
             steps.run(train.step(argparse.Namespace(**args)))
