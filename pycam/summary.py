@@ -3,20 +3,20 @@ import argparse
 import csv
 import io
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from data_tools import records
 from data_tools.commands import add, whole
 from data_tools.files import write_atomic
-from data_tools.isic import ISIC_2017, SPLITS, data_set, read_groundtruth
+from data_tools.isic import SPLITS, data_set, read_groundtruth
 
 from . import intervals
 from .errors import CamError
 from .predictions import SCORED, prepare, read_pair
 from .scoring import p_value
-from .table1 import COLUMNS, PAPER, cell
+from .table1 import COLUMNS, cell, published
 
 FIELDS = ("row", "predictions", "against")
 
@@ -108,15 +108,17 @@ def gain(row: Result, other: Result) -> Optional[Gain]:
     return Gain(other.name, common, change)
 
 
-def to_markdown(results: Sequence[Result], gains: Dict[str, Gain], missing: Sequence[str], paper: bool = True) -> str:
+def to_markdown(results: Sequence[Result], gains: Dict[str, Gain], missing: Sequence[str],
+                others: Optional[Mapping[str, Tuple[float, float, float]]] = None) -> str:
     """Return the table as Markdown: means over seeds with 95 % intervals, each seed's mean AUC, the paired test.
 
-    The paper's rows stand first, if they are wanted: beside pictures of its own data set.
+    The figures of others stand first: AUC of melanoma, of keratosis, their mean.
     """
+    no_interval = (float("nan"), float("nan"))
     lines = ["| row | runs | " + " | ".join(COLUMNS) + " | AVG of each run | change of AVG, paired |",
              "| --- |" + " --- |" * (len(COLUMNS) + 3)]
-    lines += [f"| {name} | | " + " | ".join(f"{value:.3f}" for value in values) + " | | |"
-              for name, values in PAPER.items() if paper]
+    lines += [f"| {name} | | " + " | ".join(cell(value, *no_interval) for value in values) + " | | |"
+              for name, values in (others or {}).items()]
     for result in results:
         cells = [cell(*figure) for figure in figures(result)]
         each = ", ".join(f"{auc:.3f}" for auc in result.aucs[:, -1])
@@ -198,7 +200,8 @@ def write(table: Path, root: Path, truth: Path, seeds: Sequence[int], run_name: 
     gains = {name: change for name, change in tested.items() if change}
     pictures = read_groundtruth(Path(str(truth).replace("{seed}", str(results[0].seeds[0]))))
     missing = [name for name, result in found.items() if result is None]
-    markdown = to_markdown(results, gains, missing, data_set(pictures) == ISIC_2017)
+    folds = "{seed}" in str(truth)  # of training pictures, which nobody else scored
+    markdown = to_markdown(results, gains, missing, {} if folds else published(data_set(pictures), split))
     write_atomic(out.with_suffix(".csv"), to_csv(results, gains).encode())
     write_atomic(out.with_suffix(".md"), markdown.encode())
     print(markdown, end="")

@@ -15,11 +15,17 @@ from data_tools.records import Count, damaged, read_json
 from .predictions import SCORED, read_pair
 from .scoring import MEAN, Scores, compare, p_value, score
 
-PAPER = {  # Table 1, 150 validation pictures
-    "paper, Stage1": (0.782, 0.860, 0.821),
-    "paper, Stage1,2": (0.807, 0.909, 0.858),
+UNKNOWN = float("nan")
+PUBLISHED = {  # figures of others on the same pictures of ISIC-2017, by split
+    "val": {"paper, Stage1": (0.782, 0.860, 0.821), "paper, Stage1,2": (0.807, 0.909, 0.858)},  # Table 1
+    "test": {  # the challenge's leaderboard, part 3; Tang et al., IEEE JBHI 2020
+        "challenge, rank 10 of 23, probably the paper's authors": (0.804, 0.855, 0.829),
+        "challenge, rank 1, with other pictures": (0.868, 0.953, 0.911),
+        "GP-CNN-DTEL (2020), no other pictures": (UNKNOWN, UNKNOWN, 0.926),
+    },
 }
 STAGE1, STAGE2, BOTH = "Stage1", "Stage1,2", "mean of both stages"
+PAPER = "paper, Stage1,2"  # the row with what its stage 2 adds
 STAGES = (STAGE1, STAGE2, BOTH)
 AGAIN = "make it again with `python -m pycam table1`"
 COLUMNS = ("M_AUC", "SK_AUC", "AVG_AUC")
@@ -44,10 +50,10 @@ class Row(NamedTuple):
     cells: List[Tuple[float, float, float]]
 
 
-def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: str = ISIC_2017) -> Metrics:
+def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: str = ISIC_2017, split: str = "val") -> Metrics:
     """Score both stages, their mean (an extra, D12), and test stage 2 against stage 1.
 
-    The paper's rows stand beside pictures of its own data set only.
+    Figures of others stand beside them where the pictures are the same.
 
     Parameters
     ----------
@@ -57,11 +63,19 @@ def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: s
         N x 2 probabilities of melanoma and seborrheic keratosis.
     data : str
         Which pictures, from `data_tools.isic.data_set`.
+    split : str
+        Of the data set.
     """
     scores: Dict[str, Scores] = {STAGE1: score(labels, stage1), STAGE2: score(labels, stage2),
                                  BOTH: score(labels, (stage1 + stage2) / 2)}
     return {"data": data, "pictures": len(labels), "scores": scores, "stage2_against_stage1": compare(labels, stage1, stage2),
-            "paper": {name: dict(zip(FIGURES, values)) for name, values in PAPER.items() if data == ISIC_2017}}
+            "paper": {name: {figure: value for figure, value in zip(FIGURES, values) if not np.isnan(value)}
+                      for name, values in published(data, split).items()}}
+
+
+def published(data: str, split: str) -> Dict[str, Tuple[float, float, float]]:
+    """Return the figures of others by name: AUC of melanoma, of keratosis, their mean; NaN where not known."""
+    return PUBLISHED.get(split, {}) if data == ISIC_2017 else {}
 
 
 def read_metrics(path: Path) -> Metrics:
@@ -79,17 +93,16 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def table_rows(metrics: Metrics) -> List[Row]:
-    """Return the rows of the table: ours, then the paper's."""
+    """Return the rows of the table: ours, then those of others."""
     ours = [Row(name, [(s[figure]["auc"], s[figure]["auc_low"], s[figure]["auc_high"]) for figure in FIGURES])
             for name, s in metrics["scores"].items()]
-    unknown = float("nan")
-    return ours + [Row(name, [(values[figure], unknown, unknown) for figure in FIGURES])
+    return ours + [Row(name, [(values.get(figure, UNKNOWN), UNKNOWN, UNKNOWN) for figure in FIGURES])
                    for name, values in metrics["paper"].items()]
 
 
 def cell(value: float, low: float, high: float) -> str:
-    """Return ``0.807 (0.71-0.89)``, or the value alone where the interval is not known."""
-    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} ({low:.3f}-{high:.3f})"
+    """Return ``0.807 (0.71-0.89)``, or the value alone where the interval is not known, or nothing."""
+    return "" if np.isnan(value) else f"{value:.3f}" if np.isnan(low) else f"{value:.3f} ({low:.3f}-{high:.3f})"
 
 
 def to_markdown(metrics: Metrics) -> str:
@@ -102,10 +115,10 @@ def to_markdown(metrics: Metrics) -> str:
 
 def describe_gain(metrics: Metrics) -> str:
     """Return one sentence: what stage 2 adds, and how sure that is."""
-    gain = metrics["stage2_against_stage1"][MEAN]
+    gain, reported = metrics["stage2_against_stage1"][MEAN], "; the paper reports +0.037." if PAPER in metrics["paper"] else "."
     return (f"Stage 2 changes the mean AUC by {gain['difference']:+.3f} "
             f"(95 % {gain['low']:+.3f} to {gain['high']:+.3f}; paired p {p_value(gain['p_delong'])} by DeLong, "
-            f"{p_value(gain['p_bootstrap'])} by bootstrap)" + ("; the paper reports +0.037." if metrics["paper"] else "."))
+            f"{p_value(gain['p_bootstrap'])} by bootstrap){reported}")
 
 
 def to_csv(metrics: Metrics) -> str:
@@ -157,12 +170,12 @@ def step(args: argparse.Namespace) -> steps.Step:
 
     def work() -> List[Path]:
         labels, (stage1, stage2) = read_pair(args.truth, args.stage1, args.stage2)
-        metrics = evaluate(labels, stage1, stage2, data_set(read_groundtruth(args.truth)))
+        metrics = evaluate(labels, stage1, stage2, data_set(read_groundtruth(args.truth)), args.split)
         args.out.mkdir(parents=True, exist_ok=True)
         texts = {metrics_path: json.dumps(metrics, indent=2) + "\n", out: to_csv(metrics),
                  out.with_suffix(".md"): to_markdown(metrics)}
         write_together({path: text.encode() for path, text in texts.items()})
         return list(texts)
 
-    return steps.Step(f"table/{args.split}", out, steps.beside(out), {"code": steps.code(*CODE)},
+    return steps.Step(f"table/{args.split}", out, steps.beside(out), {"split": args.split, "code": steps.code(*CODE)},
                       {"truth": args.truth, "stage1": args.stage1, "stage2": args.stage2}, work)

@@ -3,16 +3,19 @@
 import csv
 import re
 
+import pytest
+
 from pycam.__main__ import main
 from tests.docs.test_commands import RESULTS
 
 ROOT = RESULTS.parents[1]
 PREDICTIONS = RESULTS / "predictions"
+TABLES = ("table1", "folds", "vgg16", "vgg16_test", "vgg16_folds", "fusion", "fusion_test")
 CELL = re.compile(r"[-+]?\d\.\d{3} \([^)]*\d\.\d{3}\)")  # a figure with its interval
 
 
-def check_table(name, truth, tmp_path, *options):
-    words = ["summary", "--rows", ROOT / "experiments" / "rows.csv", "--root", PREDICTIONS, "--truth", PREDICTIONS / truth]
+def check_table(name, truth, tmp_path, *options, rows="rows", root=PREDICTIONS):
+    words = ["summary", "--rows", ROOT / "experiments" / f"{rows}.csv", "--root", root, "--truth", root / truth]
     assert main([*map(str, words), "--out", str(tmp_path / name), *options]) == 0
     assert (tmp_path / f"{name}.md").read_text() == (RESULTS / f"{name}.md").read_text()
     made, published = (list(csv.reader((folder / f"{name}.csv").read_text().splitlines())) for folder in (tmp_path, RESULTS))
@@ -32,12 +35,18 @@ def test_table_of_the_fold(tmp_path):
     check_table("folds", "fold{seed}/groundtruth.csv", tmp_path, "--seeds", "1", "--run", "fold{seed}")
 
 
-def test_table_of_vgg_gap(tmp_path):
-    check_table("vgg16", "groundtruth.csv", tmp_path, "--seeds", "1", "--run", "vgg16_gap{seed}")
+@pytest.mark.parametrize(("split", "name", "truth"), [("val", "", "groundtruth.csv"), ("test", "_test", "groundtruth_test.csv")])
+def test_tables_of_vgg_gap(tmp_path, split, name, truth):
+    check_table(f"vgg16{name}", truth, tmp_path, "--split", split, "--run", "vgg16_gap{seed}")
+    check_table(f"fusion{name}", truth, tmp_path, "--split", split, "--seeds", "1", rows="fusion")
+
+
+def test_table_of_the_folds_of_vgg_gap(tmp_path):
+    check_table("vgg16_folds", "fold{seed}/groundtruth.csv", tmp_path, "--run", "fold{seed}", root=PREDICTIONS / "vgg16_folds")
 
 
 def test_pages_quote_the_tables():
-    tables = "".join((RESULTS / f"{name}.md").read_text() for name in ("table1", "folds", "vgg16"))
+    tables = "".join((RESULTS / f"{name}.md").read_text() for name in TABLES)
     known = {cell.split(", p")[0] for cell in re.findall(r"[-+]?\d\.\d{3} \([^)]*", tables)}
     for page in (ROOT / "README.md", RESULTS / "README.md"):
         lines = [line for line in page.read_text().split("`make demo`: made-up")[0].splitlines() if line.startswith("| ")]
