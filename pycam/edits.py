@@ -54,14 +54,17 @@ def edit_solver(solver: Any, words: Sequence[str]) -> None:
 
 
 def edit_net(net: Any, words: Sequence[str], patch: Optional[int] = None, deploy: bool = False) -> None:
-    """Make the changes of a net among some words, and its input `patch` pixels wide; a deploy net has no rates and no data."""
+    """Make the changes of a net among some words, and its input `patch` pixels wide.
+
+    A deploy net has no rates, and no records: what is said of these does not concern it.
+    """
     for edit in map(read_edit, words):
         layers = [layer for layer in net.layer if fnmatch.fnmatchcase(layer.name, edit.name)]
         if edit.name == SOLVER or (deploy and (edit.field == RATE or not layers)):
             continue
         if not layers:
             raise CamError(f"EDIT, {edit.word}: layer {unknown(edit.name, dict.fromkeys(layer.name for layer in net.layer))}")
-        if not [layer for layer in layers if _edit_layer(layer, edit)]:
+        if not [layer for layer in layers if _edit_layer(layer, edit)] and not deploy:
             raise CamError(f"EDIT, {edit.word}: {layers[0].name} has no parameters with that field")
     for layer in net.layer if patch else ():
         if layer.transform_param.crop_size:

@@ -39,7 +39,8 @@ CHANGES = {  # name -> variables of B; for files, none
     "BATCH": {"BATCH": "1"}, "SEED": {"SEED": "7"}, "MAX_ITER": {"MAX_ITER": "2"}, "RESUME": {"RESUME": "no"},
     "AUGMENT": {"AUGMENT": "paper"}, "BALANCE": {"BALANCE": "oversample"}, "HAIR": {"HAIR": "none"},
     "EXCLUDE": {"EXCLUDE": "SYN_0000003"}, "REGION": {"REGION": "--ground min --threshold 0.7"},
-    "SOLVERS": {"SOLVERS": "fast_"}, "JOBS": {"JOBS": "2"},
+    "RECORDS": {"RECORDS": "--rotations 0,90"}, "PATCH": {"PATCH": "192"},
+    "EDIT": {"EDIT": "solver.base_lr=0.0005 CAM_conv.pad=1"}, "SOLVERS": {"SOLVERS": "fast_"}, "JOBS": {"JOBS": "2"},
     "training picture": {}, "validation picture": {}, "label": {}, "solver": {}, "net": {}, "deploy net": {}, "weights": {},
 }
 WITHOUT_EFFECT = ("JOBS", "RESUME", "deploy net")  # a training in one go is a fresh one; what changes in the file is a blank

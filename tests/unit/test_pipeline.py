@@ -122,6 +122,8 @@ EFFECTS = {  # variable -> a value, the commands that it changes, what then stan
     "HAIR": ("letter", set(CLEAN), "--hair letter"),
     "EXCLUDE": ("ISIC_0000001,ISIC_0000002", {"clean/train"}, "--exclude ISIC_0000001,ISIC_0000002"),
     "REGION": ("--ground min --threshold '0.5'", set(CROPS), "--ground min --threshold 0.5 --engine"),
+    "RECORDS": ("--rotations '0,90'", {FIRST[0], SECOND[0]}, "--balance none --rotations 0,90"),
+    "PATCH": ("160", {*ENGINE, *FIRST, *SECOND, "edit"}, ""), "EDIT": ("solver.base_lr=1 CAM_conv.pad=1", {*ENGINE, "edit"}, ""),
     "SOLVERS": ("demo_", {*TRAININGS, "doctor"}, "solvers/demo_stage"),
     "JOBS": ("3", {*CLEAN, *FIRST, *SECOND}, "--jobs 3"),
     "CAFFE": ("x", set(), ""), **dict.fromkeys((*MAKE_ONLY, *EXPERIMENT), ("1", set(), "")),

@@ -6,7 +6,7 @@ import pytest
 
 from pycam.__main__ import main
 from pycam.scoring import score
-from pycam.table1 import PAPER, cell
+from pycam.table1 import PUBLISHED, cell
 
 LABELS = np.array([0, 1, 2] * 10)
 
@@ -36,7 +36,7 @@ def test_rows_are_ours_and_then_the_papers(run, capsys):
     assert table1(folder) == 0
     with open(folder / "results" / "table1.csv", newline="") as file:
         rows = {row["row"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["Stage1", "Stage1,2", "mean of both stages", *PAPER]
+    assert list(rows) == ["Stage1", "Stage1,2", "mean of both stages", *PUBLISHED["val"]]
     for name, values in (("Stage1", probs["1"]), ("Stage1,2", probs["2"]),
                          ("mean of both stages", (probs["1"] + probs["2"]) / 2)):
         expected = score(LABELS, values[:, :2])
@@ -49,8 +49,21 @@ def test_rows_are_ours_and_then_the_papers(run, capsys):
 
 
 def test_the_papers_rows_are_its_table():
-    for melanoma, keratosis, mean in PAPER.values():
-        assert mean == pytest.approx((melanoma + keratosis) / 2, abs=0.0005)
+    for rows in PUBLISHED.values():
+        for melanoma, keratosis, mean in rows.values():
+            assert np.isnan(melanoma) or mean == pytest.approx((melanoma + keratosis) / 2, abs=0.001)
+
+
+def test_test_pictures_stand_beside_those_who_scored_them(run):
+    folder, _ = run
+    assert table1(folder, "--split", "test") == 0
+    text = (folder / "results" / "table1_test.md").read_text()
+    assert "the paper reports" not in text
+    assert "paper, Stage1" not in text  # whose figures are of the validation pictures
+    assert "| challenge, rank 1, with other pictures | 0.868 | 0.953 | 0.911 |" in text
+    assert "| GP-CNN-DTEL (2020), no other pictures |  |  | 0.926 |" in text
+    assert table1(folder) == 0
+    assert "paper, Stage1" in (folder / "results" / "table1.md").read_text()
 
 
 def test_metrics_hold_the_paired_test(run):
