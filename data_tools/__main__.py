@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence
 
+from torchcaffe.limits import guard_decoder
+
+guard_decoder()  # before the modules below load OpenCV
+
 import numpy as np
 
 from data_tools import (

@@ -23,6 +23,7 @@ from data_tools.errors import DataError, unknown
 from data_tools.files import decode_image, encode_image, listing, read_image, write_atomic, write_image
 from data_tools.hair import remove_hair
 from data_tools.isic import CLASSES, NO_PICTURES, OTHER_SUFFIXES, SUFFIXES
+from torchcaffe.limits import MAX_PICTURE, read_bytes
 from torchcaffe.netparam import read_net
 
 from . import engine, region_rule
@@ -79,7 +80,7 @@ def find_net(weights: Path) -> Path:
     for path in sorted(source("prototxt").glob("*_deploy.prototxt")):
         wanted = {layer.name: layer.convolution_param.num_output or layer.inner_product_param.num_output
                   for layer in read_net(str(path)).layer if layer.type in ("Convolution", "InnerProduct")}
-        if all(name in shapes and engine.significant(shapes[name][0])[0] == count for name, count in wanted.items()):
+        if all(name in shapes and engine.significant(shapes[name][0])[:1] == (count,) for name, count in wanted.items()):
             return path
     raise CamError(f"{weights}: fits no network in {source('prototxt')}; name its deploy file with --net")
 
@@ -168,7 +169,7 @@ def read_any(path: Path) -> np.ndarray:
     if path.suffix.lower() in SUFFIXES:
         return read_image(path)
     try:
-        return decode_image(path.read_bytes(), str(path))
+        return decode_image(read_bytes(path, MAX_PICTURE), str(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
