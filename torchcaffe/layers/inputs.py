@@ -11,7 +11,6 @@ import torch
 from .. import context, data, hdf5
 from ..blob import Blob, Shape
 from ..errors import CaffeError
-from ..fillers import fill
 from ..limits import MAX_VALUES, open_regular
 from ..proto import caffe_pb2 as pb
 from .base import Layer, register
@@ -74,7 +73,7 @@ class DummyData(Layer):
         """Fill the constant tops, or the others."""
         for top, filler in zip(tops, self.fillers):
             if (filler.type == "constant") == constants:
-                top.tensor = fill(top.shape, filler).to(context.device())
+                top.tensor = self.drawn(top.shape, filler).to(context.device())
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         self.fill(tops, constants=False)
