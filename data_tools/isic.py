@@ -9,10 +9,11 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from data_tools.errors import DataError
 from data_tools.files import listing, write_atomic
+from torchcaffe.limits import MAX_TABLE, check_size, open_regular
 
 CLASSES = ("melanoma", "seborrheic_keratosis", "nevus")  # a label is an index into this
 SPLITS = ("train", "val", "test")
@@ -136,7 +137,8 @@ def read_groundtruth(path: Path) -> Dict[str, int]:
     dict
         Label (index into `CLASSES`) by image id, in the order of the file.
     """
-    (_, first), *rows = read_rows(path)
+    rows = read_rows(path)
+    _, first = next(rows)
     header = first if ID in first else [ID if name == "image" else name for name in first]
     absent = [name for name in HEADER if name not in header]
     if absent:
@@ -159,20 +161,24 @@ def read_groundtruth(path: Path) -> Dict[str, int]:
     return labels
 
 
-def read_rows(path: Path) -> List[Tuple[int, List[str]]]:
-    """Read a CSV file in UTF-8, one at least: line number and fields of each row that is not blank."""
+def read_rows(path: Path) -> Iterator[Tuple[int, List[str]]]:
+    """Read a CSV file in UTF-8, one row at least: line number and fields of each row that is not blank, one by one."""
+    empty = True
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_regular(path, encoding="utf-8-sig", newline="") as file:
+            check_size(file, MAX_TABLE)
             reader = csv.reader(file)
-            rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
+            for row in reader:
+                fields = [field.strip() for field in row]
+                if any(fields):
+                    empty = False
+                    yield reader.line_num, fields
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected a CSV file with one row a picture") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is no CSV file in UTF-8 ({error})") from error
-    filled = [(line, row) for line, row in rows if any(row)]
-    if not filled:
+    if empty:
         raise DataError(f"{path}: is empty; expected the header {','.join(HEADER)}")
-    return filled
 
 
 def check_id(image_id: str, where: str) -> None:
