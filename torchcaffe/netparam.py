@@ -9,7 +9,7 @@ from google.protobuf import message, text_format
 
 from . import hints
 from .errors import CaffeError
-from .limits import MAX_AXES, MAX_COUNT, MAX_MODEL, MAX_TEXT, read_bytes
+from .limits import MAX_AXES, MAX_COUNT, MAX_TABLE, MAX_TEXT, read_bytes
 from .log import WARNING, log
 from .proto import caffe_pb2 as pb
 
@@ -56,7 +56,7 @@ def read_text(path: str, into: Any) -> Any:
     return parse_text(data.decode("utf-8-sig", "surrogateescape"), into, path)
 
 
-def read_binary(path: str, into: Any, most: int = MAX_MODEL) -> Any:
+def read_binary(path: str, into: Any, most: int = MAX_TABLE) -> Any:
     """Parse a binary protobuf file of `most` bytes at most into a message and return it."""
     data = read_file(path, most)
     try:
