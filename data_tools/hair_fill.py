@@ -66,7 +66,7 @@ def disc(diameter: float) -> np.ndarray:
 
 def _unit(mask: np.ndarray) -> float:
     """Return the size of a reference pixel; a strip's follows its shorter side, or elements would grow beyond the picture."""
-    return max(1.0, min(max(mask.shape), LONGEST * min(mask.shape)) / REFERENCE)
+    return max(1.0, float(min(max(mask.shape), LONGEST * min(mask.shape))) / REFERENCE)
 
 
 def _near_side(region: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:

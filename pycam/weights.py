@@ -2,13 +2,15 @@
 import argparse
 import os
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any, List, Mapping, NamedTuple, Sequence
+from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from data_tools.commands import add
 from data_tools.files import listing
+from torchcaffe.limits import open_regular
 
 from . import engine, public_weights
 from .errors import CamError
@@ -107,19 +109,30 @@ def fill(net: Any, arrays: Path) -> None:
     CamError
         If the file cannot be read, lacks an array, or holds one of another shape.
     """
+    wanted = {f"{name}{suffix}": blob for name, blobs in net.params.items() for suffix, blob in zip(SUFFIXES, blobs)}
     try:
-        with np.load(arrays, allow_pickle=False) as found:
-            wanted = {name + suffix: blob for name, blobs in net.params.items() for suffix, blob in zip(SUFFIXES, blobs)}
-            missing = sorted(set(wanted) - set(found.files))
+        with open_regular(arrays) as file, zipfile.ZipFile(file) as archive:
+            missing = sorted(name for name in wanted if f"{name}.npy" not in archive.namelist())
             if missing:
                 raise CamError(f"{arrays}: lacks {listing(missing)}; the network needs <layer>_w and <layer>_b of each layer")
             for name, blob in wanted.items():
-                values = found[name]
-                if values.shape != tuple(blob.data.shape):
-                    raise CamError(f"{arrays}: {name} has shape {values.shape}; the network needs {tuple(blob.data.shape)}")
-                blob.data[...] = values.astype(np.float32)
-    except (ValueError, zipfile.BadZipFile) as error:
+                with archive.open(f"{name}.npy") as head:
+                    _check_array(head, tuple(blob.data.shape), f"{arrays}: {name}")
+                with archive.open(f"{name}.npy") as member:
+                    blob.data[...] = np.lib.format.read_array(member, allow_pickle=False)
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise CamError(f"{arrays}: not an .npz file of plain arrays: {error}") from error
+
+
+def _check_array(file: Any, wanted: Tuple[int, ...], where: str) -> None:
+    """Raise a CamError by an array's header, before its values take memory."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(file)
+    if shape != wanted:
+        raise CamError(f"{where} has shape {shape}; the network needs {wanted}")
+    if kind.kind not in "fiu":
+        raise CamError(f"{where} holds {kind}; the network needs numbers")
 
 
 def _save(net: Any, path: Path) -> None:

@@ -80,12 +80,12 @@ def text(file: Any, name: str) -> str:
     if name not in file:
         return ""
     item = member(file, name)
-    if not isinstance(item, h5py_module().Dataset) or item.shape not in ((), (1,)) or item.dtype.itemsize > MAX_TEXT:
+    if not isinstance(item, h5py_module().Dataset) or item.shape not in ((), (1,)):
         raise ValueError(f"{name} is no text")
+    if item.dtype.kind != "S" or item.dtype.itemsize > MAX_TEXT:  # how long a text of open length is nobody knows before
+        raise ValueError(f"{name} is no text of a known length")
     found = item[()].item() if item.shape else item[()]
-    if not isinstance(found, bytes):
-        raise ValueError(f"{name} is no text")
-    return found.decode()
+    return bytes(found).decode()
 
 
 def datasets(group: Any, prefix: str = "", depth: int = 0, seen: Any = None) -> Iterator[Tuple[str, Any]]:

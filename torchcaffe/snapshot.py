@@ -243,7 +243,7 @@ def read_position(state: str, count: int) -> List[Dict[str, int]]:
     try:
         found = json.loads(read_file(path))
         positions = [{str(name): int(batches) for name, batches in net.items()} for net in found]
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CaffeError(f"{path}: not a position of the data: {error}") from None
     if path == state or len(positions) != count or any(n < 0 for net in positions for n in net.values()):
         raise CaffeError(f"{path}: not a position of the data for {count} nets")

@@ -198,6 +198,7 @@ STATES_HDF5 = [
     ("a group for a number", spoil(lambda file: (file.__delitem__("iter"), file.create_group("iter"))), "not a solver state"),
     ("a number for a name", put("learned_net", 3), "learned_net is no text"),
     ("bad bytes", put("learned_net", np.bytes_(b"\xff\xfe")), "not a solver state"),
+    ("a text of open length", put("learned_net", "a.caffemodel"), "no text of a known length"),
     ("a dataset for history", put("history", np.zeros(4)), "not a solver state"),
     ("a gap", spoil(lambda file: file["history"].move("0", "7")), "'0' of /history is missing"),
     ("a group in history", spoil(lambda file: (file.__delitem__("history/0"), file.create_group("history/0"))), "is no array"),
@@ -238,6 +239,14 @@ def test_names_with_slashes_come_back(tmp_path):
     layers = [(pb.LayerParameter(name=name), [blob]) for name in ("a/b", "a", "a/c/d", "..", "7")]
     snapshot.write_weights_hdf5(str(tmp_path / "w.h5"), layers, True)
     assert sorted(dict(snapshot.read_weights(str(tmp_path / "w.h5")))) == sorted(param.name for param, _ in layers)
+
+
+@pytest.mark.parametrize("text", [
+    '[{"data": 1e400}]', "[" * 100_000, '[{"data": -1}]', "[5]", "null", '[{"data": null}]', "\xff"])
+def test_positions(tmp_path, text):
+    (tmp_path / "s.datastate").write_bytes(text.encode("latin-1"))
+    with pytest.raises(caffe.CaffeError, match="not a position of the data"):
+        snapshot.read_position(str(tmp_path / "s.solverstate"), 1)
 
 
 # ---------------------------------------------------------------- files that are none
