@@ -5,7 +5,7 @@ from typing import Any, Iterator, Tuple
 import cv2
 import numpy as np
 
-from .limits import MAX_PIXELS, MAX_SCANS
+from .limits import MAX_PICTURE, MAX_PIXELS, MAX_SCANS
 
 Array = Any
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
@@ -49,6 +49,8 @@ def too_large(content: bytes) -> str:
             return f"{width} x {height} pixels, expected {MAX_PIXELS / 1e6:.0f} million at most; make it smaller"
         if scans > MAX_SCANS:
             return f"more than {MAX_SCANS} scans, expected a usual JPEG file; save it anew"
+    if content.startswith(_PNG) and any(end > MAX_PICTURE for _, end in _chunks(content)):  # memory that OpenCV takes for a chunk
+        return f"a chunk of more than {MAX_PICTURE} bytes, expected a sound PNG file; save it anew"
     return ""
 
 
@@ -67,7 +69,7 @@ def cut_off(content: bytes) -> bool:
     """Tell whether the end of a JPEG or PNG file is missing; what OpenCV cannot read it fills with grey."""
     if content.startswith(_JPEG):
         return all(marker != _JPEG_END for marker, _ in _segments(content))
-    return not _png_is_complete(content)
+    return all(kind != b"IEND" or end > len(content) for kind, end in _chunks(content))
 
 
 def _segments(content: bytes) -> Iterator[Tuple[int, int]]:
@@ -82,11 +84,10 @@ def _segments(content: bytes) -> Iterator[Tuple[int, int]]:
         position += int.from_bytes(content[position:position + 2], "big")
 
 
-def _png_is_complete(content: bytes) -> bool:
+def _chunks(content: bytes) -> Iterator[Tuple[bytes, int]]:
+    """Walk through the chunks of a PNG file; yield the kind of each and where it ends, which may be beyond the file."""
     position = len(_PNG)
     while position + 12 <= len(content):
-        length, kind = int.from_bytes(content[position:position + 4], "big"), content[position + 4:position + 8]
+        start, length = position, int.from_bytes(content[position:position + 4], "big")
         position += 12 + length
-        if kind == b"IEND":
-            return position <= len(content)
-    return False
+        yield content[start + 4:start + 8], position

@@ -79,6 +79,14 @@ def test_pictures(tmp_path, name, reader):
     check(*limited.run(["-c", READERS[reader], path], tmp_path), words)
 
 
+def test_a_chunk_that_is_larger_than_any_file(tmp_path):
+    content = bytearray(hostile.encode(".png"))
+    at = content.index(b"IDAT") - 4
+    content[at:at] = b"\x7f\0\0\0fcTL"  # OpenCV takes 2 GB for it
+    (tmp_path / "p.png").write_bytes(content)
+    check(*limited.run(["-c", DECODE, tmp_path / "p.png"], tmp_path), "a chunk of more than")
+
+
 def test_a_step(tmp_path):
     (tmp_path / "p.jpg").write_bytes(hidden_frame())
     (tmp_path / "groundtruth.csv").write_text("image_id,melanoma,seborrheic_keratosis\np,1,0\n")
