@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence
 
+from torchcaffe.limits import MAX_PIXELS, guard_decoder
+
+guard_decoder()  # before the modules below load OpenCV
+
 import numpy as np
 
 from data_tools import (
@@ -28,7 +32,7 @@ from data_tools import (
 from data_tools import commands as common
 from data_tools.commands import Parser, add, add_step, whole
 from data_tools.errors import DataError
-from data_tools.files import JPEG_QUALITY, MAX_PIXELS, read_image, write_image
+from data_tools.files import JPEG_QUALITY, read_image, write_image
 from data_tools.isic import SPLITS, Sample, find_pictures, find_split, load_samples
 from data_tools.lmdb_io import ENCODINGS
 from data_tools.parallel import default_jobs

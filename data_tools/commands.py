@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import re
 import sys
 from pathlib import Path
@@ -65,6 +66,8 @@ def whole(low: int, high: int = 2 ** 31 - 1) -> Callable[[str], int]:
 def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], errors: Tuple[Type[Exception], ...]) -> int:
     """Run one command; return 0, or 1 with ``error: <one line>`` on stderr for some errors, or 130 after Ctrl-C."""
     args = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the names of files are bytes; stderr does so by itself
     try:
         args.run(args)
     except KeyboardInterrupt:

@@ -6,30 +6,26 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import sys
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, Sequence, Tuple
+from typing import BinaryIO, Dict, Iterator, Sequence
 
 import cv2
 import numpy as np
 
 from data_tools.errors import DataError
+from torchcaffe.limits import MAX_PICTURE, open_regular, read_bytes
+from torchcaffe.pictures import PICTURES, PictureError, cut_off, decode
 
 JPEG_QUALITY = 95
-MAX_PIXELS = 40_000_000  # the largest picture of ISIC-2017 has 30 million; hair removal takes some 35 bytes for each
 PARTIAL = ".partial"     # end of temporary names
 NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP)
 LISTED = 10  # ids named in a message
 TOGETHER, GROUP_BYTES = 64, 512 << 10  # files that a process gets at a time, at most, and their bytes
 CHUNK = 1 << 20  # bytes hashed at a time
 PIECE = 16 << 20  # bytes of a file that have a hash of their own
-_JPEG_START, _PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-_JPEG_END = 0xD9
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame's header
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # what can end a JPEG's entropy-coded data
 
 
 def at_a_time(paths: Sequence[Path]) -> int:
@@ -58,31 +54,33 @@ def read_image(path: Path) -> np.ndarray:
     Raises
     ------
     DataError
-        When the file is missing, cut off, no picture, or larger than `MAX_PIXELS`, which its header tells before
+        When the file is missing, cut off, no picture, or too large (`torchcaffe.limits`), which is known before
         memory is taken. OpenCV alone would fill what is cut off with grey.
     """
     try:
-        content = Path(path).read_bytes()
+        content = read_bytes(path, MAX_PICTURE)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     problem = _incomplete(content)
     if problem:
         raise DataError(f"{path}: {problem}; expected a complete JPEG or PNG file, copy it again from its source")
-    width, height = _png_size(content) if content.startswith(_PNG_START) else _jpeg_size(content)
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{path}: {width} x {height} pixels, expected {MAX_PIXELS / 1e6:.0f} million at most; make it smaller")
     return decode_image(content, str(path))
+
+
+def _incomplete(content: bytes) -> str:
+    """Say what is missing from a picture file's bytes; an empty text when nothing is."""
+    if not content.startswith(PICTURES):
+        return f"starts with {content[:12]!r}" if content else "is empty"
+    return f"cut off after {len(content)} bytes" if cut_off(content) else ""
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
     """Decode the bytes of a picture to H x W x 3 uint8 BGR; `name` tells the error message where they are from."""
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise DataError(f"{name}: OpenCV cannot decode it ({str(error).strip().splitlines()[0]})") from error
-    if image is None:
-        raise DataError(f"{name}: OpenCV cannot decode it; expected a sound JPEG or PNG file")
-    return np.asarray(image)
+        image: np.ndarray = decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except PictureError as error:
+        raise DataError(f"{name}: {error}") from error
+    return image
 
 
 def encode_image(image: np.ndarray, suffix: str, quality: int = JPEG_QUALITY) -> bytes:
@@ -138,7 +136,7 @@ def _named(path: Path) -> Iterator[None]:
 
 def sha256_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return sha256_part(file, 0, sys.maxsize).hex()
 
 
@@ -153,7 +151,7 @@ def sha256_part(file: BinaryIO, start: int, length: int) -> bytes:
 
 def sha256_pieces(path: Path) -> str:
     """Return the hexadecimal SHA-256 of the SHA-256s of a file's pieces of `PIECE` bytes, which processes can share."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         count = -(-os.fstat(file.fileno()).st_size // PIECE)
         return hashlib.sha256(b"".join(sha256_part(file, number * PIECE, PIECE) for number in range(count))).hexdigest()
 
@@ -259,49 +257,3 @@ def _replace(partial: Path, target: Path) -> None:
         os.replace(target, old)
     os.replace(partial, target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _incomplete(content: bytes) -> str:
-    """Say what is missing from a picture file's bytes; an empty text when nothing is."""
-    if content.startswith(_JPEG_START):
-        return "" if _jpeg_is_complete(content) else f"cut off after {len(content)} bytes"
-    if content.startswith(_PNG_START):
-        return "" if _png_is_complete(content) else f"cut off after {len(content)} bytes"
-    return f"starts with {content[:12]!r}" if content else "is empty"
-
-
-def _jpeg_segments(content: bytes) -> Iterator[Tuple[int, int]]:
-    """Walk from marker to marker, so that a thumbnail's own are passed over; yield each and the position after it."""
-    position = len(_JPEG_START)
-    while True:
-        found = _MARKER.search(content, position)
-        if not found:
-            return
-        position = found.end()
-        yield content[position - 1], position
-        position += int.from_bytes(content[position:position + 2], "big")
-
-
-def _jpeg_is_complete(content: bytes) -> bool:
-    return any(marker == _JPEG_END for marker, _ in _jpeg_segments(content))
-
-
-def _jpeg_size(content: bytes) -> Tuple[int, int]:
-    """Return (width, height), of the largest frame if there are more; 0, 0 if there is none."""
-    frames = [content[at + 3:at + 7] for marker, at in _jpeg_segments(content) if marker in _JPEG_FRAMES]
-    sizes = [(int.from_bytes(frame[2:], "big"), int.from_bytes(frame[:2], "big")) for frame in frames]
-    return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
-
-
-def _png_size(content: bytes) -> Tuple[int, int]:
-    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-
-
-def _png_is_complete(content: bytes) -> bool:
-    position = len(_PNG_START)
-    while position + 12 <= len(content):
-        length, kind = int.from_bytes(content[position:position + 4], "big"), content[position + 4:position + 8]
-        position += 12 + length
-        if kind == b"IEND":
-            return position <= len(content)
-    return False

@@ -12,6 +12,7 @@ GROW = 1.45       # D18: half-transparent rim of a hair, rounded to whole pixels
 NOISE = 8         # D18: the rim changes only where darker than the skin beside it by more than this
 FAR = 30          # D18: skin farther away than this says nothing about a pixel
 SMOOTH = 5        # Lee: window of the median
+LONGEST = 4       # a picture's longer side is at most so many times the shorter one; a camera's is 1.8 times
 LETTER_BEYOND = 11  # Lee: interpolation starts this far outside the hair
 
 
@@ -64,7 +65,8 @@ def disc(diameter: float) -> np.ndarray:
 
 
 def _unit(mask: np.ndarray) -> float:
-    return max(1.0, float(max(mask.shape)) / REFERENCE)
+    """Return the size of a reference pixel; a strip's follows its shorter side, or elements would grow beyond the picture."""
+    return max(1.0, float(min(max(mask.shape), LONGEST * min(mask.shape))) / REFERENCE)
 
 
 def _near_side(region: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -136,7 +136,8 @@ def read_groundtruth(path: Path) -> Dict[str, int]:
     dict
         Label (index into `CLASSES`) by image id, in the order of the file.
     """
-    (_, first), *rows = read_rows(path, TABLE)
+    rows = read_rows(path, TABLE)
+    _, first = next(rows)
     header = first if ID in first else [ID if name == "image" else name for name in first]
     absent = [name for name in HEADER if name not in header]
     if absent:

@@ -5,17 +5,14 @@ A damaged file is answered in one line: the file, the place in it, what was expe
 from __future__ import annotations
 
 import csv
-import io
-import os
-import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Dict, List, Tuple, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Iterable, Iterator, List, Tuple, Type, TypeVar, Union
 
 import msgspec
 
 from data_tools.errors import DataError
+from torchcaffe.limits import MAX_TABLE, check_size, open_regular, read_bytes
 
-LARGEST = 1 << 28  # bytes of a record or a table; the record of 100,000 pictures has 30 million
 DAMAGED = (msgspec.DecodeError, msgspec.ValidationError, RecursionError)
 
 Name = Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")]  # of a file; no file's name has a NUL
@@ -39,19 +36,13 @@ def read_file(path: Path, what: str) -> bytes:
         What was expected, for the error's line.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{path}: is no regular file; expected {what}")
-            if status.st_size > LARGEST:
-                raise DataError(f"{path}: {status.st_size} bytes; expected {what}, of {LARGEST} bytes at most")
-            return file.read(LARGEST)
+        return read_bytes(path, MAX_TABLE)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected {what}") from error
+        raise _unreadable(path, error, what) from error
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would be waited for
+def _unreadable(path: Path, error: OSError, what: str) -> DataError:
+    return DataError(f"{path}: cannot be read ({error.strerror}); expected {what}")
 
 
 def read_text(path: Path, what: str, partial: bool = False) -> str:
@@ -61,8 +52,11 @@ def read_text(path: Path, what: str, partial: bool = False) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}: line {line} is no text in UTF-8; expected {what}") from error
+        raise _no_text(path, content.count(b"\n", 0, error.start) + 1, what) from error
+
+
+def _no_text(path: Path, line: int, what: str) -> DataError:
+    return DataError(f"{path}: line {line} is no text in UTF-8; expected {what}")
 
 
 def read_json(path: Path, kind: Type[Kind], what: str, advice: str) -> Kind:
@@ -87,10 +81,10 @@ def read_json(path: Path, kind: Type[Kind], what: str, advice: str) -> Kind:
 def read_table(path: Path, kind: Type[Kind], columns: Tuple[str, ...], what: str, advice: str) -> List[Kind]:
     """Read a CSV file whose header must be `columns`, a row of a type that msgspec knows; see `read_json`."""
     rows = read_rows(path, what)
-    header = tuple(rows[0][1])
+    header = tuple(next(rows)[1])
     if header != columns:
         raise DataError(f"{path}: the columns are {shorten(','.join(header))}; expected {','.join(columns)}; {advice}")
-    return [read_row(path, line, row, kind, columns, advice) for line, row in rows[1:]]
+    return [read_row(path, line, row, kind, columns, advice) for line, row in rows]
 
 
 def read_row(path: Path, line: int, row: List[str], kind: Type[Kind], columns: Tuple[str, ...], advice: str) -> Kind:
@@ -103,18 +97,34 @@ def read_row(path: Path, line: int, row: List[str], kind: Type[Kind], columns: T
         raise damaged(f"{path}: line {line}", error, advice) from error
 
 
-def read_rows(path: Path, what: str) -> List[Tuple[int, List[str]]]:
-    """Read a CSV file in UTF-8, one row at least: line number and fields of each row that is not blank."""
-    text = read_text(path, what)
+def read_rows(path: Path, what: str) -> Iterator[Tuple[int, List[str]]]:
+    """Read a CSV file in UTF-8, one row at least: line number and fields of each row that is not blank, one by one."""
+    filled = False
     try:
-        reader = csv.reader(io.StringIO(text, newline=""))
-        rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
+        with open_regular(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            check_size(file, MAX_TABLE)
+            reader = csv.reader(_lines(path, file, what))
+            for row in reader:
+                fields = [field.strip() for field in row]
+                if any(fields):
+                    filled = True
+                    yield reader.line_num, fields
+    except OSError as error:
+        raise _unreadable(path, error, what) from error
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num} is no line of a CSV file ({error}); expected {what}") from error
-    filled = [(line, row) for line, row in rows if any(row)]
     if not filled:
         raise DataError(f"{path}: is empty; expected {what}")
-    return filled
+
+
+def _lines(path: Path, file: Iterable[str], what: str) -> Iterator[str]:
+    """Yield the lines of a file whose bytes that are no UTF-8 came as surrogates, up to the first with one."""
+    for number, line in enumerate(file, 1):
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise _no_text(path, number, what) from error
+        yield line
 
 
 def damaged(where: Any, error: Exception, advice: str) -> DataError:

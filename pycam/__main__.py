@@ -5,6 +5,10 @@ import sys
 from importlib import import_module
 from typing import List, Optional
 
+from torchcaffe.limits import guard_decoder
+
+guard_decoder()  # before the modules below load OpenCV
+
 from data_tools.commands import Parser
 from data_tools.commands import main as run_command
 from data_tools.errors import DataError

@@ -9,6 +9,7 @@ from data_tools.isic import CLASSES
 from .regions import Box
 
 OVERLAY = 0.7  # weight of the colour where a map is at its top
+BAND = 256  # rows that are coloured at a time: the numbers between need 150 bytes a pixel
 Colour = Tuple[int, int, int]  # BGR
 WHITE, DARK = (255, 255, 255), (30, 30, 30)
 SHORT = ("M", "SK", "N")  # the classes where there is little room
@@ -36,6 +37,11 @@ def overlay(image: np.ndarray, cam: np.ndarray, top: float) -> np.ndarray:
     ndarray
         H x W x 3 uint8 BGR.
     """
+    bands = [slice(start, start + BAND) for start in range(0, len(image), BAND)]
+    return np.concatenate([_overlay(image[band], cam[band], top) for band in bands])
+
+
+def _overlay(image: np.ndarray, cam: np.ndarray, top: float) -> np.ndarray:
     level = np.clip(cam / top, 0, 1) if top > 0 else np.zeros(cam.shape)
     colours = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
     weight = OVERLAY * level[..., None]

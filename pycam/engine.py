@@ -6,15 +6,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from google.protobuf import text_format
-from google.protobuf.message import DecodeError
 
 from data_tools.files import listing
+from torchcaffe import snapshot
 from torchcaffe.errors import CaffeError
+from torchcaffe.netparam import read_text
 from torchcaffe.proto import caffe_pb2
 
 from .errors import CamError
@@ -202,7 +202,7 @@ def deploy_net(caffe: Any, net: Path, weights: Path, gradients: bool = False) ->
 
 def _with_gradients(caffe: Any, net: Path) -> Any:
     """Return a network that computes gradients without a loss; pycaffe takes it as a file only."""
-    message = text_format.Parse(net.read_text(encoding="utf-8"), caffe_pb2.NetParameter())
+    message = read_text(str(net), caffe_pb2.NetParameter())
     message.force_backward = True
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt", encoding="utf-8") as file:
         file.write(text_format.MessageToString(message))
@@ -215,30 +215,19 @@ def check_prototxt(path: Path) -> None:
     if not path.is_file():
         raise CamError(f"{path}: no such network file; expected a deploy prototxt")
     try:
-        parsed = text_format.Parse(path.read_text(encoding="utf-8"), caffe_pb2.NetParameter())
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise CamError(f"{path}: not a network in protobuf text format: {' '.join(str(error).split())}") from error
+        parsed = read_text(str(path), caffe_pb2.NetParameter())
+    except CaffeError as error:
+        raise CamError(f"{error}; expected a network in protobuf text format") from error
     if not (parsed.input or any(layer.type == "Input" for layer in parsed.layer)):
         raise CamError(f"{path}: the network has no Input layer; expected a deploy prototxt, not a training net")
 
 
 def weight_shapes(path: Path) -> Dict[str, List[Tuple[int, ...]]]:
-    """Return the shapes of the parameters in a ``.caffemodel`` by layer name (current and V1 files)."""
-    model = caffe_pb2.NetParameter()
+    """Return the shapes of the parameters in a weights file by layer name."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # all that old protobufs say of some other files
-            model.ParseFromString(path.read_bytes())
-    except (DecodeError, RuntimeWarning) as error:
-        raise CamError(f"{path}: not a whole .caffemodel: cut short, or another kind of file") from error
-    layers = list(model.layer) + list(model.layers)
-    return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in layers if layer.blobs}
-
-
-def _shape(blob: Any) -> Tuple[int, ...]:
-    if blob.HasField("shape"):
-        return tuple(blob.shape.dim)
-    return (blob.num, blob.channels, blob.height, blob.width)
+        return snapshot.read_shapes(str(path))
+    except CaffeError as error:
+        raise CamError(f"{error}; expected a whole .caffemodel") from error
 
 
 def significant(shape: Sequence[int]) -> Tuple[int, ...]:

@@ -2,6 +2,7 @@
 import io
 import itertools
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Dict, Iterable, Mapping, Tuple
 
@@ -14,7 +15,7 @@ from data_tools.files import write_atomic
 
 from .drawing import INK, STAGES
 from .errors import CamError
-from .intervals import roc_band, wins
+from .intervals import auc, roc_band
 from .predictions import SCORED
 
 OTHERS = ("#4ca864", "#9a6cd0", "#b89b3a", "#cf6394")  # colours of curves that are of no stage
@@ -31,11 +32,18 @@ FORMATS = (".png", ".pdf", ".svg")
 Curve = Mapping[int, float]  # iteration -> value
 
 
+def plain(name: str) -> str:
+    """Return a file's name as matplotlib writes it letter by letter: no mathematics, and not left out of a legend."""
+    text = name.encode(errors="replace").decode().replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def render(figure: Figure, suffix: str) -> bytes:
     """Return a figure as a PNG, PDF or SVG file; the same figure always gives the same bytes."""
     file = io.BytesIO()
     undated = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[suffix]
-    with rc_context(STYLE):
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name's letter that the font lacks is drawn as a box
         figure.savefig(file, format=suffix[1:], dpi=DPI, metadata=undated)
     return file.getvalue()
 
@@ -93,7 +101,7 @@ def loss_curves(logs: Mapping[str, Tuple[Curve, Mapping[str, Curve]]]) -> Figure
 
 def _draw(axis: Any, curve: Curve, label: str, **style: Any) -> None:
     if curve:
-        axis.plot(list(curve), list(curve.values()), label=label or None, **style)
+        axis.plot(list(curve), list(curve.values()), label=plain(label) or None, **style)
 
 
 @rc_context(STYLE)
@@ -115,7 +123,7 @@ def roc_curves(labels: np.ndarray, stages: Mapping[str, np.ndarray]) -> Figure:
         for (stage, colour), probs in zip(colours(stages).items(), stages.values()):
             axis.fill_between(*roc_band(labels, probs[:, number], number), color=colour, alpha=0.15, linewidth=0)
             falsely, truly, _ = roc_curve(truth, probs[:, number], drop_intermediate=False)
-            axis.plot(falsely, truly, color=colour, label=f"{stage}: {wins(truth, probs[:, number]).mean():.3f}")
+            axis.plot(falsely, truly, color=colour, label=f"{plain(stage)}: {auc(truth, probs[:, number]):.3f}")
         axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         axis.set_title(f"{name.replace('_', ' ')} against the rest", loc="left")
         axis.set_xlabel("1 - specificity")

@@ -1,12 +1,14 @@
 """How sure an AUC is: DeLong's variance and a stratified bootstrap, for one prediction file and for a pair."""
 from statistics import NormalDist
-from typing import NamedTuple, Sequence, Tuple
+from typing import Iterator, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 1
+CELLS = 4_000_000  # counts in memory at a time: all resamples of 2000 pictures, some of more
+FEW = 10_000  # members of a class up to which one call draws all resamples; for more it is slower than draw by draw
 GRID = 101  # false positive rates at which a band is known
 
 
@@ -27,12 +29,30 @@ class PairedTest(NamedTuple):
     p_bootstrap: float
 
 
-def wins(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Compare every positive with every negative: P x Q float64, 1 where the positive scores higher, 0.5 for a tie.
+class Ranking(NamedTuple):
+    """Pictures in the order of their scores: the positives' and the negatives' numbers, and what lies below each positive.
 
-    Its mean is the area under the ROC curve.
+    `low` and `high` are the numbers of negatives with a lower score, and with one that is not higher.
     """
-    return np.asarray((np.sign(scores[positive][:, None] - scores[~positive][None, :]) + 1) / 2)
+
+    positives: np.ndarray
+    negatives: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def rank(positive: np.ndarray, scores: np.ndarray) -> Ranking:
+    """Sort N bool and N scores once, so that no positive need be compared with every negative."""
+    order = np.argsort(scores, kind="stable")
+    positives, negatives = order[positive[order]], order[~positive[order]]
+    low, high = (np.searchsorted(scores[negatives], scores[positives], side) for side in ("left", "right"))
+    return Ranking(positives, negatives, low, high)
+
+
+def auc(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Return the area under the ROC curve: the share of pairs whose positive scores higher; a tie counts half."""
+    ranking = rank(positive, scores)
+    return float((ranking.low + ranking.high).sum() / (2 * len(ranking.positives) * len(ranking.negatives)))
 
 
 def influence(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -42,11 +62,12 @@ def influence(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
     DeLong, DeLong and Clarke-Pearson 1988. The mean of two AUCs, or their difference, has the mean or the difference of
     their shares: the covariance is in the squares.
     """
-    table = wins(positive, scores)
     shares = np.zeros(len(scores))
-    for members, placement in ((positive, table.mean(axis=1)), (~positive, table.mean(axis=0))):
+    for members, sign in ((positive, 1), (~positive, -1)):
+        ranking = rank(members, sign * scores)
+        placement = (ranking.low + ranking.high) / (2 * len(ranking.negatives))
         count = len(placement)
-        shares[members] = (placement - placement.mean()) / np.sqrt(count * max(count - 1, 1))
+        shares[ranking.positives] = (placement - placement.mean()) / np.sqrt(count * max(count - 1, 1))
     return shares
 
 
@@ -77,14 +98,16 @@ def bootstrap_aucs(labels: np.ndarray, scores: np.ndarray, classes: Sequence[int
     ndarray
         RESAMPLES x len(classes) float64. The draws depend on the labels alone, so two files resample alike.
     """
-    counts = _resample(labels)
-    columns = []
-    for column, number in enumerate(classes):
-        positive = labels == number
-        table = wins(positive, scores[:, column])
-        total = ((counts[:, positive] @ table) * counts[:, ~positive]).sum(axis=1)
-        columns.append(total / table.size)
-    return np.stack(columns, axis=1)
+    rankings = [rank(labels == number, scores[:, column]) for column, number in enumerate(classes)]
+    return np.concatenate([np.stack([_aucs(counts, ranking) for ranking in rankings], axis=1) for counts in _resamples(labels)])
+
+
+def _aucs(counts: np.ndarray, ranking: Ranking) -> np.ndarray:
+    """Return the AUC of each row of counts, R x N."""
+    below = np.zeros((len(counts), len(ranking.negatives) + 1), np.int64)
+    np.cumsum(counts[:, ranking.negatives], axis=1, out=below[:, 1:])
+    won = counts[:, ranking.positives] * (below[:, ranking.low] + below[:, ranking.high])
+    return np.asarray(won.sum(axis=1) / (2 * len(ranking.positives) * len(ranking.negatives)))
 
 
 def roc_band(labels: np.ndarray, scores: np.ndarray, number: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -103,23 +126,35 @@ def roc_band(labels: np.ndarray, scores: np.ndarray, number: int) -> Tuple[np.nd
         False positive rates, and at each the lower and the upper end of the true positive rate.
     """
     order = np.argsort(-scores, kind="stable")
-    counts, positive = _resample(labels)[:, order], (labels == number)[order]
-    steps = np.append(np.diff(scores[order]) != 0, True)  # a run of ties is one step of the curve
-    truly, falsely = (np.cumsum(counts * members, axis=1)[:, steps] / members.sum() for members in (positive, ~positive))
+    positive, ends = (labels == number)[order], np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     grid = np.linspace(0, 1, GRID)
-    curves = [np.interp(grid, [0, *x], [0, *y]) for x, y in zip(falsely, truly)]
+    curves = [np.interp(grid, *_curve(row[order], positive, ends)) for counts in _resamples(labels) for row in counts]
     low, high = np.percentile(curves, [50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE], axis=0)
     return grid, low, high
 
 
-def _resample(labels: np.ndarray) -> np.ndarray:
-    """Return how often each picture is drawn: RESAMPLES x N; each class keeps its size."""
-    random = np.random.RandomState(SEED)
-    counts = np.zeros((RESAMPLES, len(labels)))
-    for number in np.unique(labels):
-        members = np.flatnonzero(labels == number)
-        counts[:, members] = random.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
-    return counts
+def _curve(counts: np.ndarray, positive: np.ndarray, ends: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the false and true positive rates of an ROC curve; a run of ties, up to its end, is one step."""
+    falsely, truly = (np.append(0, np.cumsum(counts * members)[ends]) for members in (~positive, positive))
+    return falsely / falsely[-1], truly / truly[-1]
+
+
+def _resamples(labels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield how often each picture is drawn, R x N, `RESAMPLES` rows in all; each class keeps its size."""
+    random, rows = np.random.RandomState(SEED), max(1, CELLS // len(labels))
+    members = [np.flatnonzero(labels == number) for number in np.unique(labels)]
+    for start in range(0, RESAMPLES, rows):
+        counts = np.empty((min(rows, RESAMPLES - start), len(labels)), np.int32)
+        for those in members:
+            counts[:, those] = _draws(random, len(those), len(counts))
+        yield counts
+
+
+def _draws(random: np.random.RandomState, count: int, rows: int) -> np.ndarray:
+    """Return how often each of `count` members is drawn in `count` draws, some rows of them."""
+    if count <= FEW:
+        return random.multinomial(count, np.full(count, 1 / count), rows)
+    return np.stack([np.bincount(random.randint(0, count, count, np.int32), minlength=count) for _ in range(rows)])
 
 
 def percentiles(samples: np.ndarray) -> Interval:

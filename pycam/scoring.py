@@ -117,11 +117,11 @@ def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Dict[s
         For each category and the mean: difference, low, high (bootstrap), p_delong, p_bootstrap; two-sided.
     """
     _check_classes(labels)
-    samples = [intervals.bootstrap_aucs(labels, probs, range(len(SCORED))) for probs in (first, second)]
-    change = samples[1] - samples[0]
+    both, classes = np.hstack([first, second]), range(len(SCORED))
+    samples = intervals.bootstrap_aucs(labels, both, [*classes, *classes])
+    change = samples[:, len(SCORED):] - samples[:, :len(SCORED)]
     before, after = _shares(labels, first), _shares(labels, second)
-    aucs = [[float(intervals.wins(labels == i, probs[:, i]).mean()) for i in range(len(SCORED))]
-            for probs in (first, second)]
+    aucs = [[intervals.auc(labels == i, probs[:, i]) for i in classes] for probs in (first, second)]
     gain = np.subtract(aucs[1], aucs[0])
     results = {}
     for name, value, resampled in zip((*SCORED, MEAN), [*gain, gain.mean()], [*change.T, change.mean(axis=1)]):

@@ -2,13 +2,11 @@
 import itertools
 import re
 import sys
-import warnings
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from typing import Optional, Tuple
 
-from google.protobuf.message import DecodeError
-
-from torchcaffe.proto import caffe_pb2
+from torchcaffe import wire
+from torchcaffe.errors import CaffeError
 
 from .engine import FINAL_WEIGHTS
 from .job import NET, SOLVER
@@ -26,21 +24,19 @@ def newest_state(prefix: Path, tell: bool = False) -> Optional[Tuple[int, Path]]
     states = [(int(match.group(1)), path) for path in prefix.parent.glob("*.solverstate")
               for match in [found.match(path.name)] if match]
     for iteration, path in sorted(states, reverse=True):
-        if _is_whole(path, caffe_pb2.SolverState()) and _is_whole(path.with_suffix(".caffemodel"), caffe_pb2.NetParameter()):
+        if _is_whole(path, "SolverState") and _is_whole(path.with_suffix(".caffemodel"), "NetParameter"):
             return iteration, path
         if tell:
             print(f"passed over {path}: it or its .caffemodel is missing or cut off", file=sys.stderr)
     return None
 
 
-def _is_whole(path: Path, message: Any) -> bool:
+def _is_whole(path: Path, kind: str) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # all that protobuf 3.12 does about some files that are cut off
-            message.ParseFromString(path.read_bytes())
-    except (OSError, DecodeError, RuntimeWarning):
+        with wire.reading(str(path), kind) as reader:
+            return len(list(reader.parts(reader.whole))) > 0
+    except CaffeError:
         return False
-    return bool(message.ByteSize())
 
 
 def set_aside(folder: Path) -> Optional[Path]:

@@ -86,7 +86,7 @@ def evaluate(spec: Spec, root: Path, truth: Path, seeds: Sequence[int]) -> Optio
             continue
         labels, probs = read_pair(Path(str(truth).replace("{seed}", str(seed))), paths[0], *paths[1:])
         mean = np.mean(probs, axis=0)
-        each = [float(intervals.wins(labels == i, mean[:, i]).mean()) for i in range(len(SCORED))]
+        each = [intervals.auc(labels == i, mean[:, i]) for i in range(len(SCORED))]
         drawn = intervals.bootstrap_aucs(labels, mean, range(len(SCORED)))
         there.append(seed)
         aucs.append([*each, np.mean(each)])

@@ -15,6 +15,7 @@ from data_tools.errors import DataError, unknown
 from data_tools.files import decode_image, encode_image, listing, read_image, write_atomic, write_image
 from data_tools.hair import remove_hair
 from data_tools.isic import CLASSES, NO_PICTURES, OTHER_SUFFIXES, SUFFIXES
+from torchcaffe.limits import MAX_PICTURE, read_bytes
 from torchcaffe.netparam import read_net
 
 from . import engine, region_rule
@@ -78,10 +79,10 @@ def find_net(weights: Path) -> Path:
 def _fits(layer: Any, shapes: Dict[str, List[Tuple[int, ...]]]) -> bool:
     """Tell whether a layer's weights are among some, with its outputs and, behind another convolution, its groups (D25)."""
     convolution, below = layer.convolution_param, layer.bottom[0]
-    found = engine.significant(shapes[layer.name][0]) if layer.name in shapes else (0,)
+    found = (*(engine.significant(shapes[layer.name][0]) if layer.name in shapes else ()), 0, 0)  # a shape may be empty
     if found[0] != (convolution.num_output or layer.inner_product_param.num_output):
         return False
-    return layer.type != "Convolution" or below not in shapes or found[1] * convolution.group == shapes[below][0][0]
+    return layer.type != "Convolution" or below not in shapes or [found[1] * convolution.group] == list(shapes[below][0][:1])
 
 
 def read_preparation(stage2: Path) -> Optional[Preparation]:
@@ -168,7 +169,7 @@ def read_any(path: Path) -> np.ndarray:
     if path.suffix.lower() in SUFFIXES:
         return read_image(path)
     try:
-        return decode_image(path.read_bytes(), str(path))
+        return decode_image(read_bytes(path, MAX_PICTURE), str(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 

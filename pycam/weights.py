@@ -44,16 +44,15 @@ def run(args: argparse.Namespace) -> None:
         raise CamError("weights import: give --out, the .caffemodel to write")
     weights = public_weights.get(args.weights) if args.action == "fetch" else args.weights
     engine.check_prototxt(args.net)
-    arrays = weight_arrays.read(weights) if args.action == "import" else {}
-    found = ({name: [blob.shape for blob in blobs] for name, blobs in arrays.items()} if arrays
-             else engine.weight_shapes(engine.weights_file(weights)))
+    plain = args.action == "import"
+    found = weight_arrays.shapes(weights) if plain else engine.weight_shapes(engine.weights_file(weights))
     caffe = engine.load(args.engine, args.gpu, args.precision)
     net = caffe.Net(str(args.net), caffe.TEST)
     rows = compare({name: [blob.data.shape for blob in blobs] for name, blobs in net.params.items()}, found)
     print(table(rows))
-    if arrays:
+    if plain:
         check_start(rows, weights)
-        weight_arrays.write({row.layer: arrays[row.layer] for row in rows if row.state == COPIED}, args.out)
+        weight_arrays.write(weight_arrays.read(weights, [row.layer for row in rows if row.state == COPIED]), args.out)
         fresh = [row.layer for row in rows if row.state == FRESH]
         print(f"{args.out}: {len(rows) - len(fresh)} layers; fresh, as the net's fillers make them: {listing(fresh) or 'none'}")
 

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import __version__, heap
 from .errors import CaffeError
+from .limits import guard_decoder
 from .log import log, number, open_file
 from .version import PROJECT
 
@@ -297,6 +298,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     flags = _parser().parse_args(_without_switches(words))
     flags.words = words
+    guard_decoder()  # nothing has loaded OpenCV yet
     try:
         _prepare(flags)
         _COMMANDS[flags.command](flags)

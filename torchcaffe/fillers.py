@@ -40,7 +40,8 @@ def _gaussian(t: Tensor, f: Any) -> None:
 
 def _positive_unitball(t: Tensor, f: Any) -> None:
     t.uniform_(0, 1, generator=context.generator())
-    t.div_(t.reshape(t.shape[0], -1).sum(1).reshape(-1, *[1] * (t.dim() - 1)))
+    rows = t.view(t.shape[0] if t.dim() else 1, -1)
+    rows.div_(rows.sum(1, keepdim=True))
 
 
 def _xavier(t: Tensor, f: Any) -> None:
@@ -67,12 +68,25 @@ _FILLERS: Dict[str, Callable[[Tensor, Any], None]] = {
     "xavier": _xavier, "msra": _msra, "bilinear": _bilinear}
 
 
+def _check(shape: Shape, f: Any) -> None:
+    """Raise a CaffeError that names the field which cannot be."""
+    largest = torch.finfo(torch.float32).max
+    for name, wrong, expected in (
+            ("type", f.type not in _FILLERS, f"one of {', '.join(_FILLERS)}"),
+            ("sparse", f.sparse < -1, "-1 or more"),
+            ("sparse", f.sparse >= 0 and f.type != "gaussian", "a gaussian filler; sparsity is only supported by it"),
+            ("sparse", f.sparse >= 0 and not shape, "a blob with an axis"),
+            ("std", f.type == "gaussian" and not f.std >= 0, "0 or more"),
+            ("min", f.type == "uniform" and not -largest <= f.min <= f.max, f"a finite number, at most max, {f.max}"),
+            ("max", f.type == "uniform" and not f.max - max(f.min, -largest) <= largest, f"a finite range from min, {f.min}")):
+        if wrong:
+            raise CaffeError(f"filler {f.type}: {name} is {getattr(f, name)!r}, expected {expected}")
+
+
 def fill(shape: Shape, filler: Any) -> Tensor:
     """Return a float32 CPU tensor drawn as a FillerParameter says."""
-    if filler.type not in _FILLERS:
-        raise CaffeError(f"unknown filler {filler.type!r}; known: {', '.join(_FILLERS)}")
-    if filler.sparse >= 0 and filler.type != "gaussian":
-        raise CaffeError(f"filler {filler.type}: sparsity is only supported by the gaussian filler")
+    _check(shape, filler)
     tensor = allocate(shape)
-    _FILLERS[filler.type](tensor, filler)
+    if tensor.numel():
+        _FILLERS[filler.type](tensor, filler)
     return tensor

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 
 from .errors import CaffeError
+from .limits import MAX_PICTURE
 from .netparam import blob_array, read_file
+from .pictures import PictureError, decode
 from .proto import caffe_pb2
 from .proto import caffe_pb2 as pb
 
@@ -89,13 +91,11 @@ def load_image(filename: Any, color: bool = True) -> Array:
 
     H x W x 3 RGB, or H x W x 1 grey without `color`; alpha is dropped.
     """
-    data = filename.read() if hasattr(filename, "read") else read_file(filename)
+    data = filename.read() if hasattr(filename, "read") else read_file(filename, MAX_PICTURE)
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise CaffeError(f"{filename}: not a picture")
+        picture = decode(data, cv2.IMREAD_UNCHANGED)
+    except PictureError as error:
+        raise CaffeError(f"{filename}: {error}") from None
     whole = {1: 255, 2: 65535}.get(picture.itemsize, 1)  # white of 8 and 16 bits; floats are in [0, 1] already
     picture = np.atleast_3d(picture)[:, :, 2::-1] / whole  # BGR (and alpha), or one channel
     if color:

@@ -263,7 +263,12 @@ class Net(Graph):
     # ------------------------------------------------------------ parameters
     def copy_from(self, path: str) -> None:
         """Load weights by layer name; layers that the file lacks keep theirs, others in the file are ignored."""
-        self.load(path, snapshot.read_weights(str(path)))
+        self.load(path, snapshot.read_weights(str(path), self.room))
+
+    @property
+    def room(self) -> snapshot.Room:
+        """How many parameters each layer has; more are not read from a file."""
+        return {layer.name: sum(blob.count for blob in layer.blobs) for layer in self._engine}
 
     def load(self, path: str, weights: snapshot.Weights) -> None:
         """Take weights that were read from a file."""

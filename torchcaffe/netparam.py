@@ -2,13 +2,14 @@
 import math
 import os
 from collections import Counter
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 from google.protobuf import message, text_format
 
 from . import hints
 from .errors import CaffeError
+from .limits import MAX_AXES, MAX_COUNT, MAX_TABLE, MAX_TEXT, read_bytes
 from .log import WARNING, log
 from .proto import caffe_pb2 as pb
 
@@ -27,11 +28,10 @@ _NO_MODEL = {  # first bytes of what is often found in the place of a file
     b"PK\x03\x04": "a zip archive; unpack it", b"\x1f\x8b": "a gzip archive; unpack it"}
 
 
-def read_file(path: str, most: int = -1) -> bytes:
-    """Return a file's bytes, `most` of them at most."""
+def read_file(path: str, most: int = MAX_TEXT) -> bytes:
+    """Return the bytes of a regular file that has `most` of them at most."""
     try:
-        with open(path, "rb") as file:
-            return file.read(most)
+        return read_bytes(path, most)
     except OSError as error:
         raise CaffeError(f"{path}: {error.strerror} (relative to {os.getcwd()})") from None
 
@@ -40,9 +40,9 @@ def parse_text(text: str, into: Any, origin: str) -> Any:
     """Parse prototxt text into a message and return it."""
     try:
         return text_format.Parse(text, into)
-    except (text_format.ParseError, message.Error, RecursionError, ValueError) as error:
+    except (text_format.ParseError, message.Error, RecursionError, ValueError, SystemError) as error:
         fault = " ".join(str(error).split()) or type(error).__name__
-        if "surrogates not allowed" in fault:
+        if "surrogates not allowed" in fault or isinstance(error, SystemError):  # so protobuf ends at the name of an enum's value
             fault = "a value between quotes is not UTF-8; save the file as UTF-8"
         raise CaffeError(f"{origin}: {_V0 if _V0_FAULT in fault else fault + hints.of_fault(fault)}") from None
 
@@ -56,16 +56,20 @@ def read_text(path: str, into: Any) -> Any:
     return parse_text(data.decode("utf-8-sig", "surrogateescape"), into, path)
 
 
-def read_binary(path: str, into: Any) -> Any:
-    """Parse a binary protobuf file into a message and return it."""
-    data = read_file(path)
+def read_binary(path: str, into: Any, most: int = MAX_TABLE) -> Any:
+    """Parse a binary protobuf file of `most` bytes at most into a message and return it."""
+    data = read_file(path, most)
     try:
         into.ParseFromString(data)
     except message.Error as error:
-        whole = 0x0a <= data[0] < 0x20 or data[:2] == b"\xa2\x06"  # begins as such a message does
-        kind = _no_model(data) or ("cut off or damaged; fetch it again" if whole else f"no {into.DESCRIPTOR.name} ({error})")
-        raise CaffeError(f"{path}: this is {kind}") from None
+        raise CaffeError(f"{path}: this is {no_message(data, into.DESCRIPTOR.name, error)}") from None
     return into
+
+
+def no_message(data: bytes, kind: str, error: Exception) -> str:
+    """Say by its first bytes what a file is that holds no message of a kind."""
+    whole = b"\x0a" <= data[:1] < b"\x20" or data[:2] == b"\xa2\x06"  # begins as such a message does
+    return _no_model(data) or ("cut off or damaged; fetch it again" if whole else f"no {kind} ({error})")
 
 
 def _no_model(data: bytes) -> str:
@@ -280,15 +284,22 @@ def _split_blob(layer: str, blob: str, top: int, number: int) -> str:
 # ---------------------------------------------------------------- blobs
 def blob_shape(proto: Any) -> Tuple[int, ...]:
     """Return the shape of a BlobProto; the old form has num, channels, height, width."""
-    if any(proto.HasField(f) for f in ("num", "channels", "height", "width")):
-        return proto.num, proto.channels, proto.height, proto.width
-    return tuple(proto.shape.dim)
+    old = any(proto.HasField(f) for f in ("num", "channels", "height", "width"))
+    return check_shape((proto.num, proto.channels, proto.height, proto.width) if old else tuple(proto.shape.dim))
+
+
+def check_shape(shape: Tuple[int, ...]) -> Tuple[int, ...]:
+    """Return a blob's shape; refuse what Caffe would: too many axes, negative ones, too many values."""
+    if len(shape) > MAX_AXES or min(shape, default=0) < 0 or math.prod(n for n in shape if n) > MAX_COUNT:
+        found = f"{len(shape)} axes" if len(shape) > MAX_AXES else f"shape {shape}"
+        raise CaffeError(f"a blob of {found}, expected at most {MAX_AXES} axes, none of them negative, and {MAX_COUNT} values")
+    return shape
 
 
 def blob_array(proto: Any, diff: bool = False) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return the values (or gradients) of a BlobProto in its shape."""
-    values: List[float] = list(proto.diff or proto.double_diff) if diff else list(proto.data or proto.double_data)
+    values = (proto.diff or proto.double_diff) if diff else (proto.data or proto.double_data)
     shape = blob_shape(proto)
     if len(values) != math.prod(shape):
         raise CaffeError(f"a blob of shape {shape} holds {len(values)} values")
-    return np.array(values, np.float32).reshape(shape)
+    return np.fromiter(values, np.float32, len(values)).reshape(shape)

@@ -7,8 +7,10 @@ import cv2
 import lmdb
 import numpy as np
 
+from . import pictures
 from .data import Array
 from .errors import CaffeError
+from .limits import MAX_PICTURE, read_bytes
 from .proto import caffe_pb2 as pb
 
 
@@ -21,17 +23,13 @@ def decode(datum: Any, param: Any) -> Array:
             raise CaffeError(f"a Datum of {shape} holds {flat.size} values")
         return flat.reshape(shape)
     flag = cv2.IMREAD_COLOR if param.force_color else cv2.IMREAD_GRAYSCALE if param.force_gray else cv2.IMREAD_UNCHANGED
-    picture = _decoded(datum.data, flag)
-    if picture is None or picture.dtype != np.uint8:
-        raise CaffeError("an encoded Datum holds no picture that OpenCV decodes to 8 bits")
-    return np.atleast_3d(picture).transpose(2, 0, 1)
-
-
-def _decoded(data: bytes, flag: int) -> Array:
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
-    except cv2.error:
-        return None
+        picture = pictures.decode(datum.data, flag)
+    except pictures.PictureError as error:
+        raise CaffeError(f"an encoded Datum: {error}") from None
+    if picture.dtype != np.uint8:
+        raise CaffeError(f"an encoded Datum holds a picture of {picture.dtype}, expected 8 bits")
+    return np.atleast_3d(picture).transpose(2, 0, 1)
 
 
 _open: "weakref.WeakValueDictionary[Tuple[int, int], Any]" = weakref.WeakValueDictionary()  # one a file and process
@@ -75,13 +73,12 @@ def records(env: Any, source: str) -> Iterator[Any]:
 
 def read_picture(path: str, height: int, width: int, color: bool) -> Array:
     """Return a picture file as C x H x W uint8, resized if height and width are given (``ReadImageToCVMat``)."""
-    try:
-        with open(path, "rb") as file:  # the name may be no UTF-8, which cv2.imread asks for
-            picture = _decoded(file.read(), cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    try:  # the name may be no UTF-8, which cv2.imread asks for
+        picture = pictures.decode(read_bytes(path, MAX_PICTURE), cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
     except OSError as error:
         raise CaffeError(f"could not load {path!r}: {error.strerror}") from None
-    if picture is None:
-        raise CaffeError(f"could not load {path!r}: not a picture")
+    except pictures.PictureError as error:
+        raise CaffeError(f"could not load {path!r}: {error}") from None
     if height and width:
         picture = cv2.resize(picture, (width, height))
     return np.atleast_3d(picture).transpose(2, 0, 1)

@@ -10,21 +10,23 @@ import json
 import math
 import os
 import re
-import tempfile
-from typing import Any, Dict, List, Tuple
+from collections import Counter
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
-from google.protobuf import message
 
+from . import hdf5, wire
 from .errors import CaffeError
 from .log import WARNING, log
-from .netparam import blob_array, blob_shape, read_binary, read_file
+from .netparam import blob_array, read_file
 from .proto import caffe_pb2 as pb
 from .proto.build import build
 from .proto.schema import SCHEMA
 
 Array = Any
 Weights = List[Tuple[str, List[Array]]]
+Room = Dict[str, int]
+_HISTORY = "history"
 _PART = ".snapshot"  # how the names of files end that are being written; downloads that can go on end in .part
 
 
@@ -71,14 +73,10 @@ def _sync_folder(folder: str) -> None:
         os.close(handle)
 
 
-def _raw_array(proto: Any, path: str) -> Array:
-    shape = blob_shape(proto)
+def _raw_array(proto: Any, shape: Tuple[int, ...]) -> Array:
     if len(proto.data) == 4 * math.prod(shape):
         return np.frombuffer(proto.data, "<f4").reshape(shape)
-    try:
-        return blob_array(pb.BlobProto.FromString(proto.SerializeToString()))  # not packed, in pieces, or double
-    except (CaffeError, message.Error) as error:
-        raise CaffeError(f"{path}: {error}") from None
+    return blob_array(pb.BlobProto.FromString(proto.SerializeToString()))  # not packed, in pieces, or double
 
 
 def _fill(proto: Any, values: Array, diff: Array = None) -> None:
@@ -88,16 +86,73 @@ def _fill(proto: Any, values: Array, diff: Array = None) -> None:
         proto.diff = np.ascontiguousarray(diff, "<f4").tobytes()
 
 
-def read_weights(path: str) -> Weights:
-    """Return [(layer name, [arrays])] of a weights file, in file order."""
+def read_weights(path: str, room: Optional[Room] = None) -> Weights:
+    """Return [(layer name, [arrays])] of a weights file, in file order.
+
+    Parameters
+    ----------
+    path : str
+        A `.caffemodel`, or one in HDF5.
+    room : dict, optional
+        How many values the layers take that shall be filled. Other layers are not read, nor are blobs that do not fit:
+        they come as zeros of their shape that take no memory.
+    """
     if is_hdf5(path):
-        return _read_weights_hdf5(path)
-    net = read_binary(path, _raw()["NetParameter"]())
-    layers = net.layer or net.layers
-    if net.layers and not any(layer.name for layer in net.layers):
-        raise CaffeError(f"{path}: weights in the V0 format of 2013, not supported; turn them into current ones with Caffe's "
+        with hdf5.opened(path, "weights") as file:
+            return [(name, _datasets(items, room, name)) for name, items in hdf5.layers(file).items()]
+    with wire.reading(path, "NetParameter") as reader:
+        layers = _distinct(reader.layers())
+        return [(layer.name, _blobs(reader, layer.blobs, room, layer.name)) for layer in layers]
+
+
+def read_shapes(path: str) -> Dict[str, List[Tuple[int, ...]]]:
+    """Return the shapes of the blobs of each layer that has some in a weights file."""
+    if is_hdf5(path):
+        with hdf5.opened(path, "weights") as file:
+            return {name: [hdf5.shape_of(item) for item in items] for name, items in hdf5.layers(file).items()}
+    with wire.reading(path, "NetParameter") as reader:
+        return {layer.name: [blob.shape for blob in layer.blobs] for layer in _distinct(reader.layers()) if layer.blobs}
+
+
+def _distinct(layers: List[wire.StoredLayer]) -> List[wire.StoredLayer]:
+    """Return the layers of a file; refuse those of which nobody can say which one is meant."""
+    if layers and not any(layer.name for layer in layers) and not layers[0].current:
+        raise CaffeError("weights in the V0 format of 2013, not supported; turn them into current ones with Caffe's "
                          "upgrade_net_proto_binary")
-    return [(layer.name, [_raw_array(blob, path) for blob in layer.blobs]) for layer in layers]
+    names = Counter(layer.name for layer in layers if layer.blobs)
+    for name, count in names.items():
+        if count > 1:
+            raise CaffeError(f"{count} layers {name!r} with weights, expected one; rename them")
+    return layers
+
+
+def _fits(name: str, shapes: List[Tuple[int, ...]], room: Optional[Room]) -> bool:
+    return room is None or sum(map(math.prod, shapes)) <= room.get(name, -1)
+
+
+def _absent(shapes: List[Tuple[int, ...]]) -> List[Array]:
+    return [np.broadcast_to(np.float32(0), shape) for shape in shapes]
+
+
+def _datasets(items: List[Any], room: Optional[Room], name: str) -> List[Array]:
+    shapes = [hdf5.shape_of(item) for item in items]
+    return [hdf5.values(item) for item in items] if _fits(name, shapes, room) else _absent(shapes)
+
+
+def _blobs(reader: wire.Reader, blobs: List[wire.StoredBlob], room: Optional[Room], name: str) -> List[Array]:
+    shapes = [blob.shape for blob in blobs]
+    return [_blob(reader, blob) for blob in blobs] if _fits(name, shapes, room) else _absent(shapes)
+
+
+def _blob(reader: wire.Reader, blob: wire.StoredBlob) -> Array:
+    _check_bytes(blob)
+    return _raw_array(_raw()["BlobProto"].FromString(reader.content(blob.start, blob.end)), blob.shape)
+
+
+def _check_bytes(blob: wire.StoredBlob) -> None:
+    """Refuse a blob whose message holds much besides its values and gradients, which may be doubles."""
+    if blob.end - blob.start > 20 * math.prod(blob.shape) + wire.MAX_SMALL:
+        raise CaffeError(f"a blob of shape {blob.shape} takes {blob.end - blob.start} bytes; fetch the file again")
 
 
 def write_weights(path: str, name: str, layers: List[Tuple[Any, List[Any]]], diffs: bool) -> None:
@@ -114,41 +169,8 @@ def write_weights(path: str, name: str, layers: List[Tuple[Any, List[Any]]], dif
 
 def is_hdf5(path: str) -> bool:
     """Return whether a file is HDF5, by its first bytes."""
-    return read_file(path, 8) == b"\x89HDF\r\n\x1a\n"
-
-
-def h5py_module() -> Any:
-    """Return h5py, which not every installation has."""
-    try:
-        import h5py
-    except ImportError:
-        raise CaffeError("HDF5 files need the Python package h5py: pip install h5py") from None
-    return h5py
-
-
-def _read_weights_hdf5(path: str) -> Weights:
-    h5py = h5py_module()
-    found: Dict[str, Dict[int, Array]] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            layer, _, index = name.rpartition("/")
-            found.setdefault(layer, {})[int(index)] = np.array(item, np.float32)
-    try:
-        with h5py.File(path, "r") as file:
-            file["data"].visititems(visit)
-    except (OSError, KeyError, ValueError) as error:
-        raise CaffeError(f"{path}: not weights in HDF5: {error}") from None
-    return [(layer, [blobs[i] for i in sorted(blobs)]) for layer, blobs in found.items()]
-
-
-def _hdf5_file(path: str, fill: Any) -> None:
-    h5py = h5py_module()
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = os.path.join(folder, "file.h5")
-        with h5py.File(temporary, "w") as file:
-            fill(file)
-        write_whole(path, read_file(temporary))
+    with wire.reading(path, "HDF5 file") as reader:
+        return reader.content(0, 8) == b"\x89HDF\r\n\x1a\n"
 
 
 def write_weights_hdf5(path: str, layers: List[Tuple[Any, List[Any]]], diffs: bool) -> None:
@@ -156,26 +178,37 @@ def write_weights_hdf5(path: str, layers: List[Tuple[Any, List[Any]]], diffs: bo
     def fill(file: Any) -> None:
         for kind in ("data", "diff") if diffs else ("data",):
             for param, blobs in layers:
-                group = file.require_group(f"{kind}/{param.name}")
+                group = hdf5.layer_group(file, kind, param.name)
                 for i, blob in enumerate(blobs):
                     group[str(i)] = (blob.tensor if kind == "data" else blob.grad).cpu().numpy()
-    _hdf5_file(path, fill)
+    write_whole(path, hdf5.written(fill))
 
 
-def read_state(path: str) -> Tuple[int, str, int, List[Array]]:
-    """Return (iteration, weights file, current step, history) of a solver state."""
-    if is_hdf5(path):
-        try:
-            with h5py_module().File(path, "r") as file:
-                learned = file["learned_net"][()] if "learned_net" in file else b""
-                history = [np.array(file["history"][str(i)], np.float32) for i in range(len(file["history"]))]
-                return int(file["iter"][()]), bytes(learned).decode(), int(file["current_step"][()]), history
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise CaffeError(f"{path}: not a solver state in HDF5: {error}") from None
-    state = read_binary(path, _raw()["SolverState"]())
-    if not state.HasField("iter"):
-        raise CaffeError(f"{path}: no solver state (no iteration number in it); give the .solverstate, not the .caffemodel")
-    return state.iter, state.learned_net, state.current_step, [_raw_array(b, path) for b in state.history]
+def read_state(path: str, room: Optional[int] = None) -> Tuple[int, str, int, List[Array]]:
+    """Return (iteration, weights file, current step, history) of a solver state; see `read_weights` for `room`."""
+    limit = None if room is None else {_HISTORY: room}
+    found = (_read_state_hdf5 if is_hdf5(path) else _read_state_binary)(path, limit)
+    for name, count in (("iteration", found[0]), ("current step", found[2])):
+        if not 0 <= count < 2**31:
+            raise CaffeError(f"{path}: the {name} is {count}, expected 0 to {2**31 - 1}; take another state")
+    return found
+
+
+def _read_state_binary(path: str, room: Optional[Room]) -> Tuple[int, str, int, List[Array]]:
+    with wire.reading(path, "SolverState") as reader:
+        blobs = reader.history()
+        state = _raw()["SolverState"].FromString(reader.rest(wire.HISTORY))
+        if not state.HasField("iter"):
+            raise CaffeError("no solver state (no iteration number in it); give the .solverstate, not the .caffemodel")
+        return state.iter, state.learned_net, state.current_step, _blobs(reader, blobs, room, _HISTORY)
+
+
+def _read_state_hdf5(path: str, room: Optional[Room]) -> Tuple[int, str, int, List[Array]]:
+    with hdf5.opened(path, "a solver state") as file:
+        group = hdf5.member(file, _HISTORY)
+        history = [hdf5.member(group, str(i)) for i in range(len(group))]
+        return (hdf5.whole_number(file, "iter"), hdf5.text(file, "learned_net"), hdf5.whole_number(file, "current_step"),
+                _datasets(history, room, _HISTORY))
 
 
 def write_state(path: str, iteration: int, learned_net: str, step: int, history: List[Any]) -> None:
@@ -185,10 +218,10 @@ def write_state(path: str, iteration: int, learned_net: str, step: int, history:
         def fill(file: Any) -> None:
             file["iter"], file["current_step"] = np.int32(iteration), np.int32(step)
             file["learned_net"] = np.bytes_(learned_net.encode())
-            group = file.create_group("history")
+            group = file.create_group(_HISTORY)
             for i, array in enumerate(arrays):
                 group[str(i)] = array
-        _hdf5_file(path, fill)
+        write_whole(path, hdf5.written(fill))
         return
     state = _raw()["SolverState"](iter=iteration, learned_net=learned_net, current_step=step)
     for array in arrays:
@@ -210,7 +243,7 @@ def read_position(state: str, count: int) -> List[Dict[str, int]]:
     try:
         found = json.loads(read_file(path))
         positions = [{str(name): int(batches) for name, batches in net.items()} for net in found]
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CaffeError(f"{path}: not a position of the data: {error}") from None
     if path == state or len(positions) != count or any(n < 0 for net in positions for n in net.values()):
         raise CaffeError(f"{path}: not a position of the data for {count} nets")

@@ -61,8 +61,9 @@ class Solver:
         self.net = train_net(p)
         self.test_nets = list(test_nets(p))
         for path in (w.strip() for entry in p.weights for w in entry.split(",")):
-            weights = snapshot.read_weights(path)
-            for net in [self.net, *self.test_nets]:
+            nets = [self.net, *self.test_nets]
+            weights = snapshot.read_weights(path, {name: count for net in nets for name, count in net.room.items()})
+            for net in nets:
                 log("solver.cpp:83", f"Finetuning from {path}")
                 net.load(path, weights)
         if team:
@@ -314,7 +315,7 @@ class Solver:
 
     def restore(self, path: str) -> None:
         """Continue from a solver state; loads the weights that it names."""
-        iteration, learned_net, step, history = snapshot.read_state(str(path))
+        iteration, learned_net, step, history = snapshot.read_state(str(path), sum(h.numel() for h in self.history))
         if len(history) != len(self.history):
             raise CaffeError(f"{path}: incorrect length of history: {len(history)} blobs, {len(self.history)} expected; "
                              f"was it written by another solver type or net?")

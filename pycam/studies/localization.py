@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data_tools import steps
 from data_tools.commands import add, whole
-from data_tools.files import decode_image, listing, partial_folder, read_image, write_image, write_together
+from data_tools.files import listing, partial_folder, read_image, write_image, write_together
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, read_groundtruth
 
 from .. import region_rule
@@ -139,7 +139,7 @@ def read_mask(path: Path, size: Tuple[int, int]) -> np.ndarray:
     CamError
         When it is not of its picture's size (height, width), or empty.
     """
-    grey = decode_image(path.read_bytes(), str(path))[..., 0]
+    grey = read_image(path)[..., 0]
     if grey.shape != size:
         raise CamError(f"{path}: {grey.shape[1]} x {grey.shape[0]} pixels; its picture has {size[1]} x {size[0]}")
     mask: np.ndarray = grey > MASK_LEVEL

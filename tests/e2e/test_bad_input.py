@@ -158,7 +158,7 @@ TRAINING = {
                          ["/out/x/stage1", "cannot be written"]),
     "weights that are not there": (lambda c: None, [*GOOD, "--weights", "{weights}"], ["weights.caffemodel", "no such weights"]),
     "weights that are no weights": (lambda c: c.weights.write_text("hello"), [*GOOD, "--weights", "{weights}"],
-                                    ["weights.caffemodel", "not a whole .caffemodel"]),
+                                    ["weights.caffemodel", "expected a whole .caffemodel"]),
 }
 WITH_CAFFE = ("half an LMDB", "field of the net", "layer type", "bottom")  # the others end before an engine is loaded
 

@@ -11,7 +11,7 @@ from data_tools import manifest, steps
 from data_tools.commands import sentence
 from data_tools.errors import DataError
 from data_tools.isic import read_groundtruth, write_groundtruth
-from pycam import classify, crops, predictions, region_rule, report, runinfo, summary, table1, trainlog
+from pycam import crops, predictions, region_rule, report, runinfo, summary, table1, trainlog, two_stages
 from pycam.errors import CamError
 from pycam.examples import Run
 from pycam.region_rule import RegionRule
@@ -58,7 +58,7 @@ def boxes(path):
 
 READERS = {
     "clean/val/.clean.json": [head_and_parameters, rerun], "crops/val/crops.json": [head_and_parameters, rule, rerun],
-    "stage1/origin.json": [head_and_parameters], "stage2/origin.json": [lambda path: classify.read_preparation(path.parent)],
+    "stage1/origin.json": [head_and_parameters], "stage2/origin.json": [lambda path: two_stages.read_preparation(path.parent)],
     "lmdb/stage1_val/manifest.json": [lambda path: manifest.read(path.parent), head_and_parameters],
     "lmdb/stage1_val/pictures.csv": [lambda path: manifest.read_pictures(path.parent)],
     "crops/val/boxes.csv": [boxes, head_and_parameters], "crops/val/.boxes.csv": [journal], "results/metrics.json": [table],

@@ -1,5 +1,10 @@
 """One colour a stage, wherever it is drawn."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,6 +18,7 @@ from pycam.regions import Box
 
 figures = pytest.importorskip("pycam.figures")
 ORANGE, BLUE = drawing.STAGES
+ROOT = Path(__file__).resolve().parents[2]
 IDS = [f"ISIC_{number:07}" for number in range(9)]
 
 
@@ -61,6 +67,33 @@ def test_score_draws_each_stage_in_its_colour(files, monkeypatch, order):
     for axis in drawn[0].axes:
         assert lines(axis) == {str(files[stage]): drawing.STAGES[stage - 1] for stage in order}
         assert len(axis.collections) == len(order)  # the bands
+
+
+NAMES = ["a$x_{$.csv", "$", "a$b$c", "\\$x^{$", "_x.csv", "__", "\u65e5\u672c.csv", "\udcff.csv", "a\nb.csv",
+         "%s{}&<b>.csv", "$$$"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_drawn_letter_by_letter(tmp_path, name):
+    labels, probs = np.array([0, 1, 2, 0, 1, 2]), np.random.RandomState(0).rand(6, 2)
+    for figure, count in ((figures.roc_curves(labels, {name: probs, "other": probs}), 2), (figures.loss_curves({name: (
+            {1: 2.0, 2: 1.0}, {}), "other": ({1: 2.0}, {})}), 2)):
+        figures.save(figure, tmp_path / "drawn.svg")
+        legend = figure.axes[0].get_legend()
+        assert len(legend.get_texts()) == count
+        shown = name.replace("\udcff", "?").split("\n")[0].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        assert shown in (tmp_path / "drawn.svg").read_text()
+
+
+def test_a_name_of_any_bytes_is_told(files, tmp_path):
+    """A name that is no UTF-8 goes through the whole command: the table on stdout, the figure."""
+    other = tmp_path / "\udcff$_{.csv"
+    other.write_bytes(files[1].read_bytes())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    words = ["score", files[2], "--truth", files[0], "--against", other, "--roc", tmp_path / "a.png"]
+    done = subprocess.run([sys.executable, "-m", "pycam", *words], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"\\udcff$_{.csv" in done.stdout
 
 
 def test_loss_curves_of_a_run_without_stage_2_leave_its_colour_free():

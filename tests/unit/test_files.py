@@ -10,6 +10,7 @@ import pytest
 
 from data_tools import files
 from data_tools.errors import DataError
+from torchcaffe import pictures
 
 RANDOM = np.random.RandomState(0)
 COLOUR = cv2.resize(RANDOM.randint(0, 256, (6, 8, 3)).astype(np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC)
@@ -154,11 +155,11 @@ def test_a_file_system_without_locks_is_used_without(tmp_path, monkeypatch):
 
 
 def test_too_many_pixels_are_refused_by_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_PIXELS", 64 * 48)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 64 * 48)
     for name, content in (("p.jpg", with_exif(jpeg(), 1, jpeg(COLOUR[:8, :8]))), ("p.png", png())):
         assert read(tmp_path, content, name).shape == COLOUR.shape
-    monkeypatch.setattr(files, "MAX_PIXELS", 64 * 48 - 1)
-    monkeypatch.setattr(files, "decode_image", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(pictures.cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
     for name, content in (("p.jpg", with_exif(jpeg(), 1, jpeg(COLOUR[:8, :8]))), ("p.png", png())):
         with pytest.raises(DataError, match="64 x 48 pixels, expected 0 million at most"):
             read(tmp_path, content, name)

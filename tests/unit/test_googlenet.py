@@ -1,8 +1,10 @@
 """GoogLeNet-GAP (D19): its network, and the way from plain arrays to weights that both engines read."""
 
+import io
 import json
 import os
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from google.protobuf import text_format
 
 import torchcaffe
 from pycam import __main__ as pycam
+from pycam import weight_arrays
+from pycam.errors import CamError
 from torchcaffe.proto import caffe_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,3 +156,42 @@ def test_what_is_no_array_file_is_one_line(tiny, capsys):
     assert pycam.main(["weights", "import", "--net", str(tiny.folder / "net.prototxt"), "--engine", "torch", "--weights",
                        str(tiny.folder / "arrays.npz"), "--out", str(tiny.folder / "x.caffemodel")]) == 1
     assert "neither an .npz file" in capsys.readouterr().err
+
+
+def npz(path, change=None, **arrays):
+    """Write an .npz file; `change` gets and returns its bytes."""
+    np.savez_compressed(path, **arrays)
+    if change:
+        path.write_bytes(change(path.read_bytes()))
+
+
+def huge(path):
+    """Write an .npz file whose one array says that it has 40 GB."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (10**5, 10**5)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("fc_w.npy", head.getvalue())
+        archive.writestr("fc_b.npy", b"no array")
+
+
+ODD = {
+    "an .npy file": (lambda path: path.write_bytes(b"\x93NUMPY\x01\0v\0" + bytes(118)), "neither an .npz file"),
+    "text": (lambda path: npz(path, fc_w=np.full((2, 3), "a"), fc_b=np.zeros(2)), "holds <U1"),
+    "objects": (lambda path: npz(path, fc_w=np.full((2, 3), None), fc_b=np.zeros(2)), "holds object"),
+    "complex": (lambda path: npz(path, fc_w=np.zeros((2, 3), complex), fc_b=np.zeros(2)), "holds complex128"),
+    "records": (lambda path: npz(path, fc_w=np.zeros((2, 3), [("a", "f4")]), fc_b=np.zeros(2)), "expected numbers"),
+    "40 GB": (huge, r"a blob of shape \(100000, 100000\)"),
+    "cut off": (lambda path: npz(path, lambda data: data[:-30], fc_w=np.zeros((2, 3)), fc_b=np.zeros(2)), "neither an .npz file"),
+    "a folder": (lambda path: path.mkdir(), "Is a directory"),
+    "a FIFO": (lambda path: os.mkfifo(path), "not a regular file"),
+    "bad pixels": (lambda path: npz(path, lambda data: data[:90] + b"\xff" * 20 + data[110:], fc_w=np.zeros((2, 3)),
+                                    fc_b=np.zeros(2)), "neither an .npz file|no arrays named"),
+}
+
+
+@pytest.mark.parametrize(("write", "words"), ODD.values(), ids=ODD)
+def test_odd_arrays_are_refused_in_one_line(tmp_path, write, words):
+    write(tmp_path / "w.npz")
+    with pytest.raises(CamError, match=words) as caught:
+        weight_arrays.read(tmp_path / "w.npz")
+    assert "\n" not in str(caught.value)

@@ -108,7 +108,7 @@ def test_an_unknown_name_is_told_the_known_ones(tmp_path, capsys):
 @pytest.mark.parametrize(("shapes", "values", "reason"), [
     ({"conv1_1": SHAPES["conv1_1"]}, True, "conv1_2 missing or of other shapes"),
     ({**SHAPES, "conv1_2": [(8, 4, 3, 3), (8,)]}, True, "conv1_2 missing or of other shapes"),
-    (SHAPES, False, r"\d+ bytes, its layers need 3232"),
+    (SHAPES, False, "holds 0 values"),
 ])
 def test_files_that_are_something_else(tmp_path, shapes, values, reason):
     path = write_model(tmp_path / "w.caffemodel", shapes, values)

@@ -136,7 +136,7 @@ RECORDS = [  # records, transformation, error
     ([b"\xff\xff\xff"], "", "is no Datum"),
     ([datum(), datum(), b"\xff"], "", "record b'00000002' is no Datum"),
     ([datum(height=21)], "", "a Datum of .3, 21, 20. holds 1200 values"),
-    ([datum(encoded=True)], "", "no picture that OpenCV decodes"),
+    ([datum(encoded=True)], "", "an encoded Datum: OpenCV cannot decode it"),
     ([datum(), datum(19)], "", "3 x 19 x 19 does not fit"),
     ([datum()], "transform_param { crop_size: 21 }", "crop_size 21 exceeds a picture of 20 x 20"),
     ([datum()], "transform_param { mean_value: 1 mean_value: 2 }", "2 mean_value for 3 channels"),

@@ -174,7 +174,20 @@ def test_blob_protos(text, shape):
     assert blob_array(parse(text, pb.BlobProto)).shape == shape
 
 
-@pytest.mark.parametrize("text", ["shape { dim: 3 } data: 1", "data: 1 data: 2", "shape { dim: 1000000 dim: 1000000 }"])
+@pytest.mark.parametrize("text", ["shape { dim: 3 } data: 1", "data: 1 data: 2", "shape { dim: 1000000 dim: 1000 }"])
 def test_blob_protos_of_the_wrong_length(text):
     with pytest.raises(CaffeError, match="holds"):
         blob_array(parse(text, pb.BlobProto))
+
+
+@pytest.mark.parametrize("text", ["dim: 1 " * 71, "dim: -1 dim: -1", "dim: -1", "dim: 0 dim: 1000000 dim: 1000000"])
+def test_blob_protos_of_shapes_that_caffe_knows_not(text):
+    with pytest.raises(CaffeError, match="expected at most 32 axes"):
+        blob_array(parse(f"shape {{ {text} }} data: 1", pb.BlobProto))
+
+
+@pytest.mark.parametrize("where", ["name: 'a\xff'", "state { phase: T\xff }", "layers { type: \xff }", "\xff: 1"])
+def test_bytes_that_are_no_text_are_told(tmp_path, where):
+    (tmp_path / "net.prototxt").write_bytes(where.encode("latin-1"))
+    with pytest.raises(CaffeError, match=r"net\.prototxt: "):
+        read_net(str(tmp_path / "net.prototxt"))

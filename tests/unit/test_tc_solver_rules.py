@@ -192,10 +192,32 @@ def test_fillers(filler, shape, holds):
 
 
 @pytest.mark.parametrize(("filler", "shape", "expected"), [
-    ({"type": "kaiming"}, (2,), "unknown filler 'kaiming'"),
+    ({"type": "kaiming"}, (2,), "filler kaiming: type is 'kaiming', expected one of constant"),
     ({"type": "xavier", "sparse": 2}, (2, 2), "sparsity"),
     ({"type": "bilinear"}, (2, 2), "square kernel"),
+    ({"type": "gaussian", "std": -1}, (2,), "std is -1.0, expected 0 or more"),
+    ({"type": "gaussian", "std": float("nan")}, (2,), "std is nan"),
+    ({"type": "gaussian", "sparse": -5}, (2,), "sparse is -5"),
+    ({"type": "gaussian", "sparse": 1}, (), "sparse is 1, expected a blob with an axis"),
+    ({"type": "uniform", "min": 2, "max": 1}, (2,), "min is 2.0, expected a finite number, at most max"),
+    ({"type": "uniform", "max": float("inf")}, (2,), "max is inf"),
+    ({"type": "uniform", "min": float("nan")}, (2,), "min is nan"),
+    ({"type": "uniform", "min": -3e38, "max": 3e38}, (2,), "max is 3.*, expected a finite range"),
 ])  # fmt: skip
 def test_wrong_fillers(filler, shape, expected):
     with pytest.raises(caffe.CaffeError, match=expected):
         fill(shape, pb.FillerParameter(**filler))
+
+
+def test_what_a_filler_lacks_names_the_layer(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text('layer { name: "d" type: "DummyData" top: "x" '
+                    'dummy_data_param { shape { dim: 2 } data_filler { type: "gaussian" std: -1 } } }')
+    with pytest.raises(caffe.CaffeError, match=r"layer 'd' .DummyData.: filler gaussian: std is -1\.0"):
+        caffe.Net(str(path), caffe.TRAIN).forward()
+
+
+@pytest.mark.parametrize("kind", ["constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra"])
+@pytest.mark.parametrize("shape", [(), (0,), (0, 3), (3, 0), (3,)])
+def test_fillers_of_any_shape(kind, shape):
+    assert fill(shape, pb.FillerParameter(type=kind)).shape == shape

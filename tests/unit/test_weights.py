@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_the_command_prints_the_table_of_a_file(tmp_path, capsys):
     pytest.importorskip("torch")
     model = caffe_pb2.NetParameter()
     for name, shape in (("conv1_1", (8, 3, 3, 3)), ("CAM_fc3", (1000, 128)), ("unknown", (1,))):
-        blob = model.layer.add(name=name).blobs.add()
+        blob = model.layer.add(name=name).blobs.add(data=[0.0] * math.prod(shape))
         blob.shape.dim.extend(shape)
     (tmp_path / "w.caffemodel").write_bytes(model.SerializeToString())
     assert main(["weights", "--net", str(DEPLOY), "--weights", str(tmp_path / "w.caffemodel"), "--engine", "torch"]) == 0

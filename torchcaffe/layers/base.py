@@ -106,12 +106,15 @@ class Layer:
     def add_param(self, shape: Shape, filler: Any) -> None:
         """Append a parameter drawn by a filler."""
         blob = Blob(shape)
+        blob.tensor = self.drawn(shape, filler).to(blob.tensor.device)
+        self.blobs.append(blob)
+
+    def drawn(self, shape: Shape, filler: Any) -> Tensor:
+        """Return what a filler draws; an error names the layer."""
         try:
-            tensor = fill(shape, filler)
+            return fill(shape, filler)
         except CaffeError as error:
             self.fail(str(error))
-        blob.tensor = tensor.to(blob.tensor.device)
-        self.blobs.append(blob)
 
     def axis(self, axis: int, shape: Shape, name: str = "axis") -> int:
         """Return a possibly negative axis as one from 0."""

@@ -8,12 +8,11 @@ from typing import Any, Iterator, List, Optional, Tuple
 import numpy as np
 import torch
 
-from .. import context, data
+from .. import context, data, hdf5
 from ..blob import Blob, Shape
 from ..errors import CaffeError
-from ..fillers import fill
+from ..limits import MAX_VALUES, open_regular
 from ..proto import caffe_pb2 as pb
-from ..snapshot import h5py_module
 from .base import Layer, register
 
 
@@ -74,7 +73,7 @@ class DummyData(Layer):
         """Fill the constant tops, or the others."""
         for top, filler in zip(tops, self.fillers):
             if (filler.type == "constant") == constants:
-                top.tensor = fill(top.shape, filler).to(context.device())
+                top.tensor = self.drawn(top.shape, filler).to(context.device())
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         self.fill(tops, constants=False)
@@ -218,7 +217,7 @@ class ImageData(Batches):
 
     def _read_lines(self, source: str) -> List[Tuple[str, int]]:
         try:
-            with open(source, encoding="utf-8", errors="surrogateescape") as file:  # names of files are bytes
+            with open_regular(source, encoding="utf-8", errors="surrogateescape") as file:  # names of files are bytes
                 rows = [line.rstrip("\n").rpartition(" ") for line in file if line.strip()]
         except OSError as error:
             raise CaffeError(f"source {source!r}: {error.strerror}") from None
@@ -304,7 +303,7 @@ class HDF5Data(Source):
         self.check(not self.param.HasField("transform_param"), "does not transform its input; leave transform_param out")
         self.check(p.batch_size > 0, "batch_size must be positive")
         try:
-            with open(p.source, encoding="utf-8", errors="surrogateescape") as file:
+            with open_regular(p.source, encoding="utf-8", errors="surrogateescape") as file:
                 self.files = file.read().split()
         except OSError as error:
             self.fail(f"source {p.source!r}: {error.strerror}")
@@ -315,11 +314,11 @@ class HDF5Data(Source):
 
     def _load(self, path: str) -> List[Any]:
         """Return the datasets of a file, float32."""
-        try:
-            with h5py_module().File(path, "r") as file:
-                found = [np.array(file[name], np.float32) for name in self.param.top]
-        except (OSError, KeyError, ValueError, CaffeError) as error:
-            self.fail(f"{path}: no HDF5 file with datasets {', '.join(self.param.top)}: {error}")
+        with hdf5.opened(path, f"a file with datasets {', '.join(self.param.top)}") as file:
+            items = [hdf5.member(file, name) for name in self.param.top]
+            sizes = [math.prod(hdf5.shape_of(item)) for item in items]
+            self.check(sum(sizes) <= MAX_VALUES, f"{path}: {sum(sizes)} values, at most {MAX_VALUES} fit; make several files")
+            found = [hdf5.values(item) for item in items]
         self.check(all(len(a.shape) and len(a) == len(found[0]) > 0 for a in found),
                    f"{path}: datasets have shapes {[a.shape for a in found]}; they need as many rows, at least one")
         return found
