@@ -160,11 +160,11 @@ def load_net(net: Path, weights: Path, backend: engine.Backend = engine.DEFAULT,
         When the files do not fit each other, or the network has no maps or another number of classes.
     """
     parts = find_parts(net, method, cam_layer, fc_layer)
-    grid = read_grid(net, parts.features, parts.data)
+    opened = engine.deploy_net(engine.load(*backend), net, weights, gradients=parts.method == "gradcam")
+    grid = read_grid(net, parts.features, parts.data)  # after the engine, which tells better of a net that is none
     grid = grid._replace(size=picture_side(grid.patch) if size is None else size)
     if grid.size < grid.patch:
         raise CamError(f"{net}: its input has {grid.patch} pixels a side; expected a size of at least that, not {grid.size}")
-    opened = engine.deploy_net(engine.load(*backend), net, weights, gradients=parts.method == "gradcam")
     outputs = _check_parts(net, opened, parts)
     names = classes or (CLASSES if outputs == len(CLASSES) else [f"class {number}" for number in range(outputs)])
     if len(names) != outputs:
