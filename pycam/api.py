@@ -81,11 +81,13 @@ def load_net(weights: PathLike, net: Optional[PathLike] = None, *, classes: Opti
 def load_stages(stage1: Optional[PathLike] = None, stage2: Optional[PathLike] = None, net: Optional[PathLike] = None, *,
                 hair: Optional[str] = None, engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32",
                 **region: Any) -> Stages:
-    """Load the networks of both stages, by default those of the package, and how the pictures of stage 2 were prepared.
+    """Load the networks of both stages, and how the pictures of stage 2 were prepared.
 
     Parameters
     ----------
-    stage1, stage2, net, engine, gpu, precision
+    stage1, stage2 : path, optional
+        A ``.caffemodel`` each, or the folder that holds ``final.caffemodel``; left out, both are those of the package.
+    net, engine, gpu, precision
         As in `load_net`.
     hair : {"along", "letter", "none"}, optional
         Method of hair removal; left out, that of the crops that stage 2 was trained on, which a record beside it tells.
