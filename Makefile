@@ -25,7 +25,7 @@ endif
 DEPLOY := prototxt/$(NET)_deploy.prototxt
 
 .PHONY: help setup data weights doctor stage1 crops stage2 scratch table report curves all demo experiment
-.PHONY: caffe docker docker-run test-images test check resolve bench clean
+.PHONY: caffe docker docker-run test-images test test-all check resolve bench clean
 
 help:
 	@echo "make demo                   everything on made-up pictures, in minutes"
@@ -41,7 +41,8 @@ help:
 	@echo "make setup|caffe            .venv with all packages; real CPU Caffe in $(CAFFE)"
 	@echo "make docker|docker-run      build the image TARGET; run CMD in it with ISIC read-only and the results your own"
 	@echo "make test-images            build every image and run the pipeline in them, with an engine of its own where none is"
-	@echo "make test|check|bench|resolve    tests; style and types; measurements; are all pinned versions still to be had"
+	@echo "make test|test-all          the tests that take under four minutes on two cores; these and all others"
+	@echo "make check|bench|resolve    style and types; measurements; are all pinned versions still to be had"
 	@echo "variables:"; python3 -m pycam.variables
 
 setup: $(SETUP)
@@ -79,9 +80,13 @@ $(CAFFE)/complete: tools/install_caffe.sh | $(SETUP)
 # ------------------------------------------------------------ tests, checks
 # A machine without apt, or without its network, runs the tests that need no Caffe and says so.
 # Not reordered: by itself xdist keeps files of few tests for the end, and the longest has one.
+PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 test: $(SETUP)
 	@$(MAKE) --no-print-directory caffe || echo "note: no real Caffe here; its tests are skipped" >&2
-	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-all: test
+	$(PYTEST) -m slow
 	@if [ -e $(CAFFE)/complete ]; then echo "the same engine tests inside real Caffe's Python:"; \
 	  $(CAFFE)/bin/python3 -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider tests/contract/test_engine_predict.py tests/unit/test_lmdb_io.py; fi
 

@@ -154,6 +154,7 @@ def _add_synthetic(commands: Commands) -> None:
     command.add_argument("--seed", type=SEED, default=1, help="of the pictures")
     command.add_argument("--height", type=whole(synthetic.LEAST, SIDE), default=synthetic.HEIGHT, help="of the pictures")
     command.add_argument("--width", type=whole(synthetic.LEAST, SIDE), default=synthetic.WIDTH, help="of the pictures")
+    _add_jobs(command)
     add_step(command, _synthetic)
 
 
@@ -261,7 +262,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _synthetic(options: argparse.Namespace) -> steps.Step:
     counts = {split: getattr(options, split) for split in SPLITS}
-    return synthetic.step(options.out, counts, seed=options.seed, height=options.height, width=options.width)
+    return synthetic.step(options.out, counts, options.jobs, seed=options.seed, height=options.height, width=options.width)
 
 
 if __name__ == "__main__":

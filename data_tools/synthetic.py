@@ -8,6 +8,8 @@ learn something, and only by looking at the lesion, since nothing else has these
 """
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Tuple
@@ -20,9 +22,11 @@ from data_tools import steps
 from data_tools.errors import DataError
 from data_tools.files import encode_image, partial_folder, write_atomic
 from data_tools.isic import CLASSES, GROUNDTRUTH, MADE_UP_PREFIX, SPLITS, write_groundtruth
+from data_tools.parallel import Jobs, Workers, workers
 
 NAME = "synthetic.json"
 RECORD = ".made.json"
+TOGETHER = 16                             # pictures that a process draws at a time
 LEAST, MOST, LONGEST = 8, 999_999, 6      # side of a picture; pictures of a split; a long side in short ones
 HEIGHT, WIDTH = 600, 800                  # of a picture; lengths below are pixels of a picture this wide
 SHARES = (1 / 3, 1 / 3, 1 / 3)            # of the classes: equal, so that the background need not speak for one
@@ -148,15 +152,15 @@ def _draw_hair(image: np.ndarray, random: np.random.Generator) -> None:
                       cv2.LINE_AA, HAIR_SHIFT)
 
 
-def step(out: Path, counts: Dict[str, int], **options: int) -> steps.Step:
-    """Return the step that makes a data set; `options` are those of `make_root`."""
+def step(out: Path, counts: Dict[str, int], jobs: Jobs = 1, **options: int) -> steps.Step:
+    """Return the step that makes a data set; `options` are those of `make_root` that its pictures depend on."""
     long, short = max(options["height"], options["width"]), min(options["height"], options["width"])
     if long > LONGEST * short:
         raise DataError(f"pictures of {options['height']} x {options['width']}: a lesion does not fit; expected a long side of "
                         f"{LONGEST} short ones at most")
 
     def work() -> List[Path]:
-        make_root(out, counts, **options)
+        make_root(out, counts, jobs=jobs, **options)
         print(f"{out}: {', '.join(f'{split} {count}' for split, count in counts.items())} pictures")
         return sorted(path for path in out.rglob("*") if path.is_file() and path.name != RECORD)
 
@@ -164,7 +168,8 @@ def step(out: Path, counts: Dict[str, int], **options: int) -> steps.Step:
     return steps.Step("pictures", out, out / RECORD, parameters, {}, work)
 
 
-def make_root(out: Path, counts: Dict[str, int], *, seed: int = 1, height: int = HEIGHT, width: int = WIDTH) -> None:
+def make_root(out: Path, counts: Dict[str, int], *, seed: int = 1, height: int = HEIGHT, width: int = WIDTH,
+              jobs: Jobs = 1) -> None:
     """Write a data set that `isic.find_split` recognises.
 
     Folders ``train``, ``val``, ... hold JPEGs and ``groundtruth.csv``; ``masks`` holds ``<id>_segmentation.png``,
@@ -178,28 +183,37 @@ def make_root(out: Path, counts: Dict[str, int], *, seed: int = 1, height: int =
         Number of pictures by split; splits with 0 are left out.
     seed, height, width : int
         Of the pictures.
+    jobs : int or str
+        Where they are drawn, see `parallel.workers`; they are the same wherever it is.
     """
-    with partial_folder(out, NAME) as root:
+    with partial_folder(out, NAME) as root, workers(jobs) as pool:
         (root / "masks").mkdir()
         for split, count in counts.items():
             if count:
-                _make_split(root, split, count, seed, (height, width))
+                _make_split(root, split, count, seed, (height, width), pool)
         about = {"seed": seed, "height": height, "width": width, "counts": counts}
         write_atomic(root / NAME, (json.dumps(about, indent=2) + "\n").encode())
 
 
-def _make_split(root: Path, split: str, count: int, seed: int, size: Tuple[int, int]) -> None:
+def _make_split(root: Path, split: str, count: int, seed: int, size: Tuple[int, int], pool: Workers) -> None:
     (root / split).mkdir()
-    number = SPLITS.index(split)
-    labels: Dict[str, int] = {}
-    for place, label in enumerate(tqdm(_labels(count, seed, number), split, unit="picture", disable=None)):
-        image_id = f"{MADE_UP_PREFIX}{number}{place:06d}"
+    work = functools.partial(_write_some, root=root, split=split, seed=seed, size=size)
+    labels = _labels(count, seed, SPLITS.index(split))
+    with contextlib.closing(pool.map(work, enumerate(labels), count, TOGETHER)) as ids:
+        named = dict(zip(tqdm(ids, split, count, unit="picture", disable=None), labels))
+    write_groundtruth(root / split / GROUNDTRUTH, named)
+
+
+def _write_some(places: List[Tuple[int, int]], root: Path, split: str, seed: int, size: Tuple[int, int]) -> List[str]:
+    """Draw and write pictures of some places and labels; return their ids."""
+    number, ids = SPLITS.index(split), []
+    for place, label in places:
         picture = make_picture(np.random.default_rng([seed, number, place]), label, *size)
-        (root / split / f"{image_id}.jpg").write_bytes(encode_image(picture.image, ".jpg"))
+        ids.append(f"{MADE_UP_PREFIX}{number}{place:06d}")
+        (root / split / f"{ids[-1]}.jpg").write_bytes(encode_image(picture.image, ".jpg"))
         mask = picture.mask.astype(np.uint8) * 255
-        (root / "masks" / f"{image_id}_segmentation.png").write_bytes(encode_image(mask, ".png"))
-        labels[image_id] = label
-    write_groundtruth(root / split / GROUNDTRUTH, labels)
+        (root / "masks" / f"{ids[-1]}_segmentation.png").write_bytes(encode_image(mask, ".png"))
+    return ids
 
 
 def _labels(count: int, seed: int, number: int) -> List[int]:

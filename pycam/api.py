@@ -16,7 +16,7 @@ from data_tools.augment import SIZE
 from data_tools.errors import unknown
 from data_tools.isic import CLASSES
 
-from . import drawing, forward, given, scoring, two_stages
+from . import drawing, forward, given, scoring, trained, two_stages
 from .cam import merge
 from .engine import Backend
 from .errors import CamError
@@ -78,13 +78,16 @@ def load_net(weights: PathLike, net: Optional[PathLike] = None, *, classes: Opti
                             cam_layer=cam_layer, fc_layer=fc_layer, size=size, mean=mean, scale=scale)
 
 
-def load_stages(stage1: PathLike, stage2: PathLike, net: Optional[PathLike] = None, *, hair: Optional[str] = None,
-                engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32", **region: Any) -> Stages:
+def load_stages(stage1: Optional[PathLike] = None, stage2: Optional[PathLike] = None, net: Optional[PathLike] = None, *,
+                hair: Optional[str] = None, engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32",
+                **region: Any) -> Stages:
     """Load the networks of both stages, and how the pictures of stage 2 were prepared.
 
     Parameters
     ----------
-    stage1, stage2, net, engine, gpu, precision
+    stage1, stage2 : path, optional
+        A ``.caffemodel`` each, or the folder that holds ``final.caffemodel``; left out, both are those of the package.
+    net, engine, gpu, precision
         As in `load_net`.
     hair : {"along", "letter", "none"}, optional
         Method of hair removal; left out, that of the crops that stage 2 was trained on, which a record beside it tells.
@@ -102,8 +105,9 @@ def load_stages(stage1: PathLike, stage2: PathLike, net: Optional[PathLike] = No
     >>> stages.preparation.hair, stages.preparation.rule.threshold
     ('along', 0.4)
     """
+    first, second, _ = trained.choose(stage1, stage2)
     backend = Backend(engine, gpu, precision)
-    return two_stages.open_stages(Path(stage1), Path(stage2), Path(net) if net else None, backend=backend, hair=hair, **region)
+    return two_stages.open_stages(first, second, Path(net) if net else None, backend=backend, hair=hair, **region)
 
 
 def read_image(path: PathLike, *, colour: str = "bgr") -> np.ndarray:

@@ -142,7 +142,7 @@ def doctor_words(run: Run, solvers: Sequence[str]) -> Words:
 def synthetic_words(run: Run) -> Words:
     """Return the command that makes the pictures of the demo."""
     numbers = [word for name, value in DEMO_PICTURES.items() for word in (f"--{name}", value)]
-    return ["data_tools", "synthetic", "--out", run.values["ISIC"], *numbers]
+    return ["data_tools", "synthetic", "--out", run.values["ISIC"], *numbers, *run.option("--jobs", "JOBS")]
 
 
 def commands(run: Run, target: str, split: str = "") -> List[Words]:

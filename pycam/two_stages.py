@@ -18,7 +18,7 @@ from data_tools.isic import CLASSES, NO_PICTURES, OTHER_SUFFIXES, SUFFIXES
 from torchcaffe.limits import MAX_PICTURE, read_bytes
 from torchcaffe.netparam import read_net
 
-from . import engine, region_rule
+from . import engine, region_rule, trained
 from .drawing import card
 from .errors import CamError
 from .forward import Network, ahead, check_finite, open_net, predict, predict_with_maps
@@ -198,21 +198,22 @@ def add_parser(subparsers: Any) -> None:
     """Add the command ``classify``."""
     parser = add(
         subparsers, "classify", "classify pictures from beginning to end",
-        "python -m pycam classify examples --stage1 build/demo/stage1 --stage2 build/demo/stage2 --out /tmp/out",
-        "Remove hair, run stage 1, cut the most active region out, run stage 2. Prints a line of probabilities for each picture "
-        "and writes <name>.json and <name>.jpg (map, region, crop, both stages) to DIR. A picture that cannot be read is "
-        "reported, and the others go on. Hair removal and region rule are those of the crops that stage 2 was trained on, but "
-        "for what is named here. For research: no diagnosis.")
+        "python -m pycam classify examples --out build/answers",
+        "Remove hair, run stage 1, cut the most active region out, run stage 2: with the networks that come with the package, or "
+        "with those that are named. Prints a line of probabilities for each picture. A picture that cannot be read is reported, "
+        "and the others go on. Hair removal and region rule are those of the crops that stage 2 was trained on, but for what is "
+        "named here. For research, no diagnosis.")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
     for stage in ("stage1", "stage2"):
-        parser.add_argument(f"--{stage}", type=Path, required=True, metavar="W",
-                            help=".caffemodel, or the folder that holds final.caffemodel")
+        parser.add_argument(f"--{stage}", type=Path, metavar="W",
+                            help=".caffemodel, or the folder that holds final.caffemodel (default: that of the package)")
     parser.add_argument("--net", type=Path, metavar="DEPLOY", help="deploy prototxt (default: that of prototxt/ which fits)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="write <name>.json and <name>.jpg (map, region, crop, both stages) into this folder")
     parser.add_argument("--hair", choices=HAIR, help="method of hair removal (D18)")
     parser.add_argument("--no-hair-removal", dest="hair", action="store_const", const="none",
                         help="for pictures that have been cleaned: the same as --hair none")
-    parser.add_argument("--maps", action="store_true", help="also write the maps as the network gives them, <name>.npy")
+    parser.add_argument("--maps", action="store_true", help="write the maps as the network gives them too, DIR/<name>.npy")
     region_rule.add_arguments(parser)
     engine.add_arguments(parser)
     parser.set_defaults(run=run)
@@ -220,14 +221,18 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``classify``."""
-    paths = list_images(args.images)
-    args.out.mkdir(parents=True, exist_ok=True)
-    stages = open_stages(args.stage1, args.stage2, args.net, backend=engine.backend(args), hair=args.hair,
+    if args.maps and not args.out:
+        raise CamError("--maps writes files; name their folder with --out")
+    paths, weights = list_images(args.images), trained.choose(args.stage1, args.stage2)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+    stages = open_stages(weights.stage1, weights.stage2, args.net, backend=engine.backend(args), hair=args.hair,
                          **region_rule.given(args))
-
+    print(weights.about)
     for path, clean in sound(paths, lambda path: without_hair(read_any(path), stages.preparation.hair), "classified"):
         answer = classify(stages, clean, cleaned=True)
-        write_answer(args.out, path, answer, args.maps)
+        if args.out:
+            write_answer(args.out, path, answer, args.maps)
         print(f"{path.name}: {probabilities(answer.probs)} (stage 1: {probabilities(answer.stage1)})")
 
 

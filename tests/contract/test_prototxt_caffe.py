@@ -207,6 +207,7 @@ print(json.dumps([name for name, blobs in solver.net.params.items()
     assert moved == ["conv5_1", "conv5_2", "conv5_3", "CAM_conv", "CAM_fc3"]
 
 
+@pytest.mark.slow
 def test_narrow_run_starts_at_chance_and_writes_where_it_says(workplace):
     loss = run_caffe("""
 import json

@@ -31,7 +31,7 @@ OTHERS = {"caffe": str(markdown.ROOT / ".caffe" / "bin" / "caffe"),  # programs 
 RESULTS = markdown.ROOT / "docs" / "results"  # its commands: test_results.py
 NOT_MADE = {  # targets of make whose commands are only held against their parsers: why, and what runs them
     "setup": "needs a network; each fresh clone begins with it", "caffe": "the same; tests/unit/test_install_caffe.py",
-    "test": "would run the tests in the tests", "check": "what .ci/run begins with",
+    "test": "would run the tests in the tests", "test-all": "the same", "check": "what .ci/run begins with",
     "demo": "takes minutes; tests/e2e/test_pipeline.py runs its steps on fewer pictures",
     "experiment": "minutes; test_results.py runs it as docs/results has it",
     "data": "12 GB; tests/unit/test_download.py fetches them from a server of its own",
@@ -113,6 +113,7 @@ def make(words, sandbox):
             assert sandbox.call([planned[0], *planned[1]]) == 0, line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in markdown.PAGES if page.parent != RESULTS], ids=markdown.name)
 def test_commands(page, sandbox):
     for where, text in markdown.commands(page):
@@ -122,6 +123,7 @@ def test_commands(page, sandbox):
             raise AssertionError(f"{where}: {text}: {error}") from error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", markdown.blocks("python"), ids=str)
 def test_python(block, sandbox):
     with mock.patch.dict(LAYERS):  # where a block adds a layer
@@ -135,6 +137,7 @@ def test_every_line_of_the_faq_has_a_failure():
     assert len(LINES) == len(FAILURES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("failure", "line"), list(zip(FAILURES, LINES)), ids=[failure.__name__ for failure in FAILURES])
 def test_line_of_the_faq_is_printed(failure, line, sandbox, tmp_path, monkeypatch, capfd):
     copy = tmp_path / "repository"

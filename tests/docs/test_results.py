@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.docs import markdown
 from tests.docs.test_commands import RESULTS, check
 
@@ -10,6 +12,7 @@ SMALL = {"SEEDS": "1", "JOBS": "1", "AUGMENT": "none", "ENGINE": "torch", "PYTHO
          "MAX_ITER": "2"}
 
 
+@pytest.mark.slow
 def test_commands(sandbox, monkeypatch):
     for name, value in SMALL.items():
         monkeypatch.setenv(name, value)

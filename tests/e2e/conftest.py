@@ -112,7 +112,7 @@ def bench(tmp_path_factory):
     return Bench(tmp_path_factory.mktemp("bench"), pythons)
 
 
-@pytest.fixture(params=["torch", pytest.param("caffe", marks=pytest.mark.caffe)])
+@pytest.fixture(params=["torch", pytest.param("caffe", marks=[pytest.mark.caffe, pytest.mark.slow])])
 def engine(request):
     """Name each engine in turn; without real Caffe its turn is skipped."""
     if request.param == "caffe":

@@ -172,16 +172,19 @@ def test_train(case, engine, name):
     assert not list(case.run.rglob("*.solverstate"))
 
 
+@pytest.mark.slow
 def test_train_with_weights_that_fit_nothing(case, finished, engine):
     case.trained(finished, rename)
     fails(case, engine, [*GOOD, "--weights", "{weights}", "--engine", engine], ["fills no layer", "conv1_1"])
 
 
+@pytest.mark.slow
 def test_train_with_weights_of_other_shapes(case, finished, engine):
     case.trained(finished, shrink)
     fails(case, engine, [*GOOD, "--weights", "{weights}", "--engine", engine], ["other shapes", "CAM_fc3"])
 
 
+@pytest.mark.slow
 def test_train_with_weights_checks_the_net_without_ending_the_process(case, finished, engine):
     case.trained(finished)
     _net('bottom: "conv4_2"', 'bottom: "conv4_9"')(case)
@@ -206,6 +209,7 @@ def test_torchcaffe_train(case, name):
 
 
 # ---------------------------------------------------------------- prediction and crops
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "fragment"), [(rename, "no weights for the layers conv1_1"),
                                                  (shrink, "other shapes in CAM_fc3")])
 @pytest.mark.parametrize("words", [PREDICT, CROPS], ids=["predict", "crops"])
@@ -220,6 +224,7 @@ def test_weights_that_do_not_fit(case, finished, words, change, fragment):
     (lambda c: c.out.write_text(""), ["/out"]),
     (lambda c: cut(c.weights), ["weights.caffemodel"]),
 ], ids=["cut JPEG", "missing picture", "out below a file", "cut weights"])
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [PREDICT, CROPS], ids=["predict", "crops"])
 def test_predict_and_crops(case, finished, words, spoil, fragments):
     case.trained(finished)
@@ -231,6 +236,7 @@ DEPLOY_TYPOS = {"field": ("num_output: 3", "num_outputs: 3"), "layer type": ('ty
                 "bottom": ('bottom: "conv4_2"', 'bottom: "conv4_9"')}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "engine"), [(name, "torch") for name in DEPLOY_TYPOS] + [
     pytest.param(name, "caffe", marks=pytest.mark.caffe) for name in DEPLOY_TYPOS],
     indirect=["engine"])
@@ -267,34 +273,40 @@ def interrupt(case, waiting, words, sign):
     assert believed(case.run) != before
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_clean(case, waiting):
     words = ["data_tools", "clean", "--images", EXAMPLES, "--out", "{out}/x", "--jobs", "2"]
     interrupt(case, waiting, words, lambda: list(case.out.glob("x/*.jpg")))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_lmdb(case, waiting):
     words = ["data_tools", "lmdb", "--images", EXAMPLES, "--encoding", "png", "--jobs", "2", "--out", "{out}/x"]
     interrupt(case, waiting, words, lambda: list(case.out.glob(".x.partial/squares.uint8")))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_train(case, waiting):
     solver = case.bench.solver("stage1", "thirty", max_iter=30)
     words = [*TRAIN, solver, "--engine", "torch"]
     interrupt(case, waiting, words, lambda: list(case.run.glob("stage1/*_iter_3.caffemodel")))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_predict(case, finished, waiting):
     case.trained(finished)
     words = [EXAMPLES if word == "{val}" else word.replace("{out}", "{out}/results") for word in PREDICT]
     interrupt(case, waiting, [*words, "--batch", 1, "--engine", "torch"], "engine: ")
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_crops(case, finished, waiting):
     case.trained(finished)
     words = [EXAMPLES if word == "{val}" else word for word in CROPS]
     interrupt(case, waiting, [*words, "--batch", 1, "--engine", "torch"], lambda: list(case.out.glob("val/ISIC*.jpg")))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_report(case, finished, waiting):
     words = ["pycam", "report", "--run", finished("torch")[0], "--net", "{bench.deploy}", "--out", "{out}/r.html"]
     interrupt(case, waiting, [*words, "--engine", "torch"], "engine: ")

@@ -43,6 +43,7 @@ def test_the_check_of_the_installed_packages_passes(image):
     assert {"python3-caffe", "caffe", "python3-opencv", "python3-lmdb"} <= listed
 
 
+@pytest.mark.slow
 @pytest.mark.caffe
 def test_stage_1_is_trained_in_what_the_image_holds(image, bench):
     held = {path.name for path in image.folder.iterdir()}

@@ -157,6 +157,7 @@ def test_every_variable_is_changed():
     assert set(VARIABLES) == (set(CHANGES) - set(FILES)) | ELSEWHERE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", list(CHANGES))
 def test_a_used_folder_ends_as_an_empty_one(world, capfd, change):
     base, more = ("with_weights", {"INIT": "one.caffemodel"}) if change == "weights" else ("A", {})
@@ -185,6 +186,7 @@ def crops(names, expected):
             and any(other.startswith("/".join(name.split("/")[:2])) for other in expected)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", [BASE["REGION"], "--ground min --threshold 0.75 --class scored --margin 0.2"])
 def test_classify_says_what_the_pipeline_says(world, region):
     """With no option: rule and hair removal are those of the stage 2 that it is given."""
@@ -200,6 +202,7 @@ def test_classify_says_what_the_pipeline_says(world, region):
         np.testing.assert_allclose(answer.probs, probs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_constant_of_the_code_is_followed(world, tmp_path):
     """Constants decide results as variables do: what other code made is made anew, and nothing before it."""
     for part in ("pycam", "data_tools", "torchcaffe"):
@@ -219,6 +222,7 @@ def test_a_constant_of_the_code_is_followed(world, tmp_path):
     assert used == fresh != before
 
 
+@pytest.mark.slow
 @pytest.mark.caffe
 def test_the_engine_is_followed(world, real_caffe, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for Caffe's own Python, which begins in this folder

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_killed_runs_start_again_and_end_with_the_same_bytes(tmp_path):
     command = [sys.executable, "benchmarks/kills.py", "--kills", "6", "--seed", "5", "--json", str(tmp_path / "kills.json")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
@@ -18,6 +21,7 @@ def test_killed_runs_start_again_and_end_with_the_same_bytes(tmp_path):
     assert [counts[name]["kills"] for name in ("clean", "lmdb", "crops")] == [2, 2, 2]
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_leave_what_one_of_them_makes(tmp_path):
     command = [sys.executable, "benchmarks/kills.py", "--together", "8", "--seed", "5", "--json", str(tmp_path / "kills.json")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}

@@ -67,6 +67,7 @@ def test_a_second_make_does_nothing(bench, finished, engine):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("through", ["make", "command"])
 def test_an_interrupted_training_goes_on_from_its_newest_snapshot(bench, run, engine, through, waiting):
     long = bench.solver("stage1", "long_stage1", max_iter=LONG, snapshot=2)
@@ -109,6 +110,7 @@ def test_a_failing_training_stops_make_and_leaves_no_final_weights(bench, run, e
     assert not list(run.glob("stage1/*.caffemodel"))
 
 
+@pytest.mark.slow
 @pytest.mark.caffe
 @pytest.mark.parametrize("trained", ["torch", "caffe"])
 def test_weights_predict_the_same_in_the_other_engine(bench, finished, trained, tmp_path, live_cases):
@@ -124,6 +126,7 @@ def test_weights_predict_the_same_in_the_other_engine(bench, finished, trained, 
     live_cases(len(mine))
 
 
+@pytest.mark.slow
 @pytest.mark.caffe
 @pytest.mark.parametrize("began", ["torch", "caffe"])
 def test_a_solver_state_goes_on_in_the_other_engine(bench, finished, run, began, live_cases):

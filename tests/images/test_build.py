@@ -55,7 +55,7 @@ def test_the_image_holds_the_code_and_nothing_that_lay_about(cpu):
     found = {name: (owner, int(size)) for owner, size, name in (line.split(" ", 2) for line in held if line[:1].isdigit())}
     assert {"Makefile", "pycam/train.py", "docker/images.mk", "solvers/stage1.prototxt"} <= set(found)
     assert {owner for owner, _ in found.values()} == {"1000:1000"}
-    assert max(size for _, size in found.values()) < 10 ** 6
+    assert max(size for _, size in found.values()) < 2 * 10 ** 6  # the trained networks, models/
     assert not set(LITTER) & set(found)
     assert not {"pictures", "results", "data", "tests", "docs"} & {name.split("/")[0] for name in found}
 

@@ -32,6 +32,7 @@ def random_jobs(folder):
     return taken
 
 
+@pytest.mark.slow
 @pytest.mark.caffe
 @pytest.mark.parametrize("make", [solver_jobs, random_jobs])
 def test_each_step_from_caffes_own_state(real_caffe, live_cases, tmp_path, make):

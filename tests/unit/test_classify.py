@@ -209,8 +209,8 @@ def test_the_command_writes_a_card_and_json_for_each_picture_of_a_folder(nets, f
     assert set(found["box"]) == {"y0", "x0", "y1", "x1"}
     assert np.load(folder / "out" / "a.npy").shape == (1, 3, 10, 10)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["a.png", "b.jpg"]
-    assert f"nevus {found['probabilities']['nevus']:.3f} (stage 1: " in lines[1]
+    assert [line.split(":")[0] for line in lines] == ["for research, no diagnosis", "a.png", "b.jpg"]
+    assert f"nevus {found['probabilities']['nevus']:.3f} (stage 1: " in lines[2]
 
 
 def test_a_broken_file_is_told_and_the_others_go_on(nets, folder, capsys):
@@ -218,7 +218,7 @@ def test_a_broken_file_is_told_and_the_others_go_on(nets, folder, capsys):
     (folder / "in" / "aa.jpg").write_bytes(whole[:len(whole) // 2])
     assert run(folder, folder / "in", folder / "nowhere.tif") == 1
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 2
+    assert len(out.splitlines()) == 3
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3
     assert "aa.jpg: cut off" in errors[0]

@@ -83,6 +83,7 @@ def content(folder):
     return files, record.parameters, hashes
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_bytes_even_when_a_worker_is_killed(folder, data, scheduler, workers):
     """Hair removal and an LMDB, serial and on the cluster; one of the two workers is killed in the middle of both."""
     for jobs, name in ((["--jobs", "1"], "serial"), (["--scheduler", scheduler], "cluster")):

@@ -12,6 +12,8 @@ import pycam
 from pycam.__main__ import main
 from torchcaffe.netparam import read_solver
 
+from .test_trained import EXAMPLES, make_models
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torchcaffe", "data_tools", "pycam")
 NETS = sorted((ROOT / "prototxt").glob("*.prototxt")) + sorted((ROOT / "solvers").glob("*.prototxt"))
@@ -50,6 +52,7 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     for name in (*PACKAGES, "prototxt", "solvers"):
         shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    make_models(folder / "source" / "models")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "source")
     subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
@@ -63,13 +66,22 @@ def test_a_wheel_holds_every_module_network_and_type_marker(wheel, tmp_path):
         archive.extractall(tmp_path)
     wanted = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     wanted |= {f"pycam/{path.relative_to(ROOT)}" for path in NETS} | {f"{package}/py.typed" for package in PACKAGES}
+    wanted |= {f"pycam/models/{name}" for name in ("stage1.caffemodel", "stage2.caffemodel", "origin.json", "metrics.json")}
     assert wanted <= held
     assert {name.split("/")[0] for name in held if ".dist-info" not in name} == set(PACKAGES)
     points = next(path for path in tmp_path.rglob("entry_points.txt")).read_text()
     assert {line.split(" =")[0] for line in points.splitlines() if "=" in line} == {"torchcaffe", "data-tools", "pycam"}
-    program = f"""import sys; sys.path.insert(0, {str(tmp_path)!r})
-from pycam.__main__ import main
-sys.exit(main(["init", {str(tmp_path / "new")!r}]))"""
-    tried = subprocess.run([sys.executable, "-I", "-c", program], check=False, capture_output=True)
-    assert tried.returncode == 0, tried.stderr
+    installed(tmp_path, "init", str(tmp_path / "new"))
     assert len(list((tmp_path / "new").rglob("*.prototxt"))) == len(NETS)
+    answer = installed(tmp_path, "classify", str(EXAMPLES / "ISIC_0000225.jpg"))
+    assert answer.startswith("for research, no diagnosis; validation AUC 0.")
+
+
+def installed(folder, *words):
+    """Return what a command of a package in a folder prints."""
+    program = f"""import sys; sys.path.insert(0, {str(folder)!r})
+from pycam.__main__ import main
+sys.exit(main({list(words)!r}))"""
+    tried = subprocess.run([sys.executable, "-I", "-c", program], cwd=folder, check=False, capture_output=True, text=True)
+    assert tried.returncode == 0, tried.stderr
+    return tried.stdout

@@ -4,6 +4,7 @@ Which commands a target needs is in test_pipeline.py.
 """
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -159,3 +160,18 @@ def test_check_and_test(make):
     assert lines == ["py -m ruff check .", "py -m mypy", "py prototxt/generate.py --check"]
     _, lines, _ = make("PYTHON=py", "test", "JOBS=3")
     assert any(line.startswith("py -m pytest -n 3") for line in lines)
+
+
+# ---------------------------------------------------------------- two sizes of tests
+def test_the_larger_size_is_the_smaller_and_the_slow_tests(make):
+    sizes = {target: [line.partition(" -m ")[2].partition(" -m ")[2] for line in make("PYTHON=py", *target.split())[1]
+                      if line.startswith("py -m pytest")] for target in ("test", "test-all", "test test-all")}
+    assert sizes == {"test": ['"not slow"'], "test-all": ['"not slow"', "slow"], "test test-all": ['"not slow"', "slow"]}
+    assert "make test test-all\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_marker_is_used():
+    declared = re.findall(r'(?m)^    "(\w+): ', (ROOT / "pyproject.toml").read_text().partition("\nmarkers = [")[2])
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    assert declared == ["caffe", "slow"]
+    assert all(f"@pytest.mark.{name}\n" in tests for name in declared)

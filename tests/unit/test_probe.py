@@ -75,6 +75,7 @@ layer {{ name: "loss" type: "EuclideanLoss" bottom: "conv" bottom: "conv" top: "
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["torch", pytest.param("caffe", marks=pytest.mark.caffe)])
 def test_an_iteration_is_timed(name, request, monkeypatch):
     if name == "caffe":

@@ -89,6 +89,14 @@ def test_a_root_is_a_data_set_that_is_found_and_is_the_same_each_time(tmp_path):
     assert set(np.unique(mask)) == {0, 255}
 
 
+def test_more_processes_draw_the_same(tmp_path):
+    for jobs in (1, 2):
+        synthetic.make_root(tmp_path / str(jobs), {"train": 9, "val": 4}, jobs=jobs, **SMALL)
+    names = [path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()]
+    assert len(names) == 2 * 13 + 2 + 1
+    assert all((tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes() for name in names)
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 100])
 def test_labels_have_the_wanted_shares(count):
     counts = np.bincount(synthetic._labels(count, 1, 0), minlength=3)

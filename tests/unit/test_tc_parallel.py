@@ -57,6 +57,7 @@ def result(folder, batch, err):
     return [float(x) for x in LOSS.findall(err)], [a for name in ("conv", "fc") for a in weights[name]]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_double_batch(tmp_path):
     one = subprocess.run(words(write(tmp_path, 4)), cwd=ROOT, capture_output=True, text=True, check=True)
     launch = "from torchcaffe import parallel; import sys; parallel.start(sys.argv[1:], 2)"
@@ -69,6 +70,7 @@ def test_two_processes_equal_one_with_the_double_batch(tmp_path):
         np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
 
 
+@pytest.mark.slow
 def test_several_processes_go_on_where_their_data_stopped(tmp_path):
     """Seven steps of two processes with batches of two are 28 of ten pictures: in the middle of a round."""
     solver, launch = write(tmp_path, 2), "from torchcaffe import parallel; import sys; parallel.start(sys.argv[1:], 2)"
