@@ -105,9 +105,8 @@ def load_stages(stage1: Optional[PathLike] = None, stage2: Optional[PathLike] = 
     >>> stages.preparation.hair, stages.preparation.rule.threshold
     ('along', 0.4)
     """
-    first, second, _ = trained.choose(stage1, stage2)
-    backend = Backend(engine, gpu, precision)
-    return two_stages.open_stages(first, second, Path(net) if net else None, backend=backend, hair=hair, **region)
+    weights, backend = trained.choose(stage1, stage2), Backend(engine, gpu, precision)
+    return two_stages.open_stages(*weights[:2], Path(net) if net else None, backend=backend, hair=hair, **region)
 
 
 def read_image(path: PathLike, *, colour: str = "bgr") -> np.ndarray:

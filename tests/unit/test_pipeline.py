@@ -27,6 +27,13 @@ def _here(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def processor(monkeypatch, tmp_path):
+    """Return the file that tells of the processor; unless a test writes it there is none."""
+    monkeypatch.setattr(pipeline, "PROCESSOR", tmp_path / "cpuinfo")
+    return pipeline.PROCESSOR
+
+
 def texts(target, **words):
     """Return the commands of a target as texts by names such as crops/val."""
     found = {}
@@ -162,6 +169,18 @@ def test_the_demo_has_its_own_defaults_and_follows_what_is_given():
     assert "--isic y" in texts("demo", RUN="x", ISIC="y")["clean/train"]
     assert "--threshold" not in texts("demo", REGION="")["crops/val"]
     assert "--hair none" in texts("demo", HAIR="none")["clean/val"]
+
+
+@pytest.mark.parametrize(("flags", "words", "precision"), [
+    ("fpu avx512_bf16 amx_tile", {}, "bf16"), ("fpu amx_bf16", {"ENGINE": "torch"}, "bf16"), ("fpu avx512f", {}, None),
+    ("fpu avx512_bf16", {"ENGINE": "caffe"}, None), ("fpu avx512_bf16", {"GPU": "0"}, None),
+    ("fpu avx512_bf16", {"PRECISION": "fp32"}, "fp32"), ("fpu avx512f", {"PRECISION": "bf16"}, "bf16")])
+def test_the_demo_computes_in_bf16_where_the_processor_does(processor, flags, words, precision):
+    processor.write_text(f"model name\t: some\nflags\t\t: {flags}\n")
+    for name, text in texts("demo", **words).items():
+        nets = name.startswith(("train", "predict", "crops", "report"))
+        assert text.partition("--precision ")[2][:4] == (precision or "" if nets else "")
+    assert "--precision" not in texts("all")["train/stage1"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
