@@ -31,6 +31,14 @@ def test_seconds_and_less_than_a_gigabyte(tmp_path, program):
     assert peak < 1e9
 
 
+def test_the_peak_of_a_flat_map_takes_no_gigabyte(tmp_path):
+    program = ("import numpy as np\nfrom pycam.studies.localization import peak\n"
+               "assert peak(np.zeros((5000, 8000), np.float32)) == (2499, 3999)")
+    code, lines, peak = limited.run(["-c", program], tmp_path, 60)
+    assert (code, lines) == (0, [])
+    assert peak < 1e9
+
+
 def test_the_largest_picture_is_cleaned_below_2_gb(tmp_path):
     image = np.full((5000, 8000, 3), 190, np.uint8)
     for x in range(0, 8000, 200):
