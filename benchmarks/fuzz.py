@@ -1,6 +1,6 @@
 """Give damaged files to everything that reads one: each must be read or refused in one line, within seconds, below 2 GB.
 
-example: python benchmarks/fuzz.py --cases 1000000 --jobs 2 --out benchmarks/results/fuzz.json
+example: python benchmarks/fuzz.py --cases 1000000 --jobs 2 --out docs/results/fuzz.json
 
 A case is made of the seed and its number alone, so that one can be repeated: --first 4711 --cases 1.
 """

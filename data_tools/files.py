@@ -170,7 +170,7 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
     Raises
     ------
     DataError
-        When `target` holds something else, or another process is making it.
+        When `target` holds something else or the current folder, or another process is making it.
     """
     target = Path(target).absolute()
     _check_replaceable(target, marker)
@@ -189,6 +189,8 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
 def _check_replaceable(target: Path, marker: str) -> None:
     if target.exists() and not target.is_dir():
         raise DataError(f"{target}: is a file; expected a folder's name, choose another")
+    if target.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise DataError(f"{target}: the current folder is there, and would be replaced; expected another folder's name")
     if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
         raise DataError(f"{target}: holds files but no {marker}, so it was not made here; delete it or choose another")
 

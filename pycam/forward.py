@@ -15,6 +15,7 @@ from data_tools.commands import add, add_step, whole
 from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
 from data_tools.parallel import default_jobs
+from data_tools.records import read_text
 from data_tools.steps import Step, beside, code
 from torchcaffe import heap
 
@@ -249,10 +250,7 @@ def map_options(args: argparse.Namespace) -> Dict[str, Any]:
 
 def read_classes(path: Path) -> List[str]:
     """Read the names of classes, a line each."""
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CamError(f"{path}: cannot be read ({error}); expected a text file with a class name a line") from error
+    return [line.strip() for line in read_text(path, "a text file with a class name a line").splitlines() if line.strip()]
 
 
 def add_parser(subparsers: Any) -> None:

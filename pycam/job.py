@@ -12,6 +12,7 @@ from data_tools.augment import PATCH_SIZE
 from data_tools.commands import whole
 from data_tools.files import write_atomic
 from data_tools.lmdb_io import DATA_FILE
+from torchcaffe.limits import MAX_TABLE, read_bytes
 from torchcaffe.netparam import filter_net, read_net, read_solver
 from torchcaffe.proto import caffe_pb2
 
@@ -257,7 +258,7 @@ def inputs(job: Job) -> Dict[str, Path]:
 def _listed(part: Any) -> Iterator[Tuple[str, Path]]:
     """Yield the files that the lines of a list name, alone or before a label."""
     folder = getattr(part, "root_folder", "")
-    for line in Path(part.source).read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_bytes(part.source, MAX_TABLE).decode(errors="replace").splitlines():
         for name in (line.strip(), line.strip().rpartition(" ")[0]):
             if name and os.path.isfile(folder + name):
                 yield name, Path(folder + name)

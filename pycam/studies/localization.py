@@ -91,9 +91,11 @@ def peak(cam: np.ndarray) -> Tuple[int, int]:
     Beyond its outermost cell centres a map only repeats the nearest value, so that of a plateau that reaches the edge this
     is the cell's centre, where the network looked.
     """
-    y, x = np.nonzero(cam == cam.max())
-    first = int(np.argmin((y - (cam.shape[0] - 1) / 2) ** 2 + (x - (cam.shape[1] - 1) / 2) ** 2))
-    return int(y[first]), int(x[first])
+    y, x = ((np.arange(side) - (side - 1) / 2) ** 2 for side in cam.shape)
+    distance = np.add.outer(y, x)
+    distance[cam < cam.max()] = np.inf
+    row, column = divmod(int(distance.argmin()), cam.shape[1])
+    return row, column
 
 
 def measure_region(found: Located, mask: np.ndarray) -> Measures:

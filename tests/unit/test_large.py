@@ -1,5 +1,6 @@
 """Large pictures: the memory and time that their pixels explain."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -28,6 +29,26 @@ def test_seconds_and_less_than_a_gigabyte(tmp_path, program):
     code, lines, peak = limited.run(["-c", program], tmp_path, 60)
     assert (code, lines) == (0, [])
     assert peak < 1e9
+
+
+def test_the_peak_of_a_flat_map_takes_no_gigabyte(tmp_path):
+    program = ("import numpy as np\nfrom pycam.studies.localization import peak\n"
+               "assert peak(np.zeros((5000, 8000), np.float32)) == (2499, 3999)")
+    code, lines, peak = limited.run(["-c", program], tmp_path, 60)
+    assert (code, lines) == (0, [])
+    assert peak < 1e9
+
+
+def test_the_largest_picture_is_cleaned_below_2_gb(tmp_path):
+    image = np.full((5000, 8000, 3), 190, np.uint8)
+    for x in range(0, 8000, 200):
+        cv2.line(image, (x, 0), (8000 - x, 4999), (40, 40, 40), 20, cv2.LINE_AA)
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "p.jpg"), image)
+    (tmp_path / "in" / "groundtruth.csv").write_text("image_id,melanoma,seborrheic_keratosis\np,1,0\n")
+    code, lines, peak = limited.run(["-m", "data_tools", "clean", "--images", "in", "--out", "out", "--jobs", "1"], tmp_path, 120)
+    assert (code, lines) == (0, [])
+    assert peak < 2e9
 
 
 @pytest.mark.parametrize("shape", [(768, 1024), (4459, 6708), (300, 300), (1000, 3999)])

@@ -5,12 +5,20 @@ import socket
 
 import pytest
 
+from data_tools import records
 from data_tools.errors import DataError
 from data_tools.files import read_image, sha256_file, sha256_pieces
 from data_tools.isic import read_groundtruth
-from pycam import predictions
+from pycam import engine, forward, predictions, two_stages, weight_arrays
+from pycam.errors import CamError
 
-READERS = [read_image, read_groundtruth, predictions.read, sha256_file, sha256_pieces]
+
+def read_record(path):
+    return records.read_json(path, dict, "a record", "make it again")
+
+
+READERS = [read_image, read_groundtruth, predictions.read, sha256_file, sha256_pieces, read_record, forward.read_classes,
+           weight_arrays.read, weight_arrays.shapes, engine.weight_shapes, two_stages.read_any]
 
 
 @pytest.fixture(params=["fifo", "folder", "device", "socket"])
@@ -32,5 +40,5 @@ def path(request, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("read", READERS)
 def test_no_files(path, read):
-    with pytest.raises((DataError, OSError), match=r"regular file|Is a directory"):
+    with pytest.raises((DataError, CamError, OSError), match=r"regular file|Is a directory"):
         read(path)
