@@ -14,7 +14,9 @@ SCRIPT = Path(__file__).with_name("report.js")
 STOPS = 16  # of the colour bar's gradient
 _NOISE = (  # what an SVG file needs and a part of a page does not; the ids that two figures would share
     re.compile(r"^.*?(?=<svg )", re.DOTALL), re.compile(r"<metadata>.*?</metadata>", re.DOTALL),
-    re.compile(r" xmlns(:xlink)?=\"[^\"]*\""), re.compile(r" id=\"[a-z_0-9]*_\d+\""))
+    re.compile(r" xmlns(:xlink)?=\"[^\"]*\""), re.compile(r" id=\"[A-Za-z_0-9]*_\d+\""))
+
+_IDS = re.compile(r"(?<= id=\")|(?<=url\(#)|(?<=href=\"#)")
 
 
 def document(title: str, parts: Mapping[str, str], lead: str) -> str:
@@ -111,6 +113,8 @@ def drawing(svg: bytes, caption: str) -> str:
     text = svg.decode("utf-8")
     for noise in _NOISE:
         text = noise.sub("", text)
+    own = hashlib.sha256(svg).hexdigest()[:8]  # equal parts of two figures have equal ids
+    text = _IDS.sub(rf"\g<0>f{own}-", text)
     text = text.replace(INK, "currentColor").replace("<svg ", f"<svg role=\"img\" aria-label=\"{escape(caption)}\" ", 1)
     return f"<figure class=drawing>{text}<figcaption>{escape(caption)}</figcaption></figure>"
 

@@ -208,7 +208,7 @@ def localization_section(material: Run) -> str:
     """Return how the boxes and maps lie on the lesions, if ``localize`` has written its tables into the run."""
     path = material.folder / LOCALIZATION
     if not path.is_file():
-        raise CamError(f"no {LOCALIZATION} in the run; make it with `python -m pycam localize --out {path.parent}`")
+        raise CamError(f"no {LOCALIZATION} in the run; make it with `python -m pycam localize --out RUN/{LOCALIZATION.parent}`")
     (_, header), *rows = read_rows(path, "what `python -m pycam localize` writes")
     short = next((line for line, row in rows if len(row) != len(header)), None)
     if short:
