@@ -74,7 +74,8 @@ def test_test_pictures_choose_no_threshold(finished_run, capsys):
 def test_both_stages_have_failures_and_names_have_one_form(finished_run, capsys):
     page, _ = sections(finished_run, capsys, "--net", "deploy.prototxt")
     assert re.findall(r"<h3 class=part>(.*?)</h3>", page["Failures"]) == ["Stage 1", "Stage 1+2"]
-    told = re.sub(r"<script>.*?</script>|<[^>]+>", " ", " ".join(text for title, text in page.items() if title != "This run"), flags=re.S)
+    body = " ".join(text for title, text in page.items() if title != "This run")
+    told = re.sub(r"<script>.*?</script>|<[^>]+>", " ", body, flags=re.DOTALL)
     assert not re.search(r"\bstage ?[12]\b(?!_)|Stage1|Stage 2", told)
 
 
