@@ -20,7 +20,7 @@ from .errors import CamError
 
 COMMANDS = (  # modules, in the pipeline's order
     "pipeline", "experiment", "init", "doctor", "weights", "edits", "train", "forward", "crops", "two_stages", "draw_maps",
-    "studies.localization", "scoring", "table1", "summary", "trainlog", "report")
+    "studies.localization", "scoring", "table1", "summary", "compare", "trainlog", "report")
 ERRORS = (CamError, DataError, CaffeError, OSError)
 
 

@@ -12,6 +12,7 @@ from data_tools.files import write_atomic, write_image
 
 from . import drawing, engine, region_rule
 from .cam import merge
+from .cells import Cells, lay
 from .forward import (
     Network,
     add_map_arguments,
@@ -66,14 +67,14 @@ def look(network: Network, image: np.ndarray, top: Optional[int], rule: RegionRu
             for number, cam in zip(numbers, placed)], cams
 
 
-def draw(image: np.ndarray, seen: List[Seen]) -> np.ndarray:
-    """Draw a picture, and beside it the map of each class in one colour scale, with region, box, probability and name."""
+def draw(image: np.ndarray, seen: List[Seen], cells: Cells) -> np.ndarray:
+    """Draw a picture, and beside it the map of each class in one colour scale, with region, box, probability, name and bar."""
     top = max(float(one.found.cam.max()) for one in seen)
     tiles = [drawing.labelled(image, "")]
     for one in seen:
         found = one.found
-        coloured = drawing.contour(drawing.overlay(image, found.cam, top), found.cam > found.lowest)
-        tiles.append(drawing.labelled(drawing.outline(coloured, found.region.box), f"{one.prob:.3f} {found.followed}"))
+        coloured = drawing.contour(drawing.overlay(image, found.cam, top, cells), found.cam > found.lowest)
+        tiles.append(drawing.labelled(drawing.outline(coloured, found.region.box), f"{one.prob:.3f} {found.followed}", bar=True))
     return np.hstack(tiles)
 
 
@@ -114,7 +115,8 @@ def run(args: argparse.Namespace) -> None:
         seen, cams = look(network, image, args.top, rule)
         content = io.BytesIO()
         np.save(content, cams)
-        write_image(args.out / f"{path.stem}.jpg", draw(image, seen))
+        cells = lay(cams.shape[-2:], image.shape[:2], rule.views, rule.placement, network.grid)
+        write_image(args.out / f"{path.stem}.jpg", draw(image, seen, cells))
         write_atomic(args.out / f"{path.stem}.npy", content.getvalue())
         write_atomic(args.out / f"{path.stem}.json", (json.dumps(as_json(path, network, seen), indent=2) + "\n").encode())
         print(f"{path.name}: {', '.join(f'{one.found.followed} {one.prob:.3f}' for one in seen)}")

@@ -1,13 +1,15 @@
 """Draw maps and boxes on pictures."""
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from data_tools.isic import CLASSES
 
+from .cells import Cells
 from .regions import Box
 
+PALE = 0.55  # weight of the picture where a map has no cells; the rest is white
 OVERLAY = 0.7  # weight of the colour where a map is at its top
 BAND = 256  # rows that are coloured at a time: the numbers between need 150 bytes a pixel
 Colour = Tuple[int, int, int]  # BGR
@@ -20,7 +22,7 @@ STAGES = ("#d9713c", "#3c8fd9")  # colours of stage 1 and stage 2, wherever they
 BARS: Tuple[Colour, ...] = tuple((int(rgb[5:], 16), int(rgb[3:5], 16), int(rgb[1:3], 16)) for rgb in STAGES)
 
 
-def overlay(image: np.ndarray, cam: np.ndarray, top: float) -> np.ndarray:
+def overlay(image: np.ndarray, cam: np.ndarray, top: float, cells: Optional[Cells] = None) -> np.ndarray:
     """Lay a map in colour over its picture; where the map is not positive the picture stays as it is.
 
     Parameters
@@ -31,21 +33,44 @@ def overlay(image: np.ndarray, cam: np.ndarray, top: float) -> np.ndarray:
         H x W float.
     top : float
         Value of the strongest colour: use one for all maps of a picture, so that they can be compared.
+    cells : Cells, optional
+        Where the map's cells lie: it is drawn smoothly between them, and the picture is pale outside, where the network gives
+        no map.
 
     Returns
     -------
     ndarray
         H x W x 3 uint8 BGR.
     """
+    shown = cells.smooth(cam) if cells else cam
     bands = [slice(start, start + BAND) for start in range(0, len(image), BAND)]
-    return np.concatenate([_overlay(image[band], cam[band], top) for band in bands])
+    drawn = np.concatenate([blend(image[band], scale(shown[band], top)) for band in bands])
+    return drawn if cells is None else pale(drawn, image, cells.box((image.shape[0], image.shape[1])))
 
 
-def _overlay(image: np.ndarray, cam: np.ndarray, top: float) -> np.ndarray:
-    level = np.clip(cam / top, 0, 1) if top > 0 else np.zeros(cam.shape)
+def scale(cam: np.ndarray, top: float) -> np.ndarray:
+    """Return a map as levels from 0, no evidence, to 1, the strongest colour."""
+    return np.clip(cam / top, 0, 1) if top > 0 else np.zeros(cam.shape)
+
+
+def blend(image: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Lay the colours of levels (H x W in [0, 1]) over a picture, the stronger the higher."""
     colours = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
     weight = OVERLAY * level[..., None]
     return np.asarray(np.rint(image * (1 - weight) + colours * weight), np.uint8)
+
+
+def pale(drawn: np.ndarray, image: np.ndarray, known: Box) -> np.ndarray:
+    """Return a drawing inside a box, framed, and the picture in pale colours around it."""
+    around = np.asarray(cv2.convertScaleAbs(image, alpha=PALE, beta=255 * (1 - PALE)))
+    around[known.y0:known.y1, known.x0:known.x1] = known.cut(drawn)
+    cv2.rectangle(around, (known.x0, known.y0), (known.x1 - 1, known.y1 - 1), WHITE, 1)
+    return around
+
+
+def colour_bar(width: int, height: int) -> np.ndarray:
+    """Return the colours of a map from none to the strongest, as they are laid over white; height x width x 3 uint8 BGR."""
+    return blend(np.full((height, width, 3), WHITE, np.uint8), np.tile(np.linspace(0, 1, width), (height, 1)))
 
 
 def outline(image: np.ndarray, box: Box) -> np.ndarray:
@@ -65,8 +90,8 @@ def contour(image: np.ndarray, region: np.ndarray, colour: Colour = WHITE) -> np
     return drawn
 
 
-def card(image: np.ndarray, cam: np.ndarray, lowest: float, box: Box,
-         stages: Sequence[Tuple[str, np.ndarray]]) -> np.ndarray:
+def card(image: np.ndarray, cam: np.ndarray, lowest: float, box: Box, stages: Sequence[Tuple[str, np.ndarray]],
+         name: str = "", cells: Optional[Cells] = None) -> np.ndarray:
     """Draw what two stages made of a picture: the picture with the crop's box, the map, the crop, and bars below.
 
     Parameters
@@ -81,18 +106,20 @@ def card(image: np.ndarray, cam: np.ndarray, lowest: float, box: Box,
         Of the crop.
     stages : sequence of (str, ndarray)
         Name and probabilities of each stage.
+    name, cells
+        What the map is of; where its cells lie, see `overlay`.
 
     Returns
     -------
     ndarray
         h x w x 3 uint8 BGR.
     """
+    coloured = fit(contour(overlay(image, cam, float(cam.max()), cells), cam > lowest))
     small = fit(image)
-    scale = small.shape[0] / image.shape[0]
-    low = cv2.resize(cam, small.shape[1::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    coloured = contour(overlay(small, low, float(cam.max())), low > lowest)
-    boxed = outline(small, Box(*(round(edge * scale) for edge in box)))
-    tiles = np.hstack([boxed, coloured, fit(box.cut(image))])
+    factor = small.shape[0] / image.shape[0]
+    boxed = outline(small, Box(*(round(edge * factor) for edge in box)))
+    tiles = np.hstack([labelled(boxed, "picture, box"), labelled(coloured, f"map of {name.replace('_', ' ')}", bar=True),
+                       labelled(box.cut(image), "crop")])
     return np.vstack([tiles, bars(stages, tiles.shape[1])])
 
 
@@ -103,10 +130,13 @@ def fit(image: np.ndarray, height: int = CARD) -> np.ndarray:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
 
 
-def labelled(image: np.ndarray, text: str) -> np.ndarray:
-    """Return a picture at the height of a card with a line of text below; CARD + LINE x w x 3 uint8 BGR."""
+def labelled(image: np.ndarray, text: str, bar: bool = False) -> np.ndarray:
+    """Return a picture at the height of a card with a line of text below, and a colour bar; CARD + LINE x w x 3 uint8 BGR."""
     small = fit(image)
     strip = np.full((LINE, small.shape[1], 3), WHITE, np.uint8)
+    if bar:
+        width = small.shape[1] // 4
+        strip[6:-6, -width - 8:-8] = colour_bar(width, LINE - 12)
     _write(strip, text, 8, 0)
     return np.vstack([small, strip])
 

@@ -12,6 +12,7 @@ from data_tools.steps import find_record
 
 from . import predictions
 from .cam import VGG_GAP, Grid, merge, read_grid, select
+from .cells import Cells, lay
 from .crops import BOXES, Row, read_boxes
 from .errors import CamError
 from .forward import BATCH, ahead, predict_with_maps
@@ -22,6 +23,7 @@ from .regions import Box
 SHOWN = 4  # pictures a class
 FAILURES = 6
 LONG_SIDE = 360  # of a picture in the report
+STAGES = ("Stage 1", "Stage 1+2")  # names of what each gives, wherever a report tells it
 
 Probabilities = Mapping[str, Sequence[float]]  # image id -> a probability for each class
 
@@ -45,6 +47,8 @@ class Example(NamedTuple):
         Where the crop lies in `image`.
     crop : ndarray
         h x w x 3 uint8 BGR.
+    cells : Cells
+        Where the maps' cells lie in `image`.
     """
 
     image_id: str
@@ -57,6 +61,12 @@ class Example(NamedTuple):
     row: Row
     box: Box
     crop: np.ndarray
+    cells: Cells
+
+    @property
+    def map_name(self) -> str:
+        """What the followed map is of, in words."""
+        return self.row.followed.replace("_", " ")
 
 
 class Run:
@@ -75,7 +85,7 @@ class Run:
     def __init__(self, folder: Path, open_net: Callable[[], Any], net: Optional[Path] = None, split: str = "val") -> None:
         self.folder, self.split, self._open_net, self._net = folder, split, open_net, net
         self.clean, self.cut = folder / "clean" / split, folder / "crops" / split
-        self.files = {name: folder / "results" / f"{name.replace(' ', '')}_{split}.csv" for name in ("stage 1", "stage 2")}
+        self.files = {name: folder / "results" / f"stage{number}_{split}.csv" for number, name in enumerate(STAGES, 1)}
 
     @cached_property
     def labels(self) -> Dict[str, int]:
@@ -85,12 +95,26 @@ class Run:
     @cached_property
     def stage1(self) -> Probabilities:
         """Probabilities of stage 1 by image id."""
-        return self._predictions("stage 1")
+        return self._predictions(STAGES[0])
 
     @cached_property
     def stage2(self) -> Probabilities:
         """Probabilities of stage 2 by image id."""
-        return self._predictions("stage 2")
+        return self._predictions(STAGES[1])
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """True classes, N int, in the order of `labels`."""
+        return np.array(list(self.labels.values()))
+
+    @cached_property
+    def probs(self) -> Dict[str, np.ndarray]:
+        """Name of each stage -> N x C probabilities in the order of `labels`."""
+        return {name: np.array([found[i] for i in self.labels]) for name, found in zip(STAGES, (self.stage1, self.stage2))}
+
+    def other(self, split: str) -> "Run":
+        """Return the same run for the pictures of another split."""
+        return Run(self.folder, self._open_net, self._net, split)
 
     def _predictions(self, stage: str) -> Probabilities:
         path = self.files[stage]
@@ -158,7 +182,8 @@ class Run:
         chosen = views_cams[:, CLASSES.index(name)] if name in CLASSES else select(name, views_cams, probs)[0]
         cams, followed = (merge(some, size, self.rule.placement, self.grid) for some in (views_cams, chosen))
         return Example(image_id, self.labels[image_id], self.stage1[image_id], self.stage2[image_id], small, cams, followed, row,
-                       box, shrink(read_image(self.crops[image_id]), long_side))
+                       box, shrink(read_image(self.crops[image_id]), long_side),
+                       lay(chosen.shape[-2:], size, self.rule.views, self.rule.placement, self.grid))
 
 
 def spread(labels: Mapping[str, int], probs: Probabilities, count: int = SHOWN) -> List[str]:

@@ -13,19 +13,21 @@ from matplotlib.figure import Figure
 
 from data_tools.files import write_atomic
 
+from .clinical import brier, calibration
 from .drawing import INK, STAGES
 from .errors import CamError
 from .intervals import auc, roc_band
 from .predictions import SCORED
 
 OTHERS = ("#4ca864", "#9a6cd0", "#b89b3a", "#cf6394")  # colours of curves that are of no stage
-_STAGE = re.compile(r"stage[ _]?([12])(?!\d|_scratch|, from scratch)", re.IGNORECASE)
+_STAGE = re.compile(r"stage[ _]?(?:1\+)?([12])(?![\d+]|_scratch|, from scratch)", re.IGNORECASE)
 STYLE: Any = {
     "text.color": INK, "axes.titlecolor": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none",
     "figure.facecolor": "none", "font.size": 9, "axes.titlesize": 10, "legend.frameon": False, "lines.linewidth": 1.6,
     "figure.autolayout": True, "svg.fonttype": "none", "svg.hashsalt": "pycam",
 }
+OWN_LAYOUT: Any = {**STYLE, "figure.autolayout": False}  # for figures that place their axes themselves
 DPI = 160
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -42,7 +44,7 @@ def render(figure: Figure, suffix: str) -> bytes:
     """Return a figure as a PNG, PDF or SVG file; the same figure always gives the same bytes."""
     file = io.BytesIO()
     undated = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[suffix]
-    with rc_context(STYLE), warnings.catch_warnings():
+    with rc_context(OWN_LAYOUT), warnings.catch_warnings():  # which a figure without a layout engine takes over
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name's letter that the font lacks is drawn as a box
         figure.savefig(file, format=suffix[1:], dpi=DPI, metadata=undated)
     return file.getvalue()
@@ -131,3 +133,42 @@ def roc_curves(labels: np.ndarray, stages: Mapping[str, np.ndarray]) -> Figure:
         axis.set_aspect("equal")
         axis.legend(title="AUC", loc="lower right")
     return figure
+
+
+@rc_context(STYLE)
+def precision_recall(labels: np.ndarray, stages: Mapping[str, np.ndarray]) -> Figure:
+    """Draw precision against recall for both questions; the dotted line is the share of the class. As `roc_curves`."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    figure, (axes,) = panels(8, 3.7, 1, len(SCORED))
+    for number, (axis, name) in enumerate(zip(axes, SCORED)):
+        truth = labels == number
+        for (stage, colour), probs in zip(colours(stages).items(), stages.values()):
+            precision, recall, _ = precision_recall_curve(truth, probs[:, number])
+            label = f"{stage}: {average_precision_score(truth, probs[:, number]):.3f}"
+            axis.plot(recall, precision, color=colour, drawstyle="steps-post", label=label)
+        axis.axhline(truth.mean(), color=INK, linewidth=0.8, linestyle=":")
+        _frame(axis, name, "recall (sensitivity)", "precision")
+        axis.legend(title="average precision")
+    return figure
+
+
+@rc_context(STYLE)
+def calibration_curves(labels: np.ndarray, stages: Mapping[str, np.ndarray]) -> Figure:
+    """Draw how often a probability comes true, for both questions, in bins of equal numbers of pictures. As `roc_curves`."""
+    figure, (axes,) = panels(8, 3.7, 1, len(SCORED))
+    for number, (axis, name) in enumerate(zip(axes, SCORED)):
+        truth = labels == number
+        for (stage, colour), probs in zip(colours(stages).items(), stages.values()):
+            axis.plot(*calibration(truth, probs[:, number]), color=colour, marker=".",
+                      label=f"{stage}: {brier(truth, probs[:, number])[0]:.3f}")
+        axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+        _frame(axis, name, "mean probability", "share of the class")
+        axis.legend(title="Brier score", loc="upper left")
+    return figure
+
+
+def _frame(axis: Any, name: str, across: str, up: str) -> None:
+    """Name an axis and its sides, both from 0 to 1."""
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel=across, ylabel=up)
+    axis.set_title(f"{name.replace('_', ' ')} against the rest", loc="left")

@@ -13,20 +13,23 @@ from data_tools.files import encode_image, partial_folder
 from data_tools.isic import CLASSES
 
 from .drawing import SHORT, outline, overlay
-from .examples import Example, Run
+from .examples import STAGES, Example, Run
 
 EMBEDDED = 200  # pictures inside the page; more lie in a folder beside it and load when they come into view
-HEIGHT = 180  # of a strip, in pixels
+HEIGHT = 240  # of a strip, in pixels
 LONG_SIDE = 320
 QUALITY = 80
 FOLDER = "_files"  # after the page's name
 FIRST = "00001.jpg"  # by which a finished folder is known
+SIGNS = {"": "", " class=hit": "<span role=img aria-label=right>\u2713</span> ",
+         " class=miss": "<span role=img aria-label=wrong>\u2717</span> "}
 
 TRUTHS = [("", "any class"), *((str(i), name.replace("_", " ")) for i, name in enumerate(CLASSES))]
-OUTCOMES = [("", "any outcome"), ("right right", "right in both stages"), ("wrong right", "mended by stage 2"),
-            ("right wrong", "broken by stage 2"), ("wrong wrong", "wrong in both stages"), ("whole", "crop is the whole picture")]
-SORTS = [("id", "image id"), ("wrong", "surest mistake"), ("m", "melanoma, stage 1,2"), ("sk", "keratosis, stage 1,2"),
-         ("own", "true class, stage 1,2"), ("gain", "gain of the true class")]
+OUTCOMES = [("", "any outcome"), ("right right", "right in both stages"), ("wrong right", f"right in {STAGES[1]} only"),
+            ("right wrong", f"right in {STAGES[0]} only"), ("wrong wrong", "wrong in both stages"),
+            ("whole", "crop is the whole picture")]
+SORTS = [("id", "image id"), ("wrong", "surest mistake"), ("m", f"melanoma, {STAGES[1]}"), ("sk", f"keratosis, {STAGES[1]}"),
+         ("own", f"true class, {STAGES[1]}"), ("gain", "gain of the true class")]
 
 
 def gallery(run: Run, page: Path) -> str:
@@ -63,7 +66,7 @@ def _cards(run: Run, ids: Sequence[str], keep: Callable[[int, bytes], str]) -> L
 def strip(example: Example) -> np.ndarray:
     """Return picture with box, the map that the crop follows, and crop, side by side: HEIGHT x W x 3 uint8."""
     top = float(max(example.cams.max(), example.followed.max()))
-    tiles = (outline(example.image, example.box), overlay(example.image, example.followed, top), example.crop)
+    tiles = (outline(example.image, example.box), overlay(example.image, example.followed, top, example.cells), example.crop)
     return np.hstack([cv2.resize(tile, (max(1, round(tile.shape[1] * HEIGHT / tile.shape[0])), HEIGHT),
                                  interpolation=cv2.INTER_AREA) for tile in tiles])
 
@@ -77,22 +80,23 @@ def card(example: Example, source: str, shape: Sequence[int]) -> str:
     values = {"id": example.image_id, "truth": example.label, "outcome": outcome, "m": example.final[0], "sk": example.final[1],
               "own": own[1], "gain": own[1] - own[0], "wrong": wrong, "whole": int(example.row.is_whole)}
     data = " ".join(f"data-{key}=\"{escape(str(value))}\"" for key, value in values.items())
-    name = escape(example.image_id)
-    return (f"<article class=item {data}><img loading=lazy decoding=async width={shape[1]} height={shape[0]} "
-            f"alt=\"{name}: picture with box, map, crop\" src=\"{escape(source)}\">"
+    name, shown = escape(example.image_id), escape(example.map_name)
+    return (f"<article class=item {data}><button type=button class=enlarge aria-haspopup=dialog><img loading=lazy decoding=async "
+            f"width={shape[1]} height={shape[0]} alt=\"{name}: picture with box, map of {shown}, crop\" "
+            f"src=\"{escape(source)}\"></button><p class=scale>map of {shown} <span class=bar></span></p>"
             f"<h3>{name} <span>{CLASSES[example.label].replace('_', ' ')}</span></h3>{_table(example)}</article>")
 
 
 def _table(example: Example) -> str:
-    """Return the probabilities of both stages; the true class stands out, and a wrong first choice does."""
-    heads = "".join(f"<th{' class=own' if i == example.label else ''}>{name}</th>" for i, name in enumerate(SHORT))
+    """Return the probabilities of both stages; the true class stands out, and a first choice has a sign: right or wrong."""
+    heads = "".join(f"<th scope=col{' class=own' if i == example.label else ''}>{name}</th>" for i, name in enumerate(SHORT))
     rows = []
-    for style, name, probs in (("stage1", "stage 1", example.probs), ("stage2", "stage 1,2", example.final)):
+    for style, name, probs in zip(("stage1", "stage2"), STAGES, (example.probs, example.final)):
         chosen = int(np.argmax(probs))
         marks = ["" if i != chosen else " class=hit" if i == example.label else " class=miss" for i in range(len(probs))]
-        cells = "".join(f"<td{mark} style=\"--p:{p:.3f}\">{p:.2f}</td>" for mark, p in zip(marks, probs))
-        rows.append(f"<tr class={style}><th>{name}</th>{cells}</tr>")
-    return f"<table class=probs><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        cells = "".join(f"<td{mark} style=\"--p:{p:.3f}\">{SIGNS[mark]}{p:.2f}</td>" for mark, p in zip(marks, probs))
+        rows.append(f"<tr class={style}><th scope=row>{name}</th>{cells}</tr>")
+    return f"<table class=probs><thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def frame(cards: Sequence[str]) -> str:
@@ -100,9 +104,11 @@ def frame(cards: Sequence[str]) -> str:
     fields = "".join(_select(*field) for field in (("truth", "true class", TRUTHS), ("outcome", "outcome", OUTCOMES),
                                                    ("sort", "sort by", SORTS)))
     return ("<form id=controls><label>image id <input id=find type=search autocomplete=off placeholder=\"part of it\"></label>"
-            f"{fields}<button id=turn type=button aria-pressed=false>turn around</button>"
+            f"{fields}<button id=reverse type=button aria-pressed=false>reverse</button>"
             f"<output id=count>{len(cards)} of {len(cards)}</output></form>\n"
-            f"<div id=cards>{chr(10).join(cards)}</div>")
+            f"<div id=cards>{chr(10).join(cards)}</div>\n"
+            "<dialog id=large aria-labelledby=large-title><form method=dialog><h3 id=large-title></h3>"
+            "<button>close</button></form><img alt=\"\"><p class=scale>none <span class=bar></span> most evidence</p></dialog>")
 
 
 def _select(name: str, label: str, options: Sequence[Sequence[str]]) -> str:

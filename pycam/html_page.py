@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Iterable, Mapping, Sequence, Tuple
 
 from .drawing import BARS, INK
+from .drawing import colour_bar as colour_bar_pixels
 
 STYLE = Path(__file__).with_name("report.css")
 SCRIPT = Path(__file__).with_name("report.js")
+STOPS = 16  # of the colour bar's gradient
 _NOISE = (  # what an SVG file needs and a part of a page does not; the ids that two figures would share
     re.compile(r"^.*?(?=<svg )", re.DOTALL), re.compile(r"<metadata>.*?</metadata>", re.DOTALL),
-    re.compile(r" xmlns(:xlink)?=\"[^\"]*\""), re.compile(r" id=\"[a-z_0-9]*_\d+\""))
+    re.compile(r" xmlns(:xlink)?=\"[^\"]*\""), re.compile(r" id=\"[A-Za-z_0-9]*_\d+\""))
+
+_IDS = re.compile(r"(?<= id=\")|(?<=url\(#)|(?<=href=\"#)")
 
 
 def document(title: str, parts: Mapping[str, str], lead: str) -> str:
@@ -33,7 +37,7 @@ def document(title: str, parts: Mapping[str, str], lead: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data: file: 'self'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     colours = " ".join(f"--stage{number}: {red} {green} {blue};" for number, (blue, green, red) in enumerate(BARS, 1))
-    style = f":root {{ {colours} }}\n{STYLE.read_text(encoding='utf-8')}"
+    style = f":root {{ {colours} --map: linear-gradient(to right, {_map_colours()}); }}\n{STYLE.read_text(encoding='utf-8')}"
     links = "".join(f"<a href=\"#{_anchor(name)}\">{escape(name)}</a>" for name in parts)
     sections = "\n".join(f"<section id=\"{_anchor(name)}\">\n<h2>{escape(name)}</h2>\n{body}\n</section>"
                          for name, body in parts.items())
@@ -61,12 +65,30 @@ def paragraph(text: str, style: str = "") -> str:
     return f"<p class=\"{escape(style)}\">{escape(text)}</p>"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], theirs: Sequence[str] = (), style: str = "") -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], theirs: Sequence[str] = (), style: str = "",
+          caption: str = "") -> str:
     """Return a table of plain text. ``value (detail)`` shows its detail small; rows named in ``theirs`` stand back."""
-    heads = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    heads = "".join(f"<th scope=col>{escape(name)}</th>" if name else "<td></td>" for name in columns)
     body = "\n".join(f"<tr{' class=theirs' if row[0] in theirs else ''}>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-    return (f"<div class=wide><table class=\"{escape(style)}\"><thead><tr>{heads}</tr></thead>\n"
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (f"<div class=wide tabindex=0><table class=\"{escape(style)}\">{above}<thead><tr>{heads}</tr></thead>\n"
             f"<tbody>\n{body}\n</tbody></table></div>")
+
+
+def heading(text: str) -> str:
+    """Return a heading within a section, plain text."""
+    return f"<h3 class=part>{escape(text)}</h3>\n"
+
+
+def colour_bar(low: str, high: str) -> str:
+    """Return the colours of the maps between the words for their ends, plain text."""
+    bar = "<span class=bar role=img aria-label=\"colour scale of the maps\"></span>"
+    return f"<p class=scale>{escape(low)} {bar} {escape(high)}</p>"
+
+
+def _map_colours() -> str:
+    """Return the colours of the maps as a gradient of the page's style, over white."""
+    return ", ".join(f"rgb({red} {green} {blue})" for blue, green, red in colour_bar_pixels(STOPS, 1)[0])
 
 
 def _cell(text: str) -> str:
@@ -91,6 +113,8 @@ def drawing(svg: bytes, caption: str) -> str:
     text = svg.decode("utf-8")
     for noise in _NOISE:
         text = noise.sub("", text)
+    own = hashlib.sha256(svg).hexdigest()[:8]  # equal parts of two figures have equal ids
+    text = _IDS.sub(rf"\g<0>f{own}-", text)
     text = text.replace(INK, "currentColor").replace("<svg ", f"<svg role=\"img\" aria-label=\"{escape(caption)}\" ", 1)
     return f"<figure class=drawing>{text}<figcaption>{escape(caption)}</figcaption></figure>"
 

@@ -123,7 +123,7 @@ def table_words(run: Run, split: str) -> Words:
 def report_words(run: Run, split: str) -> Words:
     """Return the command that writes the report."""
     return ["pycam", "report", "--run", str(run.folder), "--net", run.net, "--split", split, "--out", str(report_file(run)),
-            *run.use]
+            "--isic", run.values["ISIC"], *run.use]
 
 
 def report_file(run: Run) -> Path:

@@ -29,17 +29,27 @@
 
   const sort = () => {
     const ordered = items.slice().sort(compare(part("sort").value));
-    if (part("turn").getAttribute("aria-pressed") === "true") ordered.reverse();
+    if (part("reverse").getAttribute("aria-pressed") === "true") ordered.reverse();
     gallery.append(...ordered);
   };
 
   for (const name of ["find", "truth", "outcome"]) part(name).addEventListener("input", filter);
   part("sort").addEventListener("input", sort);
-  part("turn").addEventListener("click", () => {
-    const turned = part("turn").getAttribute("aria-pressed") === "true";
-    part("turn").setAttribute("aria-pressed", String(!turned));
+  part("reverse").addEventListener("click", () => {
+    const reversed = part("reverse").getAttribute("aria-pressed") === "true";
+    part("reverse").setAttribute("aria-pressed", String(!reversed));
     sort();
   });
+  gallery.addEventListener("click", event => { // Enter on the button is a click too
+    const button = event.target.closest(".enlarge");
+    if (!button) return;
+    const small = button.firstElementChild, large = part("large").querySelector("img");
+    large.src = small.src;
+    large.alt = small.alt;
+    part("large-title").textContent = small.alt;
+    part("large").showModal();
+  });
+  part("large").addEventListener("click", event => { if (event.target === event.currentTarget) event.target.close(); });
   part("controls").addEventListener("submit", event => event.preventDefault());
   filter(); // a browser may have kept what was chosen before the page was loaded again
   sort();

@@ -7,29 +7,30 @@ from matplotlib.figure import Figure
 
 from data_tools.isic import CLASSES
 
-from .drawing import INK, SHORT, STAGES, outline, overlay
+from .drawing import INK, SHORT, STAGES, colour_bar, outline, overlay
+from .examples import STAGES as RESULTS
 from .examples import Example
-from .figures import STYLE, panels
+from .figures import OWN_LAYOUT, panels
 
-HEAD = 0.5  # inches
+HEAD, FOOT = 0.5, 0.3  # inches
 COLUMNS = ("picture, box", *(name.replace("_", " ") for name in CLASSES), "crop")
-OWN_LAYOUT: Any = {**STYLE, "figure.autolayout": False}  # for figures that place their axes themselves
-STEPS = ("picture", "stage 1", "map of {}", "crop", "stage 2")
+STEPS = ("picture", RESULTS[0], "map of {}", "crop", RESULTS[1])
 
 
 def tiles(example: Example) -> List[np.ndarray]:
     """Return what is shown of an example, in the order of `COLUMNS`: H x W x 3 uint8 BGR each."""
     top = float(example.cams.max())
-    maps = [overlay(example.image, cam, top) for cam in example.cams]
+    maps = [overlay(example.image, cam, top, example.cells) for cam in example.cams]
     return [outline(example.image, example.box), *maps, example.crop]
 
 
 @rc_context(OWN_LAYOUT)
 def sheet(examples: Sequence[Example]) -> Figure:
     """Draw examples as rows: picture with box, a map for each class, crop (Fig. 2 and Fig. 4 of the paper)."""
-    height = 1.95 * len(examples) + HEAD
+    height = 1.95 * len(examples) + HEAD + FOOT
     figure, axes = panels(9, height, len(examples), len(COLUMNS))
-    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - HEAD / height, 0.03, 0.12)
+    figure.subplots_adjust(0.005, FOOT / height, 0.995, 1 - HEAD / height, 0.03, 0.12)
+    _bar(figure.add_axes((0.35, 0.4 * FOOT / height, 0.3, 0.3 * FOOT / height)))
     for example, row in zip(examples, axes):
         for axis, tile in zip(row, tiles(example)):
             axis.imshow(tile[..., ::-1])
@@ -48,11 +49,13 @@ def overview(example: Example) -> Figure:
     """Draw the way of one picture through both stages (Fig. 1 of the paper), from left to right."""
     figure, (axes,) = panels(9, 2.1, 1, len(STEPS), gridspec_kw={"width_ratios": [1, 0.75, 1, 1, 0.75]})
     figure.subplots_adjust(0.01, 0.09, 0.99, 0.87, 0.36)
+    _bar(axes[2].inset_axes((0.3, -0.1, 0.4, 0.05)))
     top = float(max(example.cams.max(), example.followed.max()))
-    shown = {0: outline(example.image, example.box), 2: overlay(example.image, example.followed, top), 3: example.crop}
+    mapped = overlay(example.image, example.followed, top, example.cells)
+    shown = {0: outline(example.image, example.box), 2: mapped, 3: example.crop}
     bars = {1: (example.probs, STAGES[0]), 4: (example.final, STAGES[1])}
     for column, (axis, title) in enumerate(zip(axes, STEPS)):
-        axis.set_title(title.format(example.row.followed.replace("_", " ")), fontsize=9)
+        axis.set_title(title.format(example.map_name), fontsize=9)
         if column in shown:
             axis.imshow(shown[column][..., ::-1])
             axis.set_axis_off()
@@ -62,6 +65,14 @@ def overview(example: Example) -> Figure:
             axis.annotate("", (-0.06, 0.5), (-0.22, 0.5), xycoords="axes fraction",
                           arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.4})
     return figure
+
+
+def _bar(axis: Any) -> None:
+    """Draw the colours of a map between the words for its ends."""
+    axis.imshow(colour_bar(256, 1)[..., ::-1], aspect="auto")
+    axis.set_axis_off()
+    for place, side, word in ((-0.03, "right", "none"), (1.03, "left", "most")):
+        axis.text(place, 0.5, word, transform=axis.transAxes, ha=side, va="center", fontsize=7, color=INK)
 
 
 def _bars(axis: Any, probs: Sequence[float], colour: str) -> None:

@@ -19,6 +19,7 @@ from torchcaffe.limits import MAX_PICTURE, read_bytes
 from torchcaffe.netparam import read_net
 
 from . import engine, region_rule, trained
+from .cells import Cells, lay
 from .drawing import card
 from .errors import CamError
 from .forward import Network, ahead, check_finite, open_net, predict, predict_with_maps
@@ -55,6 +56,8 @@ class Answer(NamedTuple):
         The region that is cut out, and the map that it follows.
     cams : ndarray
         The maps of all classes as the network gives them, V x C x h x w float32.
+    cells : Cells
+        Where their cells lie in the picture.
     """
 
     probs: np.ndarray
@@ -62,6 +65,7 @@ class Answer(NamedTuple):
     clean: np.ndarray
     found: Located
     cams: np.ndarray
+    cells: Cells
 
 
 def find_net(weights: Path) -> Path:
@@ -161,7 +165,8 @@ def classify(stages: Stages, image: np.ndarray, *, cleaned: bool = False, **regi
     found = locate(rule, cams, probs, (clean.shape[0], clean.shape[1]), stages.first.grid)
     second = predict(stages.second, [stages.second.views(_through_jpeg(found.region.box.cut(clean)))])
     check_finite(["stage 2"], second)
-    return Answer(second[0], probs, clean, found, cams)
+    cells = lay(cams.shape[-2:], (clean.shape[0], clean.shape[1]), rule.views, rule.placement, stages.first.grid)
+    return Answer(second[0], probs, clean, found, cams, cells)
 
 
 def read_any(path: Path) -> np.ndarray:
@@ -262,9 +267,10 @@ def probabilities(probs: np.ndarray) -> str:
 
 def write_answer(out: Path, path: Path, answer: Answer, maps: bool) -> None:
     """Write <name>.jpg, <name>.npy if wanted, and <name>.json, the last."""
-    stages = [("stage 1", answer.stage1), ("stage 2", answer.probs)]
+    stages = [("Stage 1", answer.stage1), ("Stage 1+2", answer.probs)]
     found = answer.found
-    write_image(out / f"{path.stem}.jpg", card(answer.clean, found.cam, found.lowest, found.region.box, stages))
+    drawn = card(answer.clean, found.cam, found.lowest, found.region.box, stages, found.followed, answer.cells)
+    write_image(out / f"{path.stem}.jpg", drawn)
     if maps:
         content = io.BytesIO()
         np.save(content, answer.cams)

@@ -19,7 +19,8 @@ from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, read_groundtrut
 
 from .. import region_rule
 from ..cam import merge, select
-from ..drawing import contour, outline, overlay
+from ..cells import lay
+from ..drawing import contour, labelled, outline, overlay
 from ..engine import backend
 from ..errors import CamError
 from ..forward import CODE, Network, add_map_arguments, add_net_arguments, load_net, map_options, net_inputs
@@ -37,7 +38,7 @@ LESION = (80, 220, 60)  # BGR, of a lesion's outline in a picture
 REFERENCE = "centre, whole picture"
 TABLES, DELETION, DRAWN = ("pictures.csv", "localization.csv", "localization.md"), "deletion.csv", "pictures"
 RECORD = ".localization.json"
-OWN_CODE = tuple(f"pycam.{name}" for name in ("drawing", "studies.deletion", "studies.localization", "studies.maps"))
+OWN_CODE = tuple(f"pycam.{name}" for name in ("cells", "drawing", "studies.deletion", "studies.localization", "studies.maps"))
 
 Measures = Dict[str, float]
 
@@ -322,7 +323,9 @@ def draw(lesions: Sequence[Lesion], maps: Maps, rule: RegionRule, network: Netwo
             image = read_image(lesion.path)
             size = (image.shape[0], image.shape[1])
             found = locate(rule, cams, probs, size, network.grid, lesion.label, network.classes)
-            drawn = contour(overlay(image, found.cam, float(found.cam.max())), found.cam > found.lowest)
+            cells = lay(cams.shape[-2:], size, rule.views, rule.placement, network.grid)
+            drawn = contour(overlay(image, found.cam, float(found.cam.max()), cells), found.cam > found.lowest)
             drawn = contour(drawn, read_mask(lesion.mask, size), LESION)
-            write_image(folder / f"{lesion.image_id}.jpg", outline(drawn, found.region.box))
+            drawn = labelled(outline(drawn, found.region.box), f"map of {found.followed.replace('_', ' ')}", bar=True)
+            write_image(folder / f"{lesion.image_id}.jpg", drawn)
     return sorted(out.iterdir())

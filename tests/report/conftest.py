@@ -19,7 +19,7 @@ def evil_id():
 
 def write_run(folder, monkeypatch):
     """Write a finished run of nine pictures; its network is asked for its maps only, figures are coarse."""
-    from pycam import cam, crops, examples, figures, predictions, report
+    from pycam import cam, crops, examples, figures, predictions, report, report_pictures
     from pycam.__main__ import main
     from pycam.region_rule import RegionRule
 
@@ -51,8 +51,8 @@ def write_run(folder, monkeypatch):
     monkeypatch.setattr(examples, "read_grid", lambda net: cam.VGG_GAP)
     monkeypatch.setattr(examples, "predict_with_maps", random_maps)
     monkeypatch.setattr(figures, "DPI", 30)
-    monkeypatch.setattr(report, "SHOWN", 1)
-    monkeypatch.setattr(report, "FAILURES", 1)
+    monkeypatch.setattr(report_pictures, "SHOWN", 1)
+    monkeypatch.setattr(report_pictures, "FAILURES", 1)
     return folder
 
 

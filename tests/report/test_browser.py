@@ -84,13 +84,13 @@ def test_the_gallery_filters(opened, shared_run):
     assert page.get_log("browser") == []
 
 
-def test_the_gallery_sorts_and_turns_around(opened, shared_run):
+def test_the_gallery_sorts_and_reverses(opened, shared_run):
     page, run = opened(), examples.Run(shared_run, None)
     keys = {"m": lambda i: run.stage2[i][0], "sk": lambda i: run.stage2[i][1],
             "gain": lambda i: run.stage2[i][run.labels[i]] - run.stage1[i][run.labels[i]]}
     for name, key in keys.items():
         assert choose(page, "sort", name) == sorted(run.labels, key=key, reverse=True)
-    page.execute_script("document.getElementById('turn').click()")
+    page.execute_script("document.getElementById('reverse').click()")
     assert shown(page) == sorted(run.labels, key=keys["gain"])
     assert page.get_log("browser") == []
 
@@ -165,3 +165,26 @@ def test_the_page_may_load_nothing_from_elsewhere(opened):
     page = opened()
     page.execute_script("const e = document.createElement('img'); e.src = 'https://example.org/x.png'; document.body.append(e)")
     assert "Content Security Policy" in page.get_log("browser")[0]["message"]
+
+
+def test_a_picture_is_enlarged_by_click_and_by_enter_and_closed_by_escape(opened):
+    from selenium.webdriver import ActionChains, Keys
+
+    page = opened()
+    buttons = page.find_elements("css selector", ".enlarge")
+    is_open = "return document.getElementById('large').open"
+    for act in (lambda button: button.send_keys(Keys.ENTER), lambda button: page.execute_script("arguments[0].click()", button)):
+        act(buttons[1])
+        assert page.execute_script(is_open)
+        small, large = (page.find_element("css selector", part).get_attribute("src")
+                        for part in (".item:nth-child(2) img", "#large img"))
+        assert small == large
+        assert "map of melanoma" in page.find_element("id", "large-title").text
+        ActionChains(page).send_keys(Keys.ESCAPE).perform()
+        assert not page.execute_script(is_open)
+    assert page.get_log("browser") == []
+
+
+def test_no_id_stands_twice(opened):
+    ids = opened().execute_script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids))

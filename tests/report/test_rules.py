@@ -67,7 +67,7 @@ def test_a_report_follows_crops_of_every_control(cut, control, capsys):
     cut("--control", control, "--threshold", "0.9", "--ground", "min")
     text = write_report(cut.folder, capsys)
     assert f"control {control}" in text
-    reasons = re.findall(r" crop (\d+ x \d+) pixels(.*?) · stage 2", text)
+    reasons = re.findall(r" crop (\d+ x \d+) pixels(.*?) · Stage 1\+2", text)
     assert len(reasons) > 3
     assert {reason for _, reason in reasons} == {", the whole picture (whole)" if control == "whole" else f" ({control})"}
     assert ({size for size, _ in reasons} == {"60 x 40"}) == (control == "whole")
@@ -111,7 +111,7 @@ def test_an_error_in_a_section_leaves_that_one_out_and_the_page_is_written(finis
     titles = ["Overview", "Maps", "Failures", "Gallery"]
     assert capsys.readouterr().err.splitlines() == [f"left out: {title}: no such device" for title in titles]
     assert out.read_text().count("Left out: no such device") == len(titles)
-    assert "Stage1,2" in out.read_text()
+    assert "Stage 1+2" in out.read_text()
 
 
 def test_the_papers_rows_stand_beside_its_own_pictures_only(finished_run, evil_id):
@@ -131,7 +131,7 @@ def test_the_papers_rows_stand_beside_its_own_pictures_only(finished_run, evil_i
         assert main(["report", "--run", str(finished_run), "--out", str(finished_run / "r.html")]) == 0
         return (finished_run / "r.html").read_text().split("<h2>Table 1</h2>")[1].split("<h2>")[0]
     ours, theirs = page("MY_"), page("ISIC_")
-    assert "paper, Stage1,2" in theirs
+    assert "paper, Stage 1+2" in theirs
     assert "the paper reports +0.037" in theirs
     assert "ISIC-2017, val" in theirs
     assert "paper" not in ours
@@ -173,7 +173,7 @@ def test_the_head_names_the_data_by_their_ids(finished_run, prefix, data):
 
 # ---------------------------------------------------------------- up to date
 def test_a_report_is_made_anew_when_what_it_shows_changed(finished_run, monkeypatch, capsys):
-    def write_page(material, out):
+    def write_page(material, out, tables):
         """Write less: what is written is not looked at here."""
         out.parent.mkdir(exist_ok=True)
         out.write_text(str(material.folder))

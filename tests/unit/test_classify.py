@@ -261,8 +261,8 @@ def test_a_card_shows_picture_map_crop_and_bars():
     image, cam = spot(), np.zeros((300, 400), np.float32)
     cam[120:150, 180:220] = 2
     drawn = card(image, cam, 1.0, Box(100, 150, 180, 230), [("stage 1", np.array([1, 0, 0])), ("stage 2", np.array([0, 0, 1]))])
-    assert drawn.shape == (CARD + 4 * LINE, 2 * 480 + CARD, 3)  # two pictures of 4 : 3 and a square crop
-    painted = [(drawn[CARD:] == colour).all(axis=2) for colour in BARS]
+    assert drawn.shape == (CARD + 5 * LINE, 2 * 480 + CARD, 3)  # two pictures of 4 : 3 and a square crop
+    painted = [(drawn[CARD + LINE:] == colour).all(axis=2) for colour in BARS]
     rows = [sorted(set(np.flatnonzero(bar.sum(axis=1) > 50) // LINE)) for bar in painted]
     assert rows == [[1], [3]]  # melanoma of stage 1, nevus of stage 2
     assert painted[0].any(axis=0).sum() == pytest.approx(0.7 * 0.36 * drawn.shape[1], abs=3)

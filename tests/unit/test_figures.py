@@ -11,6 +11,7 @@ import pytest
 from data_tools.isic import CLASSES
 from pycam import drawing, html_page, predictions, trainlog
 from pycam.__main__ import main
+from pycam.cells import lay
 from pycam.crops import Row
 from pycam.examples import Example
 from pycam.gallery import card
@@ -32,6 +33,8 @@ def lines(axis):
     (["build/results/stage2_val.csv", "build/results/stage1_val.csv"], [BLUE, ORANGE]),
     (["stage2_val.csv"], [BLUE]),
     (["stage1/train.log", "stage1_scratch/train.log", "stage2/train.log"], [ORANGE, figures.OTHERS[0], BLUE]),
+    (["Stage 1+2", "Stage 1, from scratch"], [BLUE, figures.OTHERS[0]]),
+    (["Stage 1", "Stage 1+2"], [ORANGE, BLUE]),
     (["stage 1, fine-tuned", "stage 1, from scratch"], [ORANGE, figures.OTHERS[0]]),
     (["/scratch/stage2_runs/mine/stage1_val.csv"], [ORANGE]),
     (["a/stage1/train.log", "b/stage1/train.log"], [ORANGE, figures.OTHERS[0]]),
@@ -107,7 +110,7 @@ def example():
     image = np.zeros((40, 60, 3), np.uint8)
     row = Row("a", 0, 0, 20, 20, CLASSES[1], "region", 40, 60)
     cams, box = np.ones((3, 40, 60)), Box(0, 0, 20, 20)
-    return Example("a", 0, [.5, .3, .2], [.1, .2, .7], image, cams, cams[0], row, box, image)
+    return Example("a", 0, [.5, .3, .2], [.1, .2, .7], image, cams, cams[0], row, box, image, lay((10, 10), (40, 60)))
 
 
 def test_the_bars_of_a_picture_are_the_stages(example):
@@ -138,3 +141,13 @@ def test_no_two_modules_import_each_other():
 def names(imported):
     """Return the modules of names such as pycam.figures.save."""
     return {".".join(name.split(".")[:2]) for name in imported}
+
+
+def test_a_figure_that_places_its_axes_keeps_them_when_it_is_saved_twice(example):
+    from pycam.sheets import sheet
+
+    drawn = sheet([example])
+    before = [axis.get_position().bounds for axis in drawn.axes]
+    for suffix in (".png", ".pdf"):
+        figures.render(drawn, suffix)
+    assert [axis.get_position().bounds for axis in drawn.axes] == before

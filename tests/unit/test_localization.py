@@ -8,6 +8,7 @@ from data_tools.files import locked, read_image, write_image
 from pycam import engine
 from pycam.__main__ import main
 from pycam.cam import Grid, cell_centres, place
+from pycam.drawing import CARD, LINE
 from pycam.errors import CamError
 from pycam.region_rule import Located, RegionRule
 from pycam.regions import Box, Region, square_up
@@ -195,7 +196,7 @@ def test_a_folder_without_masks_is_refused(net, folder, capsys):
 def test_pictures_are_drawn(net, folder):
     assert run(folder, "--draw", "2") == 0
     assert sorted(path.name for path in (folder / "out" / "pictures").glob("*.jpg")) == ["A0.jpg", "A1.jpg"]
-    assert read_image(folder / "out" / "pictures" / "A0.jpg").shape == (256, 256, 3)
+    assert read_image(folder / "out" / "pictures" / "A0.jpg").shape == (CARD + LINE, CARD, 3)  # its class and a colour bar below
 
 
 def test_hiding_the_top_cells_first_takes_the_probability_away_first(net, folder, capsys):

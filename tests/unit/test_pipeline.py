@@ -86,7 +86,7 @@ def test_every_command_of_the_papers_run_in_its_words():
         f"pycam predict {net} --weights r/stage2 --images r/crops/val --out r/results/stage2_val.csv {engine}",
         "pycam table1 --truth r/clean/val/groundtruth.csv --stage1 r/results/stage1_val.csv --stage2 r/results/stage2_val.csv "
         "--out r/results --split val",
-        f"pycam report --run r {net} --split val --out r/results/report.html {engine}"]
+        f"pycam report --run r {net} --split val --out r/results/report.html --isic pics {engine}"]
 
 
 def test_scratch_trains_on_the_records_of_stage_1_from_nothing():
@@ -113,7 +113,7 @@ def test_pictures_and_stage_1_may_be_those_of_other_runs():
 ENGINE = {*CROPS, "train/stage1", "train/stage2", "predict/stage1_val", "predict/stage2_val", "report", "doctor"}
 TRAININGS = {"train/stage1", "train/stage2"}
 EFFECTS = {  # variable -> a value, the commands that it changes, what then stands in all of them
-    "ISIC": ("my pictures", {*CLEAN, "doctor"}, "--isic 'my pictures'"),
+    "ISIC": ("my pictures", {*CLEAN, "doctor", "report"}, "--isic 'my pictures'"),
     "RUN": ("x", {*ORDER["all"], "doctor"}, " x"),
     "NET": ("vgg_gap_narrow", ENGINE, "narrow_"),
     "INIT": ("w.caffemodel", {"train/stage1", "doctor"}, "--weights w.caffemodel"),
