@@ -196,10 +196,10 @@ def read_state(path: str, room: Optional[int] = None) -> Tuple[int, str, int, Li
 
 def _read_state_binary(path: str, room: Optional[Room]) -> Tuple[int, str, int, List[Array]]:
     with wire.reading(path, "SolverState") as reader:
+        if not reader.has_number(wire.ITERATION):  # looked for first: the rest of a .caffemodel is large
+            raise CaffeError("no solver state (no iteration number in it); give the .solverstate, not the .caffemodel")
         blobs = reader.history()
         state = _raw()["SolverState"].FromString(reader.rest(wire.HISTORY))
-        if not state.HasField("iter"):
-            raise CaffeError("no solver state (no iteration number in it); give the .solverstate, not the .caffemodel")
         return state.iter, state.learned_net, state.current_step, _blobs(reader, blobs, room, _HISTORY)
 
 

@@ -17,7 +17,7 @@ from .proto import caffe_pb2 as pb
 MAX_FIELDS = 1_000_000  # of a file, a second's walk; large nets have ten thousand
 MAX_SMALL = 1 << 16     # bytes of a name, or of the field with a blob's shape
 _LAYERS = {100: (1, 7), 2: (4, 6)}  # fields of a net with layers, current and V1 -> their fields with the name and the blobs
-HISTORY = 3            # field of a solver state with blobs
+ITERATION, HISTORY = 1, 3  # fields of a solver state: a number; blobs
 _FLOATS, _DOUBLES, _SHAPE = 5, 8, (1, 2, 3, 4, 7)  # fields of a blob
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5        # kinds of fields, as protobuf numbers them
 
@@ -93,6 +93,10 @@ class Reader:
     def history(self) -> List[StoredBlob]:
         """List the blobs of a solver state."""
         return [self._blob(part) for part in self.parts(self.whole) if part.field == HISTORY and part.kind == _BYTES]
+
+    def has_number(self, field: int) -> bool:
+        """Tell whether the file's message has a number in a field."""
+        return any(part.field == field and part.kind == _VARINT for part in self.parts(self.whole))
 
     def rest(self, without: int) -> bytes:
         """Return the file's fields but for one kind of them, which holds nearly all of it."""

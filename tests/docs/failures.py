@@ -1,8 +1,11 @@
 """The failures of docs/faq.md, in the order of its lines: each spoils the small repository and names a command."""
 
+import os
 import re
 import shutil
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +69,18 @@ def half_a_picture(patch):
     picture.write_bytes(picture.read_bytes()[:2000])
     shutil.rmtree("build/lmdb")
     return LMDB
+
+
+def too_many_pixels(patch):
+    parts = [b"IHDR" + struct.pack(">IIBBBBB", 25000, 25000, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(b""), b"IEND"]
+    chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts]
+    Path("large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return "data_tools hair-preview large.png --out large.jpg"
+
+
+def no_regular_file(patch):
+    os.mkfifo("pipe.csv")
+    return "data_tools lmdb --images build/clean/train --truth pipe.csv --out build/lmdb/piped"
 
 
 def red_first(patch):
@@ -159,6 +174,6 @@ def true_class(patch):
     return f"pycam crops {VALIDATION} --out build/x --class true"
 
 
-FAILURES = [no_caffe, sizes, full_disk, no_database, half_a_database, half_a_picture, red_first, other_mean, copies,
-            unknown_label, two_outputs, no_weights, not_finite, other_shape, other_names, weights_for_state, other_solver,
-            no_folder, no_memory, short_test, true_class]
+FAILURES = [no_caffe, sizes, full_disk, no_database, half_a_database, half_a_picture, too_many_pixels, no_regular_file, red_first,
+            other_mean, copies, unknown_label, two_outputs, no_weights, not_finite, other_shape, other_names, weights_for_state,
+            other_solver, no_folder, no_memory, short_test, true_class]

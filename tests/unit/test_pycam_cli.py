@@ -33,7 +33,7 @@ def required(command):
     for action in choices()[command]._actions:
         value = str(next(iter(action.choices))) if action.choices else "1"
         if action.required and action.nargs not in ("*", "?"):
-            words += [*action.option_strings[:1], value]
+            words += [*action.option_strings[:1], *[value] * (action.nargs if isinstance(action.nargs, int) else 1)]
     return words
 
 
