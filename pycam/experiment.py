@@ -10,11 +10,13 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 from data_tools.commands import add
 from data_tools.errors import unknown
+from torchcaffe.errors import CaffeError
+from torchcaffe.netparam import read_net, read_solver
 
-from . import summary
+from . import edits, summary
 from .errors import CamError
 from .pipeline import Runner, given, mark, show
-from .pipeline_commands import PREFIXES, Run, Words, clean_words, commands, make_run, predict_words
+from .pipeline_commands import PREFIXES, Run, Words, clean_words, commands, make_run, predict_words, split_words
 from .variables import problem, values
 
 TABLE = Path("experiments/rows.csv")
@@ -96,7 +98,8 @@ class Experiment:
         self.root, self.folds = Path(self.values["RUN"]), self.values["FOLDS"] == "yes"
         self.seeds = self.values["SEEDS"].split()
         self.rows, self.runs = read_table(TABLE)
-        self.names = self.values["ROWS"].split() or list(dict.fromkeys(row.name for row in self.rows))
+        known = dict.fromkeys(row.name for row in self.rows)
+        self.names = self.values["ROWS"].split() or [name for name in known if not self._misfit(name)]
 
     @property
     def run_name(self) -> str:
@@ -110,6 +113,9 @@ class Experiment:
         for name in self.names:
             if name not in known:
                 raise CamError(f"ROWS: {unknown(name, known)}")
+        misfit = next(filter(None, map(self._misfit, self.names)), "")
+        if misfit:
+            raise CamError(f"ROWS: not for {self.values['NET']}: {misfit}")
         own = {row.name for row in self.rows for folder, *_ in row.files
                if self.folds and OWN_PICTURES & set(self.runs[folder].variables)}
         if own & set(self.names):
@@ -139,6 +145,17 @@ class Experiment:
             variables = {key: text.replace(f"{{{name}}}", value) for key, text in variables.items()}
         given = {**self.given, **variables, "SEED": seed, "RUN": str(self.root / self._name(folder, seed))}
         return make_run(given, pictures / "clean", self.root / self._name(first, seed))
+
+    def _misfit(self, name: str) -> str:
+        """Say what of EDIT in a row's runs does not fit their network; such a row is left out, unless it is asked for by name."""
+        for folder in dict.fromkeys(folder for row in self.rows for folder, *_ in row.files if row.name == name):
+            run = self.make_run(folder, self.seeds[0])
+            words = split_words(run, "EDIT") if "EDIT" in self.runs[folder].variables else []
+            try:
+                edits.edit_net(read_net(read_solver(run.solver("stage1")).net), words) if words else None
+            except (CamError, CaffeError, OSError) as error:
+                return str(error)
+        return ""
 
     def _name(self, folder: str, seed: str) -> str:
         return folder.replace("{run}", self.run_name).replace("{seed}", seed)

@@ -139,6 +139,24 @@ def test_the_table_can_be_read_and_every_solver_is_there():
     assert (ROOT / "solvers" / "googlenet_random_stage2.prototxt").is_file()
 
 
+@pytest.mark.parametrize(("net", "asked", "left_out"), [
+    ("googlenet_gap", "", {"padded", "tuned", "chosen", "regions", "recipes"}), ("vgg16_gap", "", set()),
+    ("vgg16_gap", "chosen", set())])
+def test_rows_whose_edits_do_not_fit_the_network_are_left_out(tmp_path, monkeypatch, net, asked, left_out):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "w").touch()
+    made = Experiment({"NET": net, "INIT": str(tmp_path / "w"), "ROWS": asked})
+    made.check()
+    assert set(made.names) == ({asked} if asked else {row.name for row in made.rows} - left_out)
+
+
+def test_a_row_that_does_not_fit_and_is_asked_for_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "w").touch()
+    assert main(["experiment", "ROWS=chosen", f"INIT={tmp_path / 'w'}", "--show"]) == 1
+    assert "error: ROWS: not for googlenet_gap: EDIT, conv4_*.lr_mult=1: layer" in capsys.readouterr().err
+
+
 def test_the_command_shows_what_it_would_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     (tmp_path / "w").touch()
