@@ -1,5 +1,10 @@
 # Stand-ins for the bases that no test can pull, each a stage; tests/images/conftest.py builds them.
 ARG BASE=debian:12-slim
+# Of the image `cpu`: its own base, and the certificates by which pip reaches the Python index from here.
+FROM ${BASE} AS cpu
+ENV PIP_CERT=/opt/certificates.crt
+COPY certificates.crt /opt/
+
 FROM ${BASE} AS python
 RUN apt-get update && apt-get install -y --no-install-recommends python3-pip python3-venv && rm -rf /var/lib/apt/lists/*
 ENV PIP_CERT=/opt/certificates.crt

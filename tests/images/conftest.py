@@ -173,6 +173,8 @@ def builds(request, desk):
             file.truncate(20_000_000)
     desk.own()
     needed = {name for item in request.session.items for name in item.fixturenames}
+    if ENGINE == "own":
+        desk.variables["CPU_BASE"] = desk.stand_in("cpu", desk.variables["CPU_BASE"], "--target", "cpu")
     with ThreadPoolExecutor(2) as pool:
         found = {"cpu": pool.submit(desk.build, "cpu")} if "cpu" in needed else {}
         found.update({name: pool.submit(desk.build_on_stand_in, name) for name in ("gpu", "torch") if needed & {name, "reader"}})
