@@ -99,7 +99,7 @@ def test_control_c_while_a_process_is_started_comes_at_the_end_even_by_another_t
 def interrupt_from_another_thread():
     def kill():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # to this thread: a process' signal may come later, by any
     thread = threading.Thread(target=kill)
     thread.start()
     thread.join()
