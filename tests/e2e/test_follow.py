@@ -28,8 +28,8 @@ from torchcaffe.proto import caffe_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 SOLVER = """net: "prototxt/{net}.prototxt" train_state {{ stage: "{stage}" }} test_state {{ stage: "{stage}" }}
-test_iter: 1 test_interval: 4 max_iter: 4 base_lr: {rate} lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005
-clip_gradients: 5 display: 1 snapshot: 4 snapshot_prefix: "build/{stage}/tiny" random_seed: 1 solver_mode: CPU
+test_iter: 1 test_interval: 3 max_iter: 3 base_lr: {rate} lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005
+clip_gradients: 5 display: 1 snapshot: 3 snapshot_prefix: "build/{stage}/tiny" random_seed: 1 solver_mode: CPU
 """
 BASE = {"NET": "vgg_gap_narrow", "SOLVERS": "tiny_", "AUGMENT": "none", "JOBS": "1", "ENGINE": "torch", "ISIC": "pictures one",
         "REGION": "--ground min --threshold 0.5"}
