@@ -49,7 +49,8 @@ def read_bytes(path: Any, most: int) -> bytes:
     """Return the bytes of a regular file of `most` bytes at most; raise an OSError for any other."""
     with open_regular(path) as file:
         check_size(file, most)
-        content: bytes = file.read(most)
+        size = os.fstat(file.fileno()).st_size
+        content: bytes = file.read(size or most)  # the buffer is as large as what is asked for, and cleared for each file
     return content
 
 
