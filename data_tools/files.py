@@ -173,9 +173,9 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
         When `target` holds something else or the current folder, or another process is making it.
     """
     target = Path(target).absolute()
-    _check_replaceable(target, marker)
     partial = target.with_name(f".{target.name}{PARTIAL}")
     with locked(partial):
+        _check_replaceable(target, marker)  # under the lock: another process may be about to give it its name
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
