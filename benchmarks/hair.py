@@ -1,52 +1,67 @@
-"""Measure hair removal on pictures with hair of known position, beside doing nothing and the usual recipe.
+"""Measure hair removal on real pictures without hair, on which hair of known place is painted (`painted_hair`).
 
-Draws curved anti-aliased strokes (1-6 px wide at 512 px, black to mid-brown, three densities) on hair-free pictures and
-compares each method's mask and picture with the truth. Half of the pictures get strokes of even width as OpenCV draws
-them, half get strokes that taper, blurred a little.
+Two thirds of the pictures are for tuning, every third is held out of it; each picture has hairs of its own.
 
 Columns
 -------
-recall, precision, IoU
-    Pixel against pixel (strict). The truth is every pixel that a stroke covers at least half.
-IoU any
-    The same where the truth is every pixel that a stroke touches at all.
-recall~, precision~
-    The same with a tolerance of 2 px: a pixel counts when the other mask has one within 2 px.
+recall, precision
+    Pixel against pixel, with a tolerance of 1 px (at 512 px; at least 1): a pixel counts when the other mask has one so near.
+    Hair that is not darker than what it covers counts neither way: dark hair is what is looked for.
+recall all
+    The same with the hair that cannot be seen, or is brighter than what it covers.
+strict recall, strict precision, IoU
+    Without tolerance. The truth is every pixel that a hair covers at least half.
 PSNR in, SSIM
-    Against the hair-free original, over the pixels that a stroke touches at all (SSIM: grey, 7 x 7 window, mean there).
+    Against the hair-free original, over the pixels that a hair changes at all (SSIM: grey, 7 x 7 window, mean there).
 PSNR out
-    Over the pixels that no stroke touches (99 when nothing changed).
-clean, lesion
+    Over the others (99 when nothing changed; most of it is the JPEG that the hairy picture went through).
+marked, lesion
     Percentage marked on the hair-free picture: of the whole picture, and of the lesion.
 s/MP
-    Processor seconds per megapixel on one thread, on the pictures with hair.
+    Processor seconds per megapixel on one thread, on the pictures with hair; the methods take turns on each picture.
 
-Example: python benchmarks/hair.py --images data/images --masks data/masks --json hair.json
+Example: python benchmarks/hair.py --images data/images data/images256/train --masks data/masks --out docs/results/hair.md
 """
 from __future__ import annotations
 
 import argparse
-import json
+import importlib
+import shlex
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 from data_tools.hair import remove_hair
+from painted_hair import SIDE, Look, Painted, draw_look, paint
 
-DENSITIES = (8, 20, 40)   # strokes a picture
-TOLERANCE = 2             # px at 512
-FINE = 4                  # tapered strokes are drawn this much larger and shrunk
 NO_CHANGE = 99.0          # PSNR of two equal pictures
+HAIR_FREE = """
+    0000008 0000014 0000030 0000031 0000049 0000073 0000077 0000120 0000135 0000140 0000141 0000143 0000410 0000484 0009897
+    0009960 0010000 0010034 0010069 0010094 0010215 0010443 0010447 0010488 0010587 0010597 0010863 0011083 0011085 0011137
+    0011157 0013670 0014603 0014605 0014609 0014628 0014632 0014640 0014642 0014651 0014845 0015170
+""".split()               # ISIC_...: training pictures in which nobody saw hair, whole or cut to a square
+OURS = "along"
 
-Widths = Tuple[float, float]
 Method = Callable[[np.ndarray], Tuple[np.ndarray, np.ndarray]]
+Figures = Dict[str, float]
+
+
+class Scene(NamedTuple):
+    """A picture without hair, its lesion if that is known, and the same picture with hair."""
+
+    name: str
+    look: Look
+    original: np.ndarray
+    lesion: Optional[np.ndarray]
+    painted: Painted
 
 
 def nothing(image: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -64,112 +79,38 @@ def blackhat_telea(image: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 METHODS: Dict[str, Method] = {
     "nothing": nothing,
     "black-hat + Telea": blackhat_telea,
-    "ours, along": lambda image: remove_hair(image, method="along"),
-    "ours, letter": lambda image: remove_hair(image, method="letter"),
+    "letter": lambda image: remove_hair(image, method="letter"),
+    OURS: remove_hair,
 }
 
 
-def curve(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Return 64 points (x, y) of a Bezier curve of random place, length and bend."""
-    start = rng.random(2) * (width, height)
-    angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.9) * width
-    end = start + length * np.array([np.cos(angle), np.sin(angle)])
-    bend = (start + end) / 2 + rng.normal(0, 0.15, 2) * length
-    t = np.linspace(0, 1, 64)[:, None]
-    return np.asarray((1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t ** 2 * end)
+def earlier(tree: Path) -> Method:
+    """Return the default method of another tree of this project, beside this one's."""
+    mine = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "data_tools"}
+    sys.path.insert(0, str(tree))
+    method = importlib.import_module("data_tools.hair").remove_hair
+    sys.path.remove(str(tree))
+    sys.modules.update(mine)
+    return method  # type: ignore[no-any-return]
 
 
-def even_stroke(rng: np.random.Generator, height: int, width: int, widths: Widths) -> np.ndarray:
-    """Draw a stroke of one width; return coverage in 0..1."""
-    canvas = np.zeros((height, width), np.uint8)
-    thickness = max(1, round(rng.uniform(*widths) * width / 512))
-    points = np.round(curve(rng, height, width) * 16).astype(np.int32)
-    cv2.polylines(canvas, [points], False, 255, thickness, cv2.LINE_AA, 4)
-    return canvas.astype(np.float32) / 255
+def scenes(images: Path, masks: Optional[Path], held_out: bool, draws: int, seed: int) -> List[Callable[[], Scene]]:
+    """Return functions that paint the scenes of one part of the pictures, `draws` a picture."""
+    def scene(number: int, draw: int) -> Scene:
+        path = images / f"ISIC_{HAIR_FREE[number]}.jpg"
+        original = imread(path)
+        rng = np.random.default_rng([seed, number, draw, original.shape[0]])
+        look = draw_look(rng)
+        return Scene(path.stem, look, original, find_lesion(masks, path, original), paint(original, look, rng))
+
+    numbers = [i for i, one in enumerate(HAIR_FREE) if (i % 3 == 2) == held_out and (images / f"ISIC_{one}.jpg").exists()]
+    return [lambda number=number, draw=draw: scene(number, draw) for number in numbers for draw in range(draws)]  # type: ignore[misc]
 
 
-def tapered_stroke(rng: np.random.Generator, height: int, width: int, widths: Widths) -> np.ndarray:
-    """Draw a stroke whose width falls to its end, `FINE` times as large; return coverage in 0..1, slightly blurred."""
-    points, scale = curve(rng, height, width), width / 512
-    way = np.gradient(points, axis=0)
-    across = np.stack([-way[:, 1], way[:, 0]], axis=1) / np.maximum(np.hypot(*way.T), 1e-6)[:, None]
-    fine = max(1, round(FINE / scale))
-    half = rng.uniform(*widths) * scale / 2 * np.linspace(1, rng.uniform(0.4, 1), len(points))[:, None]
-    left, right = ((points + side * half * across) * fine * 16 for side in (1, -1))
-    canvas = np.zeros((height * fine, width * fine), np.uint8)
-    for i in range(len(points) - 1):
-        piece = np.array([left[i], left[i + 1], right[i + 1], right[i]])
-        cv2.fillConvexPoly(canvas, np.round(piece).astype(np.int32), 255, cv2.LINE_8, 4)
-    cover = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    blurred = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.2, 0.6) * scale)
-    return np.where(blurred < 0.01, np.float32(0), blurred)
-
-
-def add_hair(image: np.ndarray, count: int, seed: int, widths: Widths) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the picture with `count` strokes and the coverage (H x W float32 in 0..1) of all of them."""
-    rng = np.random.default_rng(seed)
-    stroke: Callable[..., np.ndarray] = tapered_stroke if seed // 10 % 2 else even_stroke
-    hairy, coverage = image.astype(np.float32), np.zeros(image.shape[:2], np.float32)
-    for _ in range(count):
-        cover = stroke(rng, *image.shape[:2], widths)
-        colour = rng.uniform(5, 60) * np.array([0.6, 0.8, rng.uniform(0.8, 1.6)])
-        hairy += (cover * rng.uniform(0.85, 1.0))[..., None] * (colour.astype(np.float32) - hairy)
-        coverage = np.maximum(coverage, cover)
-    return np.rint(hairy).astype(np.uint8), coverage
-
-
-def psnr(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
-    error = np.mean((a[where].astype(np.float64) - b[where]) ** 2)
-    return float(min(NO_CHANGE, 10 * np.log10(255 ** 2 / error))) if error else NO_CHANGE
-
-
-def near(mask: np.ndarray, scale: float) -> np.ndarray:
-    size = 2 * round(TOLERANCE * scale) + 1
-    return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))) > 0
-
-
-def share(part: np.ndarray, whole: np.ndarray, empty: float = 0.0) -> float:
-    return float((part & whole).sum() / whole.sum()) if whole.any() else empty
-
-
-def compare(original: np.ndarray, clean: np.ndarray, found: np.ndarray, coverage: np.ndarray) -> Dict[str, float]:
-    truth, touched, scale = coverage >= 0.5, coverage > 0, original.shape[1] / 512
-    gray = [cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in (original, clean)]
-    ssim = structural_similarity(*gray, full=True)[1]  # type: ignore[no-untyped-call]
-    return {
-        "recall": share(found, truth), "precision": share(truth, found),
-        "IoU": share(found & truth, found | truth), "IoU any": share(found & touched, found | touched),
-        "recall~": share(near(found, scale), truth), "precision~": share(near(truth, scale), found),
-        "PSNR in": psnr(original, clean, touched), "SSIM": float(ssim[touched].mean()),
-        "PSNR out": psnr(original, clean, ~touched),
-    }
-
-
-def measure(method: Method, original: np.ndarray, lesion: Optional[np.ndarray], seed: int, widths: Widths) -> Dict[str, float]:
-    """Average one picture's figures over the densities and add those of the hair-free picture."""
-    rows: List[Dict[str, float]] = []
-    for i, count in enumerate(DENSITIES):
-        hairy, coverage = add_hair(original, count, seed + i, widths)
-        begin = time.process_time()
-        clean, found = method(hairy)
-        seconds = time.process_time() - begin
-        rows.append({**compare(original, clean, found, coverage), "s/MP": seconds / (found.size / 1e6)})
-    figures = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    marked = method(original)[1]
-    figures["clean"] = 100 * float(marked.mean())
-    figures["lesion"] = 100 * share(marked, lesion) if lesion is not None else float("nan")
-    return figures
-
-
-def load(path: Path, masks: Path, scale: float) -> Tuple[np.ndarray, Optional[np.ndarray]]:
-    image: np.ndarray = imread(path)
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    if scale != 1:
-        image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    segmentation = masks / f"{path.stem}_segmentation.png"
-    if not segmentation.exists():
-        return image, None
-    return image, cv2.resize(imread(segmentation)[..., 0], size, interpolation=cv2.INTER_NEAREST) > 127
+def find_lesion(masks: Optional[Path], path: Path, original: np.ndarray) -> Optional[np.ndarray]:
+    file = masks and masks / f"{path.stem}_segmentation.png"
+    lesion = imread(file)[..., 0] > 127 if file and file.exists() else None
+    return lesion if lesion is not None and lesion.shape == original.shape[:2] else None
 
 
 def imread(path: Path) -> np.ndarray:
@@ -179,47 +120,113 @@ def imread(path: Path) -> np.ndarray:
     return image
 
 
-def print_table(table: Dict[str, Dict[str, float]]) -> None:
-    columns = list(next(iter(table.values())))
-    print(f"{'':18}" + "".join(f"{name:>11}" for name in columns))
-    for name, figures in table.items():
-        print(f"{name:18}" + "".join(f"{figures[column]:11.3f}" for column in columns))
+def psnr(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
+    error = np.mean((a[where].astype(np.float64) - b[where]) ** 2) if where.any() else 0
+    return float(min(NO_CHANGE, 10 * np.log10(255 ** 2 / error))) if error else NO_CHANGE
+
+
+def near(mask: np.ndarray) -> np.ndarray:
+    size = 2 * max(1, round(min(mask.shape) / SIDE)) + 1
+    return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))) > 0
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> float:
+    return float((part & whole).sum() / whole.sum()) if whole.any() else float("nan")
+
+
+def compare(scene: Scene, clean: np.ndarray, found: np.ndarray) -> Figures:
+    hair, touched, dark = scene.painted.hair, scene.painted.touched, scene.painted.dark
+    unsure = hair & ~dark
+    gray = [cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in (scene.original, clean)]
+    ssim = structural_similarity(*gray, full=True)[1]  # type: ignore[no-untyped-call]
+    return {
+        "recall": share(near(found), dark), "precision": share(near(hair), found), "recall all": share(near(found), hair),
+        "strict recall": share(found, dark), "strict precision": share(hair, found),
+        "IoU": share(found & hair, (found | hair) & ~unsure),
+        "PSNR in": psnr(scene.original, clean, touched), "SSIM": float(ssim[touched].mean()),
+        "PSNR out": psnr(scene.original, clean, ~touched),
+    }
+
+
+def measure(methods: Dict[str, Method], scene: Scene) -> Dict[str, Figures]:
+    figures: Dict[str, Figures] = {}
+    for name, method in methods.items():
+        begin = time.process_time()
+        clean, found = method(scene.painted.image)
+        seconds = time.process_time() - begin
+        marked = method(scene.original)[1]
+        figures[name] = {**compare(scene, clean, found), "marked": 100 * float(marked.mean()),
+                         "lesion": 100 * share(marked, scene.lesion) if scene.lesion is not None else float("nan"),
+                         "s/MP": seconds / (found.size / 1e6)}
+    return figures
+
+
+def mean(rows: List[Figures]) -> Figures:
+    return {name: float(np.nanmean([row[name] for row in rows])) if any(row[name] == row[name] for row in rows) else float("nan")
+            for name in rows[0]}
+
+
+def table(title: str, rows: Dict[str, Figures]) -> str:
+    """Return rows of figures as Markdown."""
+    columns = list(next(iter(rows.values())))
+    lines = [f"| {title} | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+    for name, figures in rows.items():
+        cells = [f"{figures[column]:.{2 if abs(figures[column]) >= 10 else 3}f}" for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def by_look(measured: List[Tuple[Look, Figures]]) -> Dict[str, Figures]:
+    """Average the figures of one method over the pictures of each width, bend and so on."""
+    groups: Dict[str, List[Figures]] = defaultdict(list)
+    for field in Look._fields:
+        for look, figures in sorted(measured, key=lambda one: str(getattr(one[0], field))):  # noqa: B023
+            groups[f"{field}: {getattr(look, field)}"].append(figures)
+    kept = ("recall", "precision", "recall all", "IoU", "PSNR in")
+    return {name: {column: mean(rows)[column] for column in kept} for name, rows in groups.items()}
+
+
+def run(args: argparse.Namespace, methods: Dict[str, Method], held_out: bool) -> str:
+    """Measure all methods on one part of the pictures; return the tables."""
+    part, text, looks = "held out" if held_out else "tuning", "", []
+    for folder in args.images:
+        todo = scenes(folder, args.masks, held_out, args.draws, args.seed)
+        results: Dict[str, List[Figures]] = defaultdict(list)
+        for make in tqdm(todo, f"{folder.name}, {part}", unit="picture", disable=None):
+            scene = make()
+            for name, figures in measure(methods, scene).items():
+                results[name].append(figures)
+            looks.append((scene.look, results[OURS][-1]))
+        if todo:
+            text += f"\n## {part.capitalize()}, `{'/'.join(folder.parts[-2:])}`: {len(todo)} painted pictures\n\n"
+            text += table("", {name: mean(rows) for name, rows in results.items()})
+    return text + f"\n### {part.capitalize()}, `{OURS}` by the look of the hair\n\n" + table("", by_look(looks)) if looks else ""
+
+
+def parse(argv: Optional[List[str]]) -> Any:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="folders that hold ISIC_*.jpg, any of HAIR_FREE")
+    parser.add_argument("--masks", type=Path, help="folder of ID_segmentation.png lesion masks")
+    parser.add_argument("--parts", nargs="+", choices=["tuning", "held-out"], default=["tuning", "held-out"])
+    parser.add_argument("--draws", type=int, default=4, help="times that hair is painted on each picture")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--earlier", type=Path, help="another tree of this project, whose default method is measured too")
+    parser.add_argument("--out", type=Path, help="also store the tables here")
+    return parser.parse_args(argv)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="folder of hair-free .jpg pictures")
-    parser.add_argument("--masks", type=Path, required=True, help="folder of ID_segmentation.png lesion masks")
-    parser.add_argument("--ids", type=Path, help="text file, one image id a line: use only these pictures")
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 2.5], help="enlarge pictures and hair by these")
-    parser.add_argument("--widths", type=float, nargs=2, default=[1.0, 6.0], help="of hair, px in a 512 px picture")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="also store the figures here")
-    args = parser.parse_args(argv)
+    args = parse(argv)
     cv2.setNumThreads(1)
-    wanted = args.ids.read_text().split() if args.ids else None
-    paths = [path for path in sorted(args.images.glob("*.jpg")) if wanted is None or path.stem in wanted]
-    if not paths:
-        parser.error(f"no .jpg picture to use in {args.images}")
-    tables = {str(scale): run(paths, args, scale) for scale in args.scales}
-    if args.json:
-        args.json.write_text(json.dumps({"pictures": [path.stem for path in paths], "seed": args.seed, "densities": DENSITIES,
-                                         "widths": args.widths, "scales": tables}, indent=1) + "\n")
+    methods = {**METHODS, **({"along, earlier": earlier(args.earlier)} if args.earlier else {})}
+    text = "".join(run(args, methods, part == "held-out") for part in args.parts)
+    if not text:
+        raise SystemExit(f"error: {', '.join(map(str, args.images))}: none of the hair-free pictures ISIC_*.jpg; see HAIR_FREE")
+    print(text)
+    if args.out:
+        words = shlex.join(["python", "benchmarks/hair.py", *(sys.argv[1:] if argv is None else argv)])
+        args.out.write_text(f"# Hair removal\n\nMade with `{words}`; its help says what the columns mean (D18).\n{text}")
     return 0
-
-
-def run(paths: List[Path], args: argparse.Namespace, scale: float) -> Dict[str, Dict[str, float]]:
-    """Measure all methods on all pictures at one scale, print the table and return it."""
-    results: Dict[str, List[Dict[str, float]]] = {name: [] for name in METHODS}
-    for number, path in enumerate(tqdm(paths, f"scale {scale}", unit="picture", disable=None)):
-        original, lesion = load(path, args.masks, scale)
-        for name, method in METHODS.items():
-            results[name].append(measure(method, original, lesion, args.seed + 10 * number, tuple(args.widths)))
-    table = {name: {key: round(float(np.nanmean([row[key] for row in rows])), 4) for key in rows[0]}
-             for name, rows in results.items()}
-    print(f"{len(paths)} pictures, scale {scale}, {len(DENSITIES)} densities")
-    print_table(table)
-    return table
 
 
 if __name__ == "__main__":
