@@ -38,16 +38,18 @@ import numpy as np
 from skimage.metrics import structural_similarity
 from tqdm import tqdm
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from painted_hair import LOOKS, SIDE, Look, Painted, draw_look, paint
+
 from data_tools.hair import remove_hair
-from painted_hair import SIDE, Look, Painted, draw_look, paint
 
 NO_CHANGE = 99.0          # PSNR of two equal pictures
-HAIR_FREE = """
-    0000008 0000014 0000030 0000031 0000049 0000073 0000077 0000120 0000135 0000140 0000141 0000143 0000410 0000484 0009897
-    0009960 0010000 0010034 0010069 0010094 0010215 0010443 0010447 0010488 0010587 0010597 0010863 0011083 0011085 0011137
-    0011157 0013670 0014603 0014605 0014609 0014628 0014632 0014640 0014642 0014651 0014845 0015170
-""".split()               # ISIC_...: training pictures in which nobody saw hair, whole or cut to a square
+HAIR_FREE = (  # ISIC_...: training pictures in which nobody saw hair, whole or cut to a square
+    8, 14, 30, 31, 49, 73, 77, 120, 135, 140, 141, 143, 410,
+    484, 9897, 9960, 10000, 10034, 10069, 10094, 10215, 10443, 10447, 10488, 10587, 10597,
+    10863, 11083, 11085, 11137, 11157, 13670, 14603, 14605, 14609, 14628, 14632, 14640, 14642,
+    14651, 14845, 15170,
+)
 OURS = "along"
 
 Method = Callable[[np.ndarray], Tuple[np.ndarray, np.ndarray]]
@@ -97,13 +99,13 @@ def earlier(tree: Path) -> Method:
 def scenes(images: Path, masks: Optional[Path], held_out: bool, draws: int, seed: int) -> List[Callable[[], Scene]]:
     """Return functions that paint the scenes of one part of the pictures, `draws` a picture."""
     def scene(number: int, draw: int) -> Scene:
-        path = images / f"ISIC_{HAIR_FREE[number]}.jpg"
+        path = images / f"ISIC_{HAIR_FREE[number]:07}.jpg"
         original = imread(path)
         rng = np.random.default_rng([seed, number, draw, original.shape[0]])
         look = draw_look(rng)
         return Scene(path.stem, look, original, find_lesion(masks, path, original), paint(original, look, rng))
 
-    numbers = [i for i, one in enumerate(HAIR_FREE) if (i % 3 == 2) == held_out and (images / f"ISIC_{one}.jpg").exists()]
+    numbers = [i for i, one in enumerate(HAIR_FREE) if (i % 3 == 2) == held_out and (images / f"ISIC_{one:07}.jpg").exists()]
     return [lambda number=number, draw=draw: scene(number, draw) for number in numbers for draw in range(draws)]  # type: ignore[misc]
 
 
@@ -179,11 +181,11 @@ def table(title: str, rows: Dict[str, Figures]) -> str:
 def by_look(measured: List[Tuple[Look, Figures]]) -> Dict[str, Figures]:
     """Average the figures of one method over the pictures of each width, bend and so on."""
     groups: Dict[str, List[Figures]] = defaultdict(list)
-    for field in Look._fields:
-        for look, figures in sorted(measured, key=lambda one: str(getattr(one[0], field))):  # noqa: B023
-            groups[f"{field}: {getattr(look, field)}"].append(figures)
+    for field, values in zip(Look._fields, LOOKS):
+        for value in values:
+            groups[f"{field}: {value}"] = [figures for look, figures in measured if getattr(look, field) == value]
     kept = ("recall", "precision", "recall all", "IoU", "PSNR in")
-    return {name: {column: mean(rows)[column] for column in kept} for name, rows in groups.items()}
+    return {name: {column: mean(rows)[column] for column in kept} for name, rows in groups.items() if rows}
 
 
 def run(args: argparse.Namespace, methods: Dict[str, Method], held_out: bool) -> str:

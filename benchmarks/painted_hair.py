@@ -17,6 +17,7 @@ COLOURS = {"black": (8, 30), "dark brown": (35, 70), "brown": (70, 110), "grey":
 BROWN_BGR, GREY_BGR = (0.45, 0.65, 1.0), (1.0, 1.0, 1.0)
 FOCUS = {"sharp": (0.2, 0.4), "soft": (0.4, 0.8), "blurred": (0.8, 1.3)}  # px, of the Gaussian
 NUMBERS = {"few": (4, 10), "some": (10, 25), "many": (25, 50)}
+LOOKS = (WIDTHS, BENDS, COLOURS, FOCUS, NUMBERS)
 LENGTH = (0.12, 0.9)      # of the picture's shorter side
 QUALITY = (75, 98)        # of the JPEG that the picture then goes through
 FINE, POINTS = 6, 64      # times as large hairs are drawn, to be shrunk; points of one
@@ -43,7 +44,7 @@ class Painted(NamedTuple):
 
 
 def draw_look(rng: np.random.Generator) -> Look:
-    return Look(*(str(rng.choice(list(table))) for table in (WIDTHS, BENDS, COLOURS, FOCUS, NUMBERS)))
+    return Look(*(str(rng.choice(list(table))) for table in LOOKS))
 
 
 def paint(image: np.ndarray, look: Look, rng: np.random.Generator) -> Painted:
@@ -102,7 +103,8 @@ def _stroke(way: np.ndarray, half: np.ndarray, shape: Tuple[int, ...],
         return box, np.zeros((height, width), np.float32)
     along = np.gradient(way, axis=0)
     across = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.maximum(np.hypot(*along.T), 1e-6)[:, None] * half[:, None]
-    left, right = (np.rint(((way + side * across - (box[1].start, box[0].start)) * FINE) * 16).astype(np.int32) for side in (1, -1))
+    corner = np.array([box[1].start, box[0].start])
+    left, right = (np.rint((way + side * across - corner) * FINE * 16).astype(np.int32) for side in (1, -1))
     canvas = np.zeros((height * FINE, width * FINE), np.uint8)
     for i in range(POINTS - 1):
         cv2.fillConvexPoly(canvas, np.array([left[i], left[i + 1], right[i + 1], right[i]]), 255, cv2.LINE_8, 4)

@@ -23,10 +23,10 @@ from data_tools.hair_fill import REFERENCE, disc, fill_hair
 WORK_LIMIT = 800          # D18: larger pictures are searched at REFERENCE; edges are found again at full size
 
 BRIDGE, BRIDGE_ANGLES = 17, 8    # D18: line elements that span a hair, so that closing fills it
-ALONG, ALONG_ANGLES = 31, 16     # D18: line elements that fit along a hair, so that closing keeps it
-CALM = 5                  # D18: window, px of the picture, that averages bright specks away before bridging
-WEAK = 14                 # D18: grey levels of contrast that make a candidate
-EDGE = 0.42               # D18: hair ends where contrast falls below this share of its core
+ALONG, ALONG_ANGLES = 25, 16     # D18: line elements that fit along a hair, so that closing keeps it
+CALM, SMALL = 5, 0.7      # D18: window, px, that averages bright specks away before bridging; 3 where the unit is below SMALL px
+WEAK = 11                 # D18: grey levels of contrast that make a candidate
+EDGE = 0.54               # D18: hair ends where contrast falls below this share of its core
 
 KNOT = 15                 # D18: where hairs cross, the middle of the knot is too wide to be bridged
 TIP = 8                   # D18: round tips lie this near to what was found
@@ -168,7 +168,8 @@ def _value(image: np.ndarray) -> np.ndarray:
 def _skin_level(value: np.ndarray, unit: float) -> np.ndarray:
     """Close across the hair (generalized grayscale closing): the largest of several directions, H x W uint8."""
     pad = round(BRIDGE * unit) + 1
-    calm = cv2.copyMakeBorder(cv2.blur(value, (CALM, CALM)), pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    window = (CALM if unit > SMALL else 3,) * 2
+    calm = cv2.copyMakeBorder(cv2.blur(value, window), pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     skin = calm
     for i in range(BRIDGE_ANGLES):
         element = _line(BRIDGE * unit, np.pi * i / BRIDGE_ANGLES)

@@ -10,9 +10,13 @@ from data_tools.hair_fill import disc
 
 # Lengths are pixels of a picture whose longer side has 640 pixels, and scale with it by `unit`.
 SPUR = 6                  # D18: shorter dead ends of the skeleton are roughness of the edge
-MIN_BRANCH = 16           # D18: a branch of this length is evidence of hair
-SURE = 45                 # D18: ... and of this length needs no company
-STRONG, FAINT = 30, 20    # D18: mean contrast of a branch, and of a branch of SURE length
+MIN_BRANCH = 16           # D18: a shorter branch is hair by company alone
+REACH, UPTO = 0.2, 100    # D18: evidence of hair is a branch's mean contrast and this share of its length, of UPTO at most
+FAINT = 18                # D18: mean contrast that ink and vessels, bright in one channel, do not reach
+LONG = 32                 # D18: a branch with so much evidence is company
+AMONG = 28                # D18: company all around is as good as so much evidence
+ENOUGH = 44               # D18: a branch with so much is hair
+STRONG = 25               # D18: mean contrast of a branch that is hair by company alone
 STRAIGHT = 0.8            # D18: a branch spans this share of its length (of BEND at most)
 BEND = 45
 SLENDER = 3               # D18: length / width of a branch
@@ -21,7 +25,7 @@ CUT = 5                   # D18: a hair cut off by the picture's edge goes on ou
 STUB, STUB_STRENGTH = 30, 70  # D18: ... and this often with such a contrast, as little of it may be inside
 FRAME = 2                 # D18: px; a line along the picture's edge is a frame, not hair
 AROUND = 40               # D18: half window in which hair and tangle are compared
-ALONE, COMPANY = 0.25, 0.33  # D18: share of the skeleton around that must be long, for long and for short branches
+COMPANY = 0.2             # D18: ... this share of the skeleton around it is long, straight and strong
 THIN = 5                  # D18: narrower hair lies this near to its skeleton
 NEAR = 8                  # D18: ... and wider hair this near; gaps up to twice this are one hair
 MIN_LENGTH = 30           # D18: all branches of a hair together
@@ -30,14 +34,16 @@ MIN_LENGTH = 30           # D18: all branches of a hair together
 def thin_and_long(candidates: np.ndarray, contrast: np.ndarray, unit: float) -> np.ndarray:
     """Verify candidates branch by branch of their skeleton; return H x W uint8, 1 around what is hair (D18).
 
-    Long, straight and strong branches are hair, short ones where such branches prevail around them.
+    A slender and straight branch is hair by its contrast, its length and the hair around it together; another one where
+    it is strong and there is hair around it.
     """
     skeleton = _skeleton(candidates, unit)
     branches = _measure(skeleton, candidates, contrast, unit)
-    long = _is_long(branches)
-    company = _company(branches, long, skeleton, unit)
+    slender = _is_slender(branches)
+    evidence = branches.strength + REACH * np.minimum(branches.reach, UPTO)
+    company = _company(branches, slender & (evidence >= LONG), skeleton, unit)
     short = (company > COMPANY) & (branches.strength >= STRONG) & ~branches.framed
-    hair = np.where(long, (company > ALONE) | (branches.reach > SURE), short)
+    hair = np.where(slender, evidence + AMONG * company >= ENOUGH, short)
     hair[0] = False
     return _body(branches, hair, unit)
 
@@ -87,12 +93,10 @@ def _mean(values: np.ndarray, label: np.ndarray, count: int) -> np.ndarray:
     return np.bincount(label, values, minlength=count) / np.maximum(1, np.bincount(label, minlength=count))
 
 
-def _is_long(branches: _Branches) -> np.ndarray:
+def _is_slender(branches: _Branches) -> np.ndarray:
     reach, width = branches.reach, branches.width
     shape = (reach >= MIN_BRANCH) & (reach >= SLENDER * width) & (width <= MAX_WIDTH) & branches.straight
-    long: np.ndarray = shape & ~branches.framed & (branches.strength >= np.where(reach > SURE, FAINT, STRONG))
-    long[0] = False
-    return long
+    return np.asarray(shape & ~branches.framed & (branches.strength >= FAINT))
 
 
 def _company(branches: _Branches, long: np.ndarray, skeleton: np.ndarray, unit: float) -> np.ndarray:

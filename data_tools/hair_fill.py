@@ -8,7 +8,7 @@ import numpy as np
 
 # Lengths are pixels of a picture whose longer side has REFERENCE pixels, and grow with it.
 REFERENCE = 640
-GROW = 1.45       # D18: half-transparent rim of a hair, rounded to whole pixels
+GROW = 1.6        # D18: half-transparent rim of a hair, rounded to whole pixels
 NOISE = 8         # D18: the rim changes only where darker than the skin beside it by more than this
 FAR = 30          # D18: skin farther away than this says nothing about a pixel
 SMOOTH = 5        # Lee: window of the median
