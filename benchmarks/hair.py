@@ -221,6 +221,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parse(argv)
     cv2.setNumThreads(1)
     methods = {**METHODS, **({"along, earlier": earlier(args.earlier)} if args.earlier else {})}
+    for method in methods.values():
+        method(np.zeros((64, 64, 3), np.uint8))  # imports once what it needs
     text = "".join(run(args, methods, part == "held-out") for part in args.parts)
     if not text:
         raise SystemExit(f"error: {', '.join(map(str, args.images))}: none of the hair-free pictures ISIC_*.jpg; see HAIR_FREE")
