@@ -116,7 +116,7 @@ def drawing(svg: bytes, caption: str) -> str:
     own = hashlib.sha256(svg).hexdigest()[:8]  # equal parts of two figures have equal ids
     text = _IDS.sub(rf"\g<0>f{own}-", text)
     text = text.replace(INK, "currentColor").replace("<svg ", f"<svg role=\"img\" aria-label=\"{escape(caption)}\" ", 1)
-    return f"<figure class=drawing>{text}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure class=drawing tabindex=0>{text}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def picture(content: bytes, kind: str, caption: str, *, value: str = "", chosen: bool = False) -> str:
