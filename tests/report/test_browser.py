@@ -12,6 +12,7 @@ from pycam.drawing import BARS
 pytest.importorskip("matplotlib.figure")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE, DESK = (390, 844), (1280, 900)
+CONTROLS = "a[href], button, input, select, summary, [tabindex='0']"
 
 
 @pytest.fixture(scope="module")
@@ -202,8 +203,8 @@ def test_the_tab_key_reaches_every_control_in_order(opened):
     from selenium.webdriver import ActionChains, Keys
 
     page = opened()
-    wanted = page.execute_script("return [...document.querySelectorAll('a[href], button, input, select, summary, [tabindex=\"0\"]')]"
-                                 ".filter(e => e.checkVisibility()).map((e, i) => e.dataset.order = String(i))")
+    wanted = page.execute_script("return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
+                                 ".map((e, i) => e.dataset.order = String(i))", CONTROLS)
     reached = []
     for _ in wanted:
         ActionChains(page).send_keys(Keys.TAB).perform()
