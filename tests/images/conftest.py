@@ -62,7 +62,8 @@ class Desk:
         self._check_out()
 
     def _check_out(self):
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.project)], check=True)
+        clone = ["git", "clone", "--quiet", "--no-hardlinks"]  # or `own` would give away this repository's own objects
+        subprocess.run([*clone, str(ROOT), str(self.project)], check=True)
         names = subprocess.run(["git", "ls-files", "-com", "--exclude-standard"], cwd=str(ROOT), check=True, capture_output=True,
                                text=True).stdout.split()
         for name in names:  # as it lies here, committed or not

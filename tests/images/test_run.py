@@ -45,6 +45,8 @@ def test_everything_belongs_to_the_one_who_ran_it(cpu, run, pictures):
     files = [path for top in (run, pictures, cpu.project) for path in top.rglob("*")]
     assert len(files) > 100
     assert {path.lstat().st_uid for path in files} == {cpu.user}
+    objects = [path for path in (cpu.project / ".git" / "objects").rglob("*") if path.is_file()]
+    assert {path.stat().st_nlink for path in objects} == {1}  # a file of the repository itself would have got this owner, too
 
 
 def test_caffe_outside_makes_the_same_records_boxes_and_probabilities(cpu, run, pictures, real_caffe):
