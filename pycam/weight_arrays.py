@@ -133,7 +133,7 @@ def _parameters(group: Any) -> List[Stored]:
 
 def write(arrays: Mapping[str, Sequence[np.ndarray]], path: Path) -> None:
     """Write a ``.caffemodel`` with these layers alone: Caffe leaves all others of a network as its fillers made them."""
-    model = caffe_pb2.NetParameter(name=path.stem)
+    model = caffe_pb2.NetParameter(name=ascii(path.stem)[1:-1])
     for layer, blobs in arrays.items():
         added = model.layer.add(name=layer)
         for values in blobs:

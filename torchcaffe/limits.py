@@ -34,12 +34,23 @@ def open_regular(path: Any, **text: Any) -> Any:
 
 
 def _regular(path: str, flags: int) -> int:
+    check_kind(path)
+    return os.open(path, flags)
+
+
+def check_target(path: Any) -> None:
+    """Raise an OSError where a file shall get a name that something else has, which it would replace: a device, a FIFO."""
+    if os.path.exists(path):
+        check_kind(path)
+
+
+def check_kind(path: Any) -> None:
+    """Raise an OSError where a path is no regular file."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file; expected one on a disk", path)
-    return os.open(path, flags)
 
 
 def check_size(file: Any, most: int) -> None:
