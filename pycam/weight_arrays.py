@@ -4,6 +4,7 @@ The shapes of all arrays are looked at before the values of any are read.
 """
 import contextlib
 import re
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,7 +26,8 @@ Arrays = Dict[str, List[np.ndarray]]  # the parameters of each layer, in the ord
 SUFFIXES = ("_w", "_b")  # of the arrays with a layer's weights and bias
 HDF5 = b"\x89HDF"  # how such a file begins
 _KERAS_LAYER = re.compile(r"block(\d)_conv(\d)")  # Caffe's conv\1_\2
-_NO_NPZ = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_NO_NPZ = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError, SyntaxError, tokenize.TokenError,
+           zipfile.BadZipFile, zlib.error)
 
 
 class Stored(NamedTuple):
