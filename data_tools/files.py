@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from data_tools.errors import DataError
-from torchcaffe.limits import MAX_PICTURE, open_regular, read_bytes
+from torchcaffe.limits import MAX_PICTURE, check_target, open_regular, read_bytes
 from torchcaffe.pictures import PICTURES, PictureError, cut_off, decode
 
 JPEG_QUALITY = 95
@@ -107,9 +107,11 @@ def write_together(contents: Dict[Path, bytes]) -> None:
 
     To flush some together takes half the time. A killed process leaves temporary files; `locked` deletes those of a folder.
     """
-    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}") for path in contents}
+    temporary = {path: path.parent / f".{path.name}.{secrets.token_hex(4)}{PARTIAL}" for path in contents}
     try:
         for path, content in contents.items():
+            with _named(path):
+                check_target(path)
             with _named(path), open(temporary[path], "wb") as file:
                 file.write(content)
                 file.flush()
@@ -173,7 +175,7 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
         When `target` holds something else or the current folder, or another process is making it.
     """
     target = Path(target).absolute()
-    partial = target.with_name(f".{target.name}{PARTIAL}")
+    partial = target.parent / f".{target.name}{PARTIAL}"
     with locked(partial):
         _check_replaceable(target, marker)  # under the lock: another process may be about to give it its name
         try:
@@ -189,7 +191,7 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
 def _check_replaceable(target: Path, marker: str) -> None:
     if target.exists() and not target.is_dir():
         raise DataError(f"{target}: is a file; expected a folder's name, choose another")
-    if target.resolve() in (Path.cwd(), *Path.cwd().parents):
+    if Path(os.path.realpath(target)) in (Path.cwd(), *Path.cwd().parents):
         raise DataError(f"{target}: the current folder is there, and would be replaced; expected another folder's name")
     if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
         raise DataError(f"{target}: holds files but no {marker}, so it was not made here; delete it or choose another")
@@ -202,7 +204,7 @@ def locked(path: Path) -> Iterator[None]:
     The lock is on a file beside it, ``.NAME.lock``, which whoever holds the lock deletes. Where a file system knows no locks
     there is none.
     """
-    lock = path.absolute().with_name(f".{path.name}.lock")
+    lock = path.absolute().parent / f".{path.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     handle = _take(lock, path)
     try:

@@ -95,7 +95,7 @@ class Step(NamedTuple):
 
 def beside(path: Path) -> Path:
     """Return the record of an output that is a single file."""
-    return path.with_name(f".{path.name}.json")
+    return path.parent / f".{path.name}.json"
 
 
 def code(*modules: str) -> str:
@@ -169,7 +169,7 @@ def run(step: Step) -> bool:
     if is_current(step):
         print(f"{step.name}: up to date", flush=True)
         return False
-    with locked(step.out.resolve()):  # by whatever name it is called
+    with locked(Path(os.path.realpath(step.out))):  # by whatever name it is called
         old = _told(step)
         reader = _Reader(step, old)
         began, inputs = time.time(), reader.marks(step.inputs)
@@ -222,7 +222,7 @@ def is_current(step: Step) -> bool:
     if _hashes(now.inputs) != _hashes(old.inputs) or _hashes(now.outputs) != _hashes(old.outputs):
         return False
     if now != old:  # other stamps, same content: not to be read again
-        with contextlib.suppress(DataError), locked(step.out.resolve()):  # another process may be at work by now
+        with contextlib.suppress(DataError), locked(Path(os.path.realpath(step.out))):  # another process may be at work by now
             if read_record(step.record) == old:
                 write_record(step.record, now)
     return True

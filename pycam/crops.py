@@ -2,6 +2,7 @@
 import argparse
 import contextlib
 import csv
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +95,7 @@ def add_parser(subparsers: Any) -> None:
 def read_rule(args: argparse.Namespace) -> RegionRule:
     """Return the rule that a command line names; refuse one that would leak the labels of pictures that are scored."""
     rule = RegionRule().changed(**region_rule.given(args))
-    if rule.class_rule == "true" and args.images.resolve().name != "train" and not args.force:
+    if rule.class_rule == "true" and os.path.basename(os.path.realpath(args.images)) != "train" and not args.force:
         raise CamError(f"--class true: {args.images} is not a folder named train, and the true class would leak the "
                        "labels into the crops that are scored; use --class predicted, or --force")
     return rule
@@ -142,7 +143,7 @@ class Cropping:
 
     def __post_init__(self) -> None:
         """List the pictures."""
-        if self.out.resolve() == self.images.resolve():
+        if os.path.realpath(self.out) == os.path.realpath(self.images):
             raise CamError(f"--out {self.out} is the source folder itself; name another folder")
         self.samples = load_samples(self.images)
 

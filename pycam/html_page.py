@@ -41,13 +41,14 @@ def document(title: str, parts: Mapping[str, str], lead: str) -> str:
     links = "".join(f"<a href=\"#{_anchor(name)}\">{escape(name)}</a>" for name in parts)
     sections = "\n".join(f"<section id=\"{_anchor(name)}\">\n<h2>{escape(name)}</h2>\n{body}\n</section>"
                          for name, body in parts.items())
-    return ("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    page = ("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
             f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n"
             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
             "<link rel=\"icon\" href=\"data:,\">\n"
             f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
             f"<header>\n<h1>{escape(title)}</h1>\n{lead}\n</header>\n<nav>{links}</nav>\n<main>\n{sections}\n</main>\n"
             f"<script>{script}</script>\n</body>\n</html>\n")
+    return page.encode(errors="backslashreplace").decode()  # names of files are bytes
 
 
 def _anchor(name: str) -> str:

@@ -3,6 +3,7 @@ import argparse
 import io
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -192,8 +193,7 @@ def list_images(paths: Sequence[Path]) -> List[Path]:
         if not inside:
             raise CamError(f"{path}: no pictures in this folder")
         found += inside
-    names = [path.stem for path in found]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(path.stem for path in found).items() if count > 1)
     if repeated:
         raise CamError(f"several pictures of the same name, {listing(repeated)}; their results would overwrite each other")
     return found

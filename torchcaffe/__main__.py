@@ -98,7 +98,7 @@ def _choose_device(gpu: str, line: str) -> None:
         log("caffe.cpp:197", "Use CPU.")
         context.set_mode_cpu()
         return
-    if not gpu.isdigit():
+    if not gpu.isdecimal() or len(gpu) > 9:
         raise CaffeError(f"-gpu is {gpu!r}: only train takes several; give one number")
     context.set_device(int(gpu))
     context.set_mode_gpu()

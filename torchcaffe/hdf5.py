@@ -90,6 +90,8 @@ def text(file: Any, name: str) -> str:
 def datasets(group: Any, prefix: str = "", depth: int = 0, seen: Any = None) -> Iterator[Tuple[str, Any]]:
     """Yield (path, dataset) of all that is in a group."""
     seen = [] if seen is None else seen
+    if not isinstance(group, h5py_module().Group):
+        raise ValueError(f"{group.name} is no group")
     for name in group:
         seen.append(name)
         if depth > MAX_DEPTH or len(seen) > MAX_OBJECTS:

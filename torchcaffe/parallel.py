@@ -38,7 +38,7 @@ def devices(gpu: str) -> List[int]:
         if not found:
             raise CaffeError("-gpu all: PyTorch sees no CUDA device; leave -gpu out for the CPU")
         return found
-    if not all(part.isdigit() for part in gpu.split(",")):
+    if not all(part.isdecimal() and len(part) < 10 for part in gpu.split(",")):
         raise CaffeError(f"-gpu is {gpu!r}; give a number, numbers separated by commas, or all")
     return [int(part) for part in gpu.split(",")]
 

@@ -42,7 +42,7 @@ def open_lmdb(source: str) -> Any:
         raise CaffeError(f"source {source!r}: no LMDB there; expected a folder with data.mdb, relative to {os.getcwd()}")
     file = os.stat(path)
     try:
-        env = _open.get((file.st_dev, file.st_ino)) or lmdb.open(source, readonly=True, lock=False, readahead=True)
+        env = _open.get((file.st_dev, file.st_ino)) or lmdb.open(os.fsencode(source), readonly=True, lock=False, readahead=True)
         _open[file.st_dev, file.st_ino] = env
         whole = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
         if file.st_size < whole:  # reading a mapped file past its end would kill the process

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import hdf5, wire
 from .errors import CaffeError
+from .limits import check_target
 from .log import WARNING, log
 from .netparam import blob_array, read_file
 from .proto import caffe_pb2 as pb
@@ -41,6 +42,7 @@ def write_whole(path: str, data: bytes) -> None:
     folder = os.path.dirname(path) or "."
     temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}{_PART}")
     try:
+        check_target(path)
         _remove_parts(folder)
         with open(temporary, "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # ends with the process
@@ -59,7 +61,7 @@ def write_whole(path: str, data: bytes) -> None:
 def _remove_parts(folder: str) -> None:
     """Remove what killed processes left: files whose writer no longer holds them."""
     for entry in os.scandir(folder):
-        if entry.name.startswith(".") and entry.name.endswith(_PART):
+        if entry.name.startswith(".") and entry.name.endswith(_PART) and entry.is_file():
             with contextlib.suppress(OSError), open(entry.path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(entry.path)

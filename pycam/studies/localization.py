@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -293,7 +294,7 @@ def step(args: argparse.Namespace) -> steps.Step:
             deletion.follow(network, lesions, maps[first.views], first, args.deletion, args.batch, made[-1])
         return made
 
-    return steps.Step(f"localize/{args.out.resolve().name}", args.out, args.out / RECORD, parameters,
+    return steps.Step(f"localize/{os.path.basename(os.path.realpath(args.out))}", args.out, args.out / RECORD, parameters,
                       {**files, **pictures, **masks}, work, lambda old: forget(args.out))
 
 
