@@ -1,4 +1,4 @@
-"""Make hair-free copies of a split (D06); a run that was stopped goes on where it was."""
+"""Make hair-free copies of a split (D06); an interrupted run continues where it stopped."""
 from __future__ import annotations
 
 import contextlib

@@ -75,7 +75,7 @@ def _incomplete(content: bytes) -> str:
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
-    """Decode the bytes of a picture to H x W x 3 uint8 BGR; `name` tells the error message where they are from."""
+    """Decode the bytes of a picture to H x W x 3 uint8 BGR; `name` is their source in the error message."""
     try:
         image: np.ndarray = decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except PictureError as error:
@@ -103,7 +103,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_together(contents: Dict[Path, bytes]) -> None:
-    """Write files under temporary names beside their targets, flush them to the disk, and rename them, in their order.
+    """Write files under temporary names in their folders, flush them to the disk, and rename them in order.
 
     To flush some together takes half the time. A killed process leaves temporary files; `locked` deletes those of a folder.
     """
@@ -160,7 +160,7 @@ def sha256_pieces(path: Path) -> str:
 
 @contextlib.contextmanager
 def partial_folder(target: Path, marker: str) -> Iterator[Path]:
-    """Give a folder beside `target` that takes its name when the block ends well, and is deleted otherwise.
+    """Yield a temporary folder next to `target`: renamed to it when the block succeeds, deleted otherwise.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def _check_replaceable(target: Path, marker: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let no other process that asks for the same lock make `path` meanwhile; its folder is made.
+    """Hold the lock of `path` against other processes that lock it; make its folder.
 
     The lock is on a file beside it, ``.NAME.lock``, which whoever holds the lock deletes. Where a file system knows no locks
     there is none.
@@ -215,7 +215,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _take(lock: Path, path: Path) -> int:
-    """Open and lock a lock file; one that its last holder deleted meanwhile is opened anew."""
+    """Open and lock a lock file; open it again if its last holder deleted it meanwhile."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:

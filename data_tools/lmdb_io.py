@@ -44,7 +44,7 @@ def encode_datum(image: np.ndarray, label: int, encoding: str = "raw", quality: 
 
 
 def decode_datum(value: bytes, name: str) -> Tuple[np.ndarray, int]:
-    """Read a serialized Datum; `name` tells the error message which.
+    """Read a serialized Datum; `name` is its name in the error message.
 
     Returns
     -------

@@ -126,7 +126,7 @@ def check_mean(job: Job) -> str:
 
 # ---------------------------------------------------------------- the engine
 def check_engine(tried: Probe) -> str:
-    """See that the engine can be loaded; tell the versions of what it stands on."""
+    """Check that the engine can be loaded; return the versions of its libraries."""
     return ", ".join(f"{name} {version}" for name, version in tried.get("engine", "").items())
 
 
@@ -225,7 +225,7 @@ def check_memory(job: Job, tried: Probe, gpu: Optional[int]) -> str:
 
 
 def free_memory(gpu: Optional[int]) -> Tuple[float, str]:
-    """Return the bytes that are free on a device, and its name; without bound where nobody tells."""
+    """Return the free bytes of a device and its name; infinite where they are unknown."""
     if gpu is None:
         kibibytes = re.search(r"MemAvailable: *(\d+)", MEMORY.read_text() if MEMORY.exists() else "")
         return (1024.0 * int(kibibytes.group(1)) if kibibytes else np.inf), "in main memory"

@@ -30,7 +30,7 @@ from .studies.controls import CONTROLS, elsewhere
 
 FORMATS = ("jpg", "png")
 BOXES = "boxes.csv"
-JOURNAL = ".boxes.csv"  # one row a finished picture; what a restart goes on from
+JOURNAL = ".boxes.csv"  # one row for each finished picture; a restart continues from it
 RECORD = "crops.json"
 AGAIN = "make the crops again with `python -m pycam crops`"
 MANY_WHOLE = 0.25  # share of crops that are the whole picture from which on a note is printed
@@ -159,7 +159,7 @@ class Cropping:
     def _prepare(self, old: Optional[steps.Record]) -> None:
         """Find out which crops are there already, and delete those that would be made otherwise now.
 
-        While crops are being made there is no groundtruth.csv, so nobody takes the folder for complete.
+        groundtruth.csv is written last: a folder without it is incomplete.
         """
         step = self.step()
         steps.take_over(step, old)

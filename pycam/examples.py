@@ -1,4 +1,4 @@
-"""What a run's folder says about its pictures, read when it is asked for; and pictures chosen by rule."""
+"""The pictures of a run's folder, read at first access; and pictures chosen by rule."""
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -23,7 +23,7 @@ from .regions import Box
 SHOWN = 4  # pictures a class
 FAILURES = 6
 LONG_SIDE = 360  # of a picture in the report
-STAGES = ("Stage 1", "Stage 1+2")  # names of what each gives, wherever a report tells it
+STAGES = ("Stage 1", "Stage 1+2")  # names of the two outputs in every report
 
 Probabilities = Mapping[str, Sequence[float]]  # image id -> a probability for each class
 

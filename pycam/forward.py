@@ -162,7 +162,7 @@ def load_net(net: Path, weights: Path, backend: engine.Backend = engine.DEFAULT,
     """
     parts = find_parts(net, method, cam_layer, fc_layer)
     opened = engine.deploy_net(engine.load(*backend), net, weights, gradients=parts.method == "gradcam")
-    grid = read_grid(net, parts.features, parts.data)  # after the engine, which tells better of a net that is none
+    grid = read_grid(net, parts.features, parts.data)  # after the engine, whose error for an invalid net is clearer
     grid = grid._replace(size=picture_side(grid.patch) if size is None else size)
     if grid.size < grid.patch:
         raise CamError(f"{net}: its input has {grid.patch} pixels a side; expected a size of at least that, not {grid.size}")

@@ -17,7 +17,7 @@ def as_given(results: Any, given: Any) -> Any:
 
 
 def ordered(image: np.ndarray, colour: str) -> np.ndarray:
-    """Turn a picture with blue first into the order of channels that is asked for, or back."""
+    """Convert a BGR picture to the requested channel order, or back."""
     if colour not in COLOURS:
         raise CamError(f"colour {unknown(str(colour), COLOURS)}")
     return image if colour == "bgr" else np.ascontiguousarray(image[..., ::-1])

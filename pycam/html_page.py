@@ -22,7 +22,7 @@ _IDS = re.compile(r"(?<= id=\")|(?<=url\(#)|(?<=href=\"#)")
 def document(title: str, parts: Mapping[str, str], lead: str) -> str:
     """Return the whole page.
 
-    Its policy lets nothing in but what it holds: no network, no script but its own, pictures of the page or beside it.
+    Its content policy allows its own script, pictures in the page or in its folder, and no network.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ from .pipeline_commands import Run, Words, commands, doctor_words, make_run, rep
 from .table1 import table_file
 from .variables import VARIABLES, problem
 
-MARK = ".skin-lesion-cam"  # a file that tells that a folder is a run's
+MARK = ".skin-lesion-cam"  # the file that marks a run's folder
 MADE = ("clean", "lmdb", "crops", "stage1", "stage1_scratch", "stage2", "results")  # folders of a run
 NETWORK = ("train", "predict", "crops", "report", "doctor")  # commands that need an engine
 PROCESSOR = Path("/proc/cpuinfo")

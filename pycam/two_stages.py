@@ -91,7 +91,7 @@ def _fits(layer: Any, shapes: Dict[str, List[Tuple[int, ...]]]) -> bool:
 
 
 def read_preparation(stage2: Path) -> Optional[Preparation]:
-    """Return how the pictures were prepared that a stage 2 was trained on; None where no record beside its weights tells."""
+    """Return how the training pictures of a stage 2 were prepared; None where its folder has no record of it."""
     record = steps.find_record(stage2 if stage2.is_dir() else stage2.parent)
     pictures = record.pictures if record else {}
     known = region_rule.read_recorded(pictures, stage2)

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _without_switches(words: List[str]) -> List[str]:
-    """Return the words but for glog's switches."""
+    """Return the words without glog's switches."""
     names = _SWITCHES | {f"no{name}" for name in _SWITCHES}
     return [word for word in words if not word.startswith("-") or word.lstrip("-").split("=")[0] not in names]
 
@@ -121,7 +121,7 @@ def _required(flags: Any, name: str, purpose: str) -> str:
 
 
 class _Signals:
-    """Remembers what a signal asked for, until the solver asks."""
+    """Keeps the action that a signal requested, until the solver reads it."""
 
     def __init__(self, flags: Any) -> None:
         self.wanted = "none"
@@ -134,7 +134,7 @@ class _Signals:
         self.wanted = effect
 
     def take(self) -> str:
-        """Return what was asked for since the last call."""
+        """Return the action requested since the last call."""
         wanted, self.wanted = self.wanted, "none"
         return wanted
 

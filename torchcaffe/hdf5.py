@@ -81,7 +81,7 @@ def text(file: Any, name: str) -> str:
     item = member(file, name)
     if not isinstance(item, h5py_module().Dataset) or item.shape not in ((), (1,)):
         raise ValueError(f"{name} is no text")
-    if item.dtype.kind != "S" or item.dtype.itemsize > MAX_TEXT:  # how long a text of open length is nobody knows before
+    if item.dtype.kind != "S" or item.dtype.itemsize > MAX_TEXT:  # the length of a variable-length text is unknown before reading
         raise ValueError(f"{name} is no text of a known length")
     found = item[()].item() if item.shape else item[()]
     return bytes(found).decode()

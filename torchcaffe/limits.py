@@ -65,7 +65,7 @@ def read_bytes(path: Any, most: int) -> bytes:
     with open_regular(path) as file:
         check_size(file, most)
         size = os.fstat(file.fileno()).st_size
-        content: bytes = file.read(size or most)  # the buffer is as large as what is asked for, and cleared for each file
+        content: bytes = file.read(size or most)  # read() clears a buffer of the requested size for each file
     return content
 
 

@@ -2,7 +2,7 @@
 
 The processes find each other through the variables that torchrun sets; ``-gpu 0,1`` starts them without torchrun. N processes
 with batches of B take the same steps as one with batches of N * B: each reads every N-th record, and gradients and losses are
-averaged. Dropout draws anew in each process. Only rank 0 tests, logs and writes snapshots.
+averaged. Dropout draws different numbers in each process. Only rank 0 tests, logs and writes snapshots.
 """
 import contextlib
 import datetime
@@ -21,7 +21,7 @@ from .errors import CaffeError
 
 PATIENCE = datetime.timedelta(days=1)  # the others wait while rank 0 tests
 QUIET = "4"  # no log lines from the other ranks
-CHOICES = ("none", "snapshot", "stop")  # what a signal may ask for, the stronger the later
+CHOICES = ("none", "snapshot", "stop")  # actions that a signal may request, in rising order of strength
 
 
 def launched() -> bool:

@@ -73,7 +73,7 @@ def records(env: Any, source: str) -> Iterator[Any]:
 
 def read_picture(path: str, height: int, width: int, color: bool) -> Array:
     """Return a picture file as C x H x W uint8, resized if height and width are given (``ReadImageToCVMat``)."""
-    try:  # the name may be no UTF-8, which cv2.imread asks for
+    try:  # cv2.imread requires UTF-8 names; this one may not be
         picture = pictures.decode(read_bytes(path, MAX_PICTURE), cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
     except OSError as error:
         raise CaffeError(f"could not load {path!r}: {error.strerror}") from None

@@ -169,7 +169,7 @@ def find_lesions(images: Path, masks: Path, truth: Sequence[Path]) -> List[Lesio
 
 
 def rules(options: Dict[str, Any]) -> List[RegionRule]:
-    """List the rules of every combination of the fields' values, without repetitions that differ only in what is not read."""
+    """List the rules of all combinations of the fields' values; rules that differ only in unused fields appear once."""
     several = {name: value if isinstance(value, list) else [value] for name, value in options.items()}
     combined = [RegionRule().changed(**dict(zip(several, values))) for values in itertools.product(*several.values())]
     unread = {"ground": RegionRule.ground, "threshold": RegionRule.threshold}

@@ -43,7 +43,7 @@ class Input(Layer):
 
 @register
 class DummyData(Layer):
-    """Tops drawn from fillers: constants once, all others anew in each forward pass."""
+    """Tops filled by fillers: constants once, all others in each forward pass."""
 
     bottoms, tops = (0, 0), (1, None)
     reshapes = False
@@ -156,7 +156,7 @@ class Batches(Source):
             yield batch, labels
 
     def array(self, shape: Shape, kind: torch.dtype) -> torch.Tensor:
-        """Return memory for a batch, from which a GPU can fetch it while this process goes on."""
+        """Return memory for a batch, pinned where a GPU copies it asynchronously."""
         return torch.empty(shape, dtype=kind, pin_memory=self.device.type == "cuda")
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
