@@ -17,7 +17,8 @@ from data_tools.errors import unknown
 from data_tools.isic import CLASSES
 
 from . import drawing, forward, given, scoring, trained, two_stages
-from .cam import merge
+from .cam import PLACEMENT, merge
+from .cells import lay
 from .engine import Backend
 from .errors import CamError
 from .forward import BATCH, Network
@@ -204,14 +205,14 @@ def predict(net: Network, images: Union[np.ndarray, Sequence[np.ndarray]], *, vi
 
 @overload
 def class_maps(net: Network, images: np.ndarray, *, classes: Optional[Sequence[Class]] = None, views: str = "centre",
-               placement: str = "exact", colour: str = "bgr") -> np.ndarray: ...
+               placement: str = PLACEMENT, colour: str = "bgr") -> np.ndarray: ...
 @overload
 def class_maps(net: Network, images: Sequence[np.ndarray], *, classes: Optional[Sequence[Class]] = None,
-               views: str = "centre", placement: str = "exact", colour: str = "bgr") -> List[np.ndarray]: ...
+               views: str = "centre", placement: str = PLACEMENT, colour: str = "bgr") -> List[np.ndarray]: ...
 
 
 def class_maps(net: Network, images: Any, *, classes: Optional[Sequence[Class]] = None, views: str = "centre",
-               placement: str = "exact", colour: str = "bgr") -> Any:
+               placement: str = PLACEMENT, colour: str = "bgr") -> Any:
     """Return a map of each class, laid over the picture: where the network sees evidence for it (CAM, or Grad-CAM).
 
     Parameters
@@ -222,7 +223,7 @@ def class_maps(net: Network, images: Any, *, classes: Optional[Sequence[Class]] 
         Some classes, by name or number, in this order; left out, all. Of a thousand classes, name those that are wanted: a
         map takes four bytes a pixel.
     placement : {"exact", "stretch", "fade"}
-        Where the map's cells lie (D16), and what is beyond the outermost ones (D21): the nearest value, or nothing.
+        Where the map's cells lie (D16), and what is beyond the outermost ones (D26): the nearest value, or with ``fade`` nothing.
 
     Returns
     -------
@@ -287,15 +288,20 @@ def locate(maps: Any, *, rule: str = "threshold", threshold: float = CAM_THRESHO
 
 
 @overload
-def overlay(images: np.ndarray, maps: np.ndarray, *, top: Optional[float] = None, box: Optional[Box] = None,
+def overlay(images: np.ndarray, maps: np.ndarray, *, net: Optional[Network] = None, views: str = "centre",
+            placement: str = PLACEMENT, top: Optional[float] = None, box: Optional[Box] = None,
             colour: str = "bgr") -> np.ndarray: ...
 @overload
-def overlay(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], *, top: Optional[float] = None, box: Optional[Box] = None,
+def overlay(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], *, net: Optional[Network] = None, views: str = "centre",
+            placement: str = PLACEMENT, top: Optional[float] = None, box: Optional[Box] = None,
             colour: str = "bgr") -> List[np.ndarray]: ...
 
 
-def overlay(images: Any, maps: Any, *, top: Optional[float] = None, box: Optional[Box] = None, colour: str = "bgr") -> Any:
+def overlay(images: Any, maps: Any, *, net: Optional[Network] = None, views: str = "centre", placement: str = PLACEMENT,
+            top: Optional[float] = None, box: Optional[Box] = None, colour: str = "bgr") -> Any:
     """Lay a map in colour over its picture; where the map is not positive the picture stays as it is.
+
+    With `net`, the map is drawn smoothly between its cells, and the picture is pale where the network gives no map.
 
     Parameters
     ----------
@@ -303,6 +309,8 @@ def overlay(images: Any, maps: Any, *, top: Optional[float] = None, box: Optiona
         As in `predict`.
     maps : ndarray or list of ndarray
         A map of each, H x W float.
+    net, views, placement
+        The network that gave the maps, and how, as in `class_maps`; left out, a map is drawn as it is.
     top : float, optional
         Value of the strongest colour; left out, each map's maximum. Give one to compare maps.
     box : Box, optional
@@ -315,7 +323,7 @@ def overlay(images: Any, maps: Any, *, top: Optional[float] = None, box: Optiona
 
     Examples
     --------
-    >>> drawn = pycam.overlay(image, maps[0], box=pycam.locate(maps[0]).box)
+    >>> drawn = pycam.overlay(image, maps[0], net=net, box=pycam.locate(maps[0]).box)
     >>> drawn.shape == image.shape
     True
     """
@@ -324,7 +332,8 @@ def overlay(images: Any, maps: Any, *, top: Optional[float] = None, box: Optiona
         raise CamError(f"pictures of {[image.shape[:2] for image in pictures]} and maps of {[cam.shape for cam in cams]} pixels; "
                        "expected for each picture a map of its size, as class_maps gives it")
     for image, cam in zip(pictures, cams):
-        coloured = drawing.overlay(image, cam, float(cam.max()) if top is None else top)
+        cells = None if net is None else lay(net.cells, (image.shape[0], image.shape[1]), views, placement, net.grid)
+        coloured = drawing.overlay(image, cam, float(cam.max()) if top is None else top, cells)
         drawn.append(given.ordered(drawing.outline(coloured, box) if box else coloured, colour))
     return given.as_given(drawn, images)
 

@@ -1,7 +1,7 @@
 """What a run's folder says about its pictures, read when it is asked for; and pictures chosen by rule."""
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np

@@ -12,7 +12,8 @@ import pytest
 
 import pycam
 import torchcaffe
-from pycam import api, forward
+from pycam import api, drawing, forward
+from pycam.cells import lay
 from pycam.errors import CamError
 from pycam.region_rule import RegionRule
 from tests.contract import cam_nets
@@ -175,6 +176,16 @@ def test_a_box_is_drawn(net, image):
     assert (changed.min(axis=0) >= (9, 19)).all()
     assert (changed.max(axis=0) <= (61, 91)).all()
     assert (pycam.overlay(image, cam, top=1e9) != plain).any()
+
+
+@pytest.mark.parametrize("views", ["centre", "ten"])
+def test_with_its_network_a_map_is_drawn_as_on_the_sheets(net, image, views):
+    maps = pycam.class_maps(net, image, views=views)
+    cells = lay((10, 10), image.shape[:2], views)
+    assert net.cells == (10, 10)
+    expected = drawing.overlay(image, maps[0], float(maps[0].max()), cells)
+    np.testing.assert_array_equal(pycam.overlay(image, maps[0], net=net, views=views), expected)
+    assert (expected != pycam.overlay(image, maps[0])).any()
 
 
 def test_scores_are_those_of_the_command():

@@ -46,7 +46,7 @@ def test_measures_are_the_fractions_that_one_counts():
 def test_the_peak_of_a_border_cell_is_its_centre_not_the_edge():
     cam = np.zeros((10, 10))
     cam[0, 9] = 1
-    assert peak(place(cam, (256, 256))) == (55, 200)  # the last pixels of the plateau: 16 + 39.5 and 16 + 183.5
+    assert peak(place(cam, (256, 256), "exact")) == (55, 200)  # the last pixels of the plateau: 16 + 39.5 and 16 + 183.5
     assert peak(np.eye(5)[:, ::-1] * np.arange(5)) == (0, 4)
 
 

@@ -267,7 +267,7 @@ def test_crops_go_on_after_an_interruption(net, source, tmp_path, monkeypatch, c
 def test_a_finished_folder_is_kept_and_other_parameters_make_it_anew(net, source, tmp_path, capsys):
     out = tmp_path / "crops"
     for more, told in (((), "5 crops, 5 made now"), ((), "crops/crops: up to date\n"),
-                       (("--margin", "0.3"), "5 crops, 5 made now"),
+                       (("--placement", "exact"), "5 crops, 5 made now"), (("--margin", "0.3"), "5 crops, 5 made now"),
                        (("--margin", "0.3", "--format", "png"), "5 crops, 5 made now"),
                        (("--margin", "0.3", "--format", "png", "--batch", "2"), "crops/crops: up to date\n")):
         assert run("crops", source, "--out", str(out), *more) == 0
