@@ -108,7 +108,7 @@ def test_the_command_measures_each_class_and_all(net, folder, capsys):
     rows = table(folder, "pictures.csv")
     assert len(rows) == 8  # four pictures, the reference and one rule
     assert all(0 <= float(row[key]) <= 1 for row in rows for key in localization.MEASURES)  # numbers, no repr of numpy's
-    assert "| predicted | threshold | none | 0.6 | exact | centre | all | 4 |" in capsys.readouterr().out
+    assert "| predicted | threshold | none | 0.6 | fade | centre | all | 4 |" in capsys.readouterr().out
 
 
 def test_maps_are_computed_once_and_anew_when_something_changed(net, folder):

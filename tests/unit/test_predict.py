@@ -441,7 +441,7 @@ def row(box, reason="region", size=(300, 400)):
 def test_whole_pictures_are_counted_by_the_box_not_by_the_reason(net, source, tmp_path, capsys):
     for path in source.glob("*.png"):
         write_image(path, np.maximum(read_image(path), 20))  # evidence everywhere
-    assert run("crops", source, "--out", str(tmp_path / "c"), "--threshold", "0") == 0
+    assert run("crops", source, "--out", str(tmp_path / "c"), "--threshold", "0", "--placement", "exact") == 0
     assert {row["reason"] for row in boxes(tmp_path / "c")} == {"region"}
     told = capsys.readouterr().out
     assert "5 of them whole pictures, median side 1.00 of the picture; a stage 2 on whole pictures learns nothing" in told
