@@ -156,7 +156,7 @@ def test_the_head_says_what_the_run_is_of(finished_run, monkeypatch):
     monkeypatch.setattr(runinfo, "commit", lambda: "skin-lesion-cam 9, commit abc-dirty")
     head = dict(runinfo.head(finished_run, "val"))
     assert head.pop("region rule") == ("class_rule predicted, rule threshold, ground none, threshold 0.65, margin 0.1, placement "
-                                       "exact, views centre")
+                                       "fade, views centre")
     assert head == {"data": "ISIC-2017, val, 9 pictures", "network": "vgg_gap", "starting weights": "vgg16.caffemodel",
                     "engine": "torchcaffe, BVLC Caffe", "device": "CUDA 0", "precision": "bf16", "hair removal": "letter",
                     "crops": "9, 1 of them whole pictures, median side 0.82 of the picture",
