@@ -13,7 +13,6 @@ import numpy as np
 
 from data_tools import hair as dullrazor
 from data_tools.augment import SIZE
-from data_tools.errors import unknown
 from data_tools.isic import CLASSES
 
 from . import drawing, forward, given, scoring, trained, two_stages
@@ -21,9 +20,9 @@ from .cam import PLACEMENT, merge
 from .cells import lay
 from .engine import Backend
 from .errors import CamError
-from .forward import BATCH, Network
+from .forward import Network
 from .predictions import SCORED
-from .preprocess import MEAN_BGR, VIEWS
+from .preprocess import MEAN_BGR
 from .region_rule import RegionRule, find
 from .regions import CAM_THRESHOLD, CROP_MARGIN, Box, Region
 from .two_stages import Answer, Stages
@@ -198,7 +197,7 @@ def predict(net: Network, images: Union[np.ndarray, Sequence[np.ndarray]], *, vi
     """
     pictures = given.pictures(images, colour)
     probs = np.concatenate([forward.predict(net, [net.views(image, views) for image in part])
-                            for part in _slices(pictures, views)])
+                            for part in given.slices(pictures, views)])
     forward.check_finite([f"picture {number}" for number in range(len(pictures))], probs)
     return np.asarray(given.as_given(probs, images))
 
@@ -240,7 +239,7 @@ def class_maps(net: Network, images: Any, *, classes: Optional[Sequence[Class]] 
     """
     numbers = None if classes is None else [given.number(one, net.classes) for one in classes]
     found = []
-    for part in _slices(given.pictures(images, colour), views):
+    for part in given.slices(given.pictures(images, colour), views):
         forward.predict(net, [net.views(image, views) for image in part], maps=True)
         cams = forward.last_maps(net, numbers)
         for image, of_views in zip(part, cams.reshape(len(part), -1, *cams.shape[1:])):
@@ -399,11 +398,3 @@ def score(truth: Sequence[Class], probs: Any) -> Dict[str, Dict[str, float]]:
     if not ((values >= 0) & (values <= 1)).all():
         raise CamError("probabilities that are not in [0, 1]; expected those of predict, not scores before the softmax")
     return scoring.score(labels, np.array(values[:, :len(SCORED)]))
-
-
-def _slices(pictures: List[np.ndarray], views: str) -> List[List[np.ndarray]]:
-    """Divide pictures into what goes through the network at a time."""
-    if views not in VIEWS:
-        raise CamError(f"views {unknown(str(views), VIEWS)}")
-    step = max(1, BATCH // VIEWS[views])
-    return [pictures[start:start + step] for start in range(0, len(pictures), step)]

@@ -128,7 +128,7 @@ def test_one_picture_and_several_give_the_same(net, image):
 
 
 def test_more_pictures_than_a_pass_takes(net, image, monkeypatch):
-    monkeypatch.setattr(api, "BATCH", 2)
+    monkeypatch.setattr(api.given, "BATCH", 2)
     pictures = [image[:200 + 10 * number] for number in range(5)]
     assert pycam.predict(net, pictures).shape == (5, 3)
     assert [cams.shape[1] for cams in pycam.class_maps(net, pictures, classes=[2])] == [200, 210, 220, 230, 240]
