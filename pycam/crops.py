@@ -20,10 +20,22 @@ from data_tools.parallel import default_jobs
 from data_tools.records import Count, read_file, read_row, read_table
 
 from . import engine, region_rule
-from .cam import BLENDS, Grid, read_grid
+from .cam import BLENDS
 from .errors import CamError
-from .forward import BATCH, CODE, NET_INPUTS, add_net_arguments, ahead, check_finite, net_inputs, open_net, predict_with_maps
-from .preprocess import VIEWS, views
+from .forward import (
+    BATCH,
+    CODE,
+    NET_INPUTS,
+    Network,
+    Views,
+    add_net_arguments,
+    ahead,
+    check_finite,
+    net_inputs,
+    open_net,
+    predict_with_maps,
+)
+from .preprocess import VIEWS
 from .region_rule import RegionRule, locate
 from .regions import Box
 from .studies.controls import CONTROLS, elsewhere
@@ -180,9 +192,14 @@ class Cropping:
     def _work(self) -> List[Path]:
         todo = [sample for sample in self.samples if sample.image_id not in self.done]
         if todo:
-            net, grid = open_net(self.net, self.weights, self.backend), read_grid(self.net)
-            for part in ahead(self._read, todo, max(1, self.batch // VIEWS[self.rule.views])):
-                rows = self._crop(net, grid, part)
+            network = open_net(self.net, self.weights, self.backend)
+
+            def read(sample: Sample) -> Tuple[np.ndarray, Views]:
+                image = read_image(sample.path)
+                return image, network.views(image, self.rule.views)
+
+            for part in ahead(read, todo, max(1, self.batch // VIEWS[self.rule.views])):
+                rows = self._crop(network, part)
                 self.done.update({row.image_id: row for row in rows})
                 self._note(rows)
         self._finish([self.done[sample.image_id] for sample in self.samples])
@@ -190,19 +207,15 @@ class Cropping:
         crops = find_pictures(self.out)
         return [self.out / BOXES, self.out / GROUNDTRUTH, *(crops[sample.image_id] for sample in self.samples)]
 
-    def _read(self, sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
-        image = read_image(sample.path)
-        return image, views(image, self.rule.views)
-
-    def _crop(self, net: Any, grid: Grid, part: Sequence[Tuple[Sample, Tuple[np.ndarray, List[np.ndarray]]]]) -> List[Row]:
+    def _crop(self, network: Network, part: Sequence[Tuple[Sample, Tuple[np.ndarray, Views]]]) -> List[Row]:
         """Cut and write the crops of a few pictures, given with their pixels and views; return their rows of boxes.csv."""
-        probs, cams = predict_with_maps(net, [patches for _, (_, patches) in part])
+        probs, cams = predict_with_maps(network, [patches for _, (_, patches) in part])
         check_finite([sample.image_id for sample, _ in part], probs)
 
         def crop(number: int) -> Row:
             sample, (image, _) = part[number]
             size = (image.shape[0], image.shape[1])
-            found = locate(self.rule, cams[number], probs[number], size, grid, sample.label)
+            found = locate(self.rule, cams[number], probs[number], size, network.grid, sample.label)
             region = elsewhere(found.region, size, self.control, sample.image_id) if self.control else found.region
             write_image(self.out / f"{sample.image_id}.{self.format}", region.box.cut(image))
             return Row(sample.image_id, *region.box, found.followed, region.reason, *size)

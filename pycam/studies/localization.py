@@ -90,8 +90,8 @@ def measure_map(cam: np.ndarray, mask: np.ndarray) -> Measures:
 def peak(cam: np.ndarray) -> Tuple[int, int]:
     """Return the pixel where a map is highest; of several, the one nearest to the middle of the picture.
 
-    Beyond its outermost cell centres a map only repeats the nearest value, so that of a plateau that reaches the edge this
-    is the cell's centre, where the network looked.
+    Beyond its outermost cell centres a map may only repeat the nearest value (D26), so that of a plateau that reaches the
+    edge this is the cell's centre, where the network looked.
     """
     y, x = ((np.arange(side) - (side - 1) / 2) ** 2 for side in cam.shape)
     distance = np.add.outer(y, x)
