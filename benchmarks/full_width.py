@@ -68,8 +68,8 @@ def losses(words: List[str], solver: Path, weights: Path, **environment: str) ->
 
 
 def table(caffe: List[float], mine: List[float], other: List[float]) -> str:
-    """Return the losses side by side, with relative differences."""
-    gaps, noise = ([abs(a - b) / abs(b) for a, b in zip(values, caffe)] for values in (mine, other))
+    """Return the losses side by side, with differences relative to the loss, or to 0.001 where it is smaller."""
+    gaps, noise = ([abs(a - b) / max(abs(b), 0.001) for a, b in zip(values, caffe)] for values in (mine, other))
     lines = ["| iteration | Caffe | torchcaffe | relative difference | Caffe with another kernel |", "| --- " * 5 + "|"]
     for i, row in enumerate(zip(caffe, mine, gaps, noise)):
         lines.append("| {} | {:.6g} | {:.6g} | {:.1e} | {:.1e} |".format(i, *row))
