@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, NoReturn, Optional, Seque
 from data_tools import steps
 from data_tools.errors import unknown
 from data_tools.records import shorten
+from torchcaffe import interrupts
 
 USAGE, INTERRUPTED = 2, 130  # exit codes
 LONGEST = 1500  # characters of an error's line
@@ -69,7 +70,8 @@ def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], er
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the names of files are bytes; stderr does so by itself
     try:
-        args.run(args)
+        with interrupts.kept():
+            args.run(args)
     except KeyboardInterrupt:
         print("interrupted: nothing half-written is left; the same command goes on", file=sys.stderr)
         return INTERRUPTED

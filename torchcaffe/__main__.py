@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import __version__, heap
+from . import __version__, heap, interrupts
 from .errors import CaffeError
 from .limits import guard_decoder
 from .log import log, number, open_file
@@ -300,8 +300,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     flags.words = words
     guard_decoder()  # nothing has loaded OpenCV yet
     try:
-        _prepare(flags)
-        _COMMANDS[flags.command](flags)
+        with interrupts.kept():
+            _prepare(flags)
+            _COMMANDS[flags.command](flags)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
