@@ -234,8 +234,11 @@ def free_memory(gpu: Optional[int]) -> Tuple[float, str]:
 
 
 def device(gpu: Optional[int]) -> str:
-    """Return the name of a device."""
-    return "CPU" if gpu is None else _ask_driver(gpu)[1] or f"GPU {gpu}"
+    """Return the name of a device, for a CPU with the number of threads, since sums depend on it in their last bits."""
+    if gpu is not None:
+        return _ask_driver(gpu)[1] or f"GPU {gpu}"
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return f"CPU (threads: {threads})" if threads.isdigit() else "CPU"
 
 
 def _ask_driver(gpu: int) -> Tuple[str, str]:
