@@ -1,8 +1,9 @@
 """Train the full-width network a few iterations with both engines from the same weights and compare the losses.
 
-Two cases: from scratch, and stage 1 of the paper (fine-tuning, conv1 to conv4 frozen) with the solver's own rates, from weights
-that torchcaffe trained a little before. No dropout and no random transform, so the losses must agree, as far as Caffe agrees
-with itself: a third run is Caffe with another BLAS kernel. Prints a table; --out writes it to a Markdown file.
+Three cases: from scratch; stage 1 of the paper (fine-tuning, conv1 to conv4 frozen) with the solver's own rates, from weights
+that torchcaffe trained a little before; the same from VGG-16's weights (--weights), with CAM_conv and CAM_fc3 drawn. No dropout
+and no random transform, so the losses must agree, as far as Caffe agrees with itself: a third run is Caffe with another BLAS
+kernel. Prints a table; --out writes it to a Markdown file.
 
 example: python benchmarks/full_width.py --case finetune --lmdb build/lmdb/stage1_train --caffe .caffe/bin --iterations 20
 """
@@ -19,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LOSS = re.compile(r"\] +Train net output #\d+: loss = (\S+)")
 OTHER = "NEHALEM"  # an OpenBLAS kernel that adds in another order
 DROPOUT = re.compile(r'layer \{\n  name: "CAM_dropout".*?\n\}\n', re.DOTALL)
-CASES = {"scratch": ("vgg_gap_scratch_train_val", "base_lr: 0.0001"), "finetune": ("vgg_gap_train_val", "base_lr: 0.001")}
+CASES = {"scratch": ("vgg_gap_scratch_train_val", "base_lr: 0.0001"),
+         "finetune": ("vgg_gap_train_val", "base_lr: 0.001"),
+         "vgg16": ("vgg16_gap_train_val", "base_lr: 0.001")}
 SOLVER = """net: "{net}"
 train_state {{ stage: "stage1" }}
 max_iter: {iterations}
@@ -43,12 +46,12 @@ def write_texts(folder: Path, case: str, args: argparse.Namespace) -> None:
 
 
 def make_weights(folder: Path, args: argparse.Namespace) -> Path:
-    """Return the weights to start from: drawn by the fillers, and for fine-tuning trained a little."""
-    drawn = folder / "start.caffemodel"
-    code = (f"import torchcaffe as c; c.set_random_seed(1); "
-            f"n = c.Net('{folder}/scratch.prototxt', c.TRAIN, stages=['stage1']); n.save('{drawn}')")
+    """Return the weights to start from: drawn by the fillers, or a file's; for fine-tuning trained a little."""
+    drawn, case = folder / "start.caffemodel", "vgg16" if args.weights else "scratch"
+    code = (f"import torchcaffe as c; c.set_random_seed(1); n = c.Net('{folder}/{case}.prototxt', c.TRAIN, stages=['stage1']); "
+            f"{f'n.copy_from({str(args.weights)!r}); ' if args.weights else ''}n.save('{drawn}')")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={**os.environ, "GLOG_minloglevel": "2"})
-    if args.case == "scratch":
+    if args.case != "finetune":
         return drawn
     losses([sys.executable, "-m", "torchcaffe"], folder / "scratch_torchcaffe.prototxt", drawn)
     return folder / f"scratch_torchcaffe_iter_{args.warm_up}.caffemodel"
@@ -65,8 +68,8 @@ def losses(words: List[str], solver: Path, weights: Path, **environment: str) ->
 
 
 def table(caffe: List[float], mine: List[float], other: List[float]) -> str:
-    """Return the losses side by side, with relative differences."""
-    gaps, noise = ([abs(a - b) / abs(b) for a, b in zip(values, caffe)] for values in (mine, other))
+    """Return the losses side by side, with differences relative to the loss, or to 0.001 where it is smaller."""
+    gaps, noise = ([abs(a - b) / max(abs(b), 0.001) for a, b in zip(values, caffe)] for values in (mine, other))
     lines = ["| iteration | Caffe | torchcaffe | relative difference | Caffe with another kernel |", "| --- " * 5 + "|"]
     for i, row in enumerate(zip(caffe, mine, gaps, noise)):
         lines.append("| {} | {:.6g} | {:.6g} | {:.1e} | {:.1e} |".format(i, *row))
@@ -79,11 +82,14 @@ def main() -> None:
     parser.add_argument("--case", choices=sorted(CASES), default="finetune")
     parser.add_argument("--lmdb", type=Path, required=True, help="training LMDB")
     parser.add_argument("--caffe", type=Path, default=ROOT / ".caffe/bin", help="folder with real Caffe's program")
+    parser.add_argument("--weights", type=Path, help="VGG-16's caffemodel, for the case vgg16")
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--warm-up", type=int, default=20, help="iterations from scratch before fine-tuning")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", type=Path, help="Markdown file for the table")
     args = parser.parse_args()
+    if (args.case == "vgg16") != bool(args.weights):
+        parser.error("the case vgg16 needs --weights, and no other takes it")
     found: Dict[str, List[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -96,8 +102,8 @@ def main() -> None:
     text = table(found["caffe"], found["torchcaffe"], found["other"])
     print(text)
     if args.out:
-        before = f", after {args.warm_up} iterations from scratch" if args.case == "finetune" else ""
-        args.out.write_text(f"Case `{args.case}`, batch {args.batch}{before}:\n\n{text}")
+        starts = {"finetune": f", after {args.warm_up} iterations from scratch", "vgg16": ", from VGG-16's weights"}
+        args.out.write_text(f"Case `{args.case}`, batch {args.batch}{starts.get(args.case, '')}:\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Make hair-free copies of a split (D06); a run that was stopped goes on where it was."""
+"""Make hair-free copies of a split (D06); an interrupted run continues where it stopped."""
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,7 @@ class Cleaning:
 
     def _prepare(self, old: Optional[steps.Record]) -> None:
         """Find out which pictures are to be made; delete what an earlier run made otherwise."""
-        if any(sample.path.parent.resolve() == self.out.resolve() for sample in self.samples):
+        if any(os.path.realpath(sample.path.parent) == os.path.realpath(self.out) for sample in self.samples):
             raise DataError(f"{self.out}: holds the original pictures; choose another folder for the copies")
         step = self.step()
         steps.take_over(step, old)

@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 def cluster_map(function: Callable[[Item], Result], items: Iterable[Item], scheduler: str) -> Generator[Result, None, None]:
     """Yield ``function(item)`` in the order of `items`, computed by the cluster of a scheduler, ``tcp://host:port``.
 
-    What a lost worker had in the making is made again by another; Dask gives up on an item that lost three.
+    The items of a lost worker are requeued; Dask gives up on an item after three lost workers.
     """
     client = _connect(scheduler)
     pending: Deque[Any] = deque()

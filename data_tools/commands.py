@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, NoReturn, Optional, Seque
 from data_tools import steps
 from data_tools.errors import unknown
 from data_tools.records import shorten
+from torchcaffe import interrupts
 
 USAGE, INTERRUPTED = 2, 130  # exit codes
 LONGEST = 1500  # characters of an error's line
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with exit status 2."""
-        self.exit(USAGE, f"error: {message}; see {self.prog} --help\n")
+        self.exit(USAGE, f"error: {one_line(message)}; see {self.prog} --help\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -69,7 +70,8 @@ def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], er
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the names of files are bytes; stderr does so by itself
     try:
-        args.run(args)
+        with interrupts.kept():
+            args.run(args)
     except KeyboardInterrupt:
         print("interrupted: nothing half-written is left; the same command goes on", file=sys.stderr)
         return INTERRUPTED
@@ -85,7 +87,11 @@ def sentence(error: Exception, out: Optional[Path] = None) -> str:
     """Say an error in one line that any terminal shows; Python leaves out the file's name when a write to `out` fails."""
     nameless = isinstance(error, OSError) and not error.filename and out
     text = f"{out}: {error}" if nameless else str(error)
-    text = text if len(text) < LONGEST else f"{text[:LONGEST - 300]} ... {text[-300:]}"  # it ends with what to do
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    line = " ".join(f"{text}{'; make room, then run the same command again' if full else ''}".split())
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)  # a name may hold anything
+    return one_line(text) + ("; make room, then run the same command again" if full else "")
+
+
+def one_line(text: str) -> str:
+    """Return a text that may hold anything as a line of bounded length that any terminal shows."""
+    text = text if len(text) < LONGEST else f"{text[:LONGEST - 300]} ... {text[-300:]}"  # it ends with what to do
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(text.split()))

@@ -1,6 +1,7 @@
 """Find pictures that are in two folders under two ids, byte for byte: the network would be scored on what it learned (D20)."""
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, Sequence
@@ -21,7 +22,7 @@ def find_copies(samples: Sequence[Sample], folder: Path) -> Dict[str, str]:
     dict
         Id of the picture in `folder` by image id of the sample.
     """
-    if any(sample.path.parent.resolve() == Path(folder).resolve() for sample in samples):
+    if any(os.path.realpath(sample.path.parent) == os.path.realpath(folder) for sample in samples):
         raise DataError(f"{folder}: is the pictures' own folder; expected that of another split")
     sizes: Dict[int, List[Path]] = defaultdict(list)
     for path in find_pictures(folder).values():

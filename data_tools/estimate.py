@@ -1,4 +1,4 @@
-"""How large an LMDB will be, told before it is made, and whether the disk has room for it."""
+"""The size of an LMDB, estimated before it is made, and whether the disk has room for it."""
 from __future__ import annotations
 
 import shutil

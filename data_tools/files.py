@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from data_tools.errors import DataError
-from torchcaffe.limits import MAX_PICTURE, open_regular, read_bytes
+from torchcaffe.limits import MAX_PICTURE, check_target, open_regular, read_bytes
 from torchcaffe.pictures import PICTURES, PictureError, cut_off, decode
 
 JPEG_QUALITY = 95
@@ -75,7 +75,7 @@ def _incomplete(content: bytes) -> str:
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
-    """Decode the bytes of a picture to H x W x 3 uint8 BGR; `name` tells the error message where they are from."""
+    """Decode the bytes of a picture to H x W x 3 uint8 BGR; `name` is their source in the error message."""
     try:
         image: np.ndarray = decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except PictureError as error:
@@ -103,13 +103,15 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_together(contents: Dict[Path, bytes]) -> None:
-    """Write files under temporary names beside their targets, flush them to the disk, and rename them, in their order.
+    """Write files under temporary names in their folders, flush them to the disk, and rename them in order.
 
     To flush some together takes half the time. A killed process leaves temporary files; `locked` deletes those of a folder.
     """
-    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}") for path in contents}
+    temporary = {path: path.parent / f".{path.name}.{secrets.token_hex(4)}{PARTIAL}" for path in contents}
     try:
         for path, content in contents.items():
+            with _named(path):
+                check_target(path)
             with _named(path), open(temporary[path], "wb") as file:
                 file.write(content)
                 file.flush()
@@ -158,7 +160,7 @@ def sha256_pieces(path: Path) -> str:
 
 @contextlib.contextmanager
 def partial_folder(target: Path, marker: str) -> Iterator[Path]:
-    """Give a folder beside `target` that takes its name when the block ends well, and is deleted otherwise.
+    """Yield a temporary folder next to `target`: renamed to it when the block succeeds, deleted otherwise.
 
     Parameters
     ----------
@@ -173,7 +175,7 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
         When `target` holds something else or the current folder, or another process is making it.
     """
     target = Path(target).absolute()
-    partial = target.with_name(f".{target.name}{PARTIAL}")
+    partial = target.parent / f".{target.name}{PARTIAL}"
     with locked(partial):
         _check_replaceable(target, marker)  # under the lock: another process may be about to give it its name
         try:
@@ -189,7 +191,7 @@ def partial_folder(target: Path, marker: str) -> Iterator[Path]:
 def _check_replaceable(target: Path, marker: str) -> None:
     if target.exists() and not target.is_dir():
         raise DataError(f"{target}: is a file; expected a folder's name, choose another")
-    if target.resolve() in (Path.cwd(), *Path.cwd().parents):
+    if Path(os.path.realpath(target)) in (Path.cwd(), *Path.cwd().parents):
         raise DataError(f"{target}: the current folder is there, and would be replaced; expected another folder's name")
     if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
         raise DataError(f"{target}: holds files but no {marker}, so it was not made here; delete it or choose another")
@@ -197,12 +199,12 @@ def _check_replaceable(target: Path, marker: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let no other process that asks for the same lock make `path` meanwhile; its folder is made.
+    """Hold the lock of `path` against other processes that lock it; make its folder.
 
     The lock is on a file beside it, ``.NAME.lock``, which whoever holds the lock deletes. Where a file system knows no locks
     there is none.
     """
-    lock = path.absolute().with_name(f".{path.name}.lock")
+    lock = path.absolute().parent / f".{path.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     handle = _take(lock, path)
     try:
@@ -213,7 +215,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _take(lock: Path, path: Path) -> int:
-    """Open and lock a lock file; one that its last holder deleted meanwhile is opened anew."""
+    """Open and lock a lock file; open it again if its last holder deleted it meanwhile."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:

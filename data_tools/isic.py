@@ -92,7 +92,7 @@ def load_samples(image_dir: Path, groundtruth: Optional[Path] = None) -> List[Sa
 
 
 def picture_inputs(samples: Iterable[Sample]) -> Dict[str, Path]:
-    """Return the files of samples by names that tell their id and class, as inputs of a step."""
+    """Return the files of samples by names with their id and class, as inputs of a step."""
     return {f"{sample.image_id} {CLASSES[sample.label]}": sample.path for sample in samples}
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Iterable, Iterator, List, Tuple
 
@@ -43,7 +44,7 @@ def encode_datum(image: np.ndarray, label: int, encoding: str = "raw", quality: 
 
 
 def decode_datum(value: bytes, name: str) -> Tuple[np.ndarray, int]:
-    """Read a serialized Datum; `name` tells the error message which.
+    """Read a serialized Datum; `name` is its name in the error message.
 
     Returns
     -------
@@ -89,7 +90,7 @@ def write_records(folder: Path, records: Iterable[Record], map_size: int) -> int
     """
     remaining, count = iter(records), 0
     try:
-        with lmdb.open(str(folder), map_size=map_size, lock=False, sync=False, metasync=False) as database:
+        with lmdb.open(os.fsencode(folder), map_size=map_size, lock=False, sync=False, metasync=False) as database:
             for batch in iter(lambda: list(itertools.islice(remaining, BATCH)), []):
                 _put(database, batch)
                 count += len(batch)
@@ -120,6 +121,6 @@ def _open(folder: Path) -> lmdb.Environment:
     if not (Path(folder) / DATA_FILE).is_file():
         raise DataError(f"{folder}: no {DATA_FILE} in it; expected the folder of an LMDB")
     try:
-        return lmdb.open(str(folder), readonly=True, lock=False)
+        return lmdb.open(os.fsencode(folder), readonly=True, lock=False)
     except lmdb.Error as error:
         raise DataError(f"{folder}: LMDB cannot open it ({error})") from error

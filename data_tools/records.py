@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Dict, Iterable, Iterator, List, Tuple, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Iterator, List, TextIO, Tuple, Type, TypeVar, Union
 
 import msgspec
 
 from data_tools.errors import DataError
-from torchcaffe.limits import MAX_TABLE, check_size, open_regular, read_bytes
+from torchcaffe.limits import MAX_COLUMNS, MAX_COMMAS, MAX_LINE, MAX_LINES, MAX_TABLE, check_size, open_regular, read_bytes
 
 DAMAGED = (msgspec.DecodeError, msgspec.ValidationError, RecursionError)
 
@@ -36,9 +36,17 @@ def read_file(path: Path, what: str) -> bytes:
         What was expected, for the error's line.
     """
     try:
-        return read_bytes(path, MAX_TABLE)
+        content = read_bytes(path, MAX_TABLE)
     except OSError as error:
         raise _unreadable(path, error, what) from error
+    _check_counts(path, content.count(b"\n"), content.count(b","), what)
+    return content
+
+
+def _check_counts(path: Path, lines: int, commas: int, what: str) -> None:
+    """Refuse what would be millions of small objects: they take thirty times the memory of the file."""
+    if lines > MAX_LINES or commas > MAX_COMMAS:
+        raise DataError(f"{path}: more than {MAX_LINES} lines or {MAX_COMMAS} commas; expected {what}")
 
 
 def _unreadable(path: Path, error: OSError, what: str) -> DataError:
@@ -105,6 +113,8 @@ def read_rows(path: Path, what: str) -> Iterator[Tuple[int, List[str]]]:
             check_size(file, MAX_TABLE)
             reader = csv.reader(_lines(path, file, what))
             for row in reader:
+                if len(row) > MAX_COLUMNS:
+                    raise DataError(f"{path}: line {reader.line_num} has {len(row)} fields; expected {what}")
                 fields = [field.strip() for field in row]
                 if any(fields):
                     filled = True
@@ -117,9 +127,14 @@ def read_rows(path: Path, what: str) -> Iterator[Tuple[int, List[str]]]:
         raise DataError(f"{path}: is empty; expected {what}")
 
 
-def _lines(path: Path, file: Iterable[str], what: str) -> Iterator[str]:
+def _lines(path: Path, file: TextIO, what: str) -> Iterator[str]:
     """Yield the lines of a file whose bytes that are no UTF-8 came as surrogates, up to the first with one."""
-    for number, line in enumerate(file, 1):
+    commas = 0
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), 1):
+        commas += line.count(",")
+        _check_counts(path, number, commas, what)
+        if len(line) == MAX_LINE:
+            raise DataError(f"{path}: line {number} has {MAX_LINE} characters or more; expected {what}")
         try:
             line.encode()
         except UnicodeEncodeError as error:

@@ -50,7 +50,7 @@ class Record:
 
     @property
     def pictures(self) -> Dict[str, Any]:
-        """Return how the pictures that it is about were made; nothing where it does not tell."""
+        """Return how its pictures were made; empty where the record does not say."""
         found = self.parameters.get("pictures")
         return found if isinstance(found, dict) else {}
 
@@ -71,13 +71,13 @@ class Step(NamedTuple):
     parameters : dict
         JSON values that the output depends on.
     inputs : dict
-        Files that it depends on, by names that tell nothing of where they lie.
+        Files that it depends on, by names that are independent of their folder.
     work : callable
         Makes the output and returns its files.
     prepare : callable
         Called before the work with the record of what is there, or None: refuses or removes what must not be mixed.
     resumes : bool
-        An interrupted work goes on: its record is written, unfinished, when it begins.
+        The step can resume: its record is written at the start, marked unfinished.
     facts : dict
         Told in the record; they decide nothing.
     """
@@ -95,11 +95,11 @@ class Step(NamedTuple):
 
 def beside(path: Path) -> Path:
     """Return the record of an output that is a single file."""
-    return path.with_name(f".{path.name}.json")
+    return path.parent / f".{path.name}.json"
 
 
 def code(*modules: str) -> str:
-    """Return a hash of the source of modules, so that what other code made is made anew."""
+    """Return a hash of the source of modules: outputs of other code are made again."""
     specs = [importlib.util.find_spec(name) for name in modules]
     return hashlib.sha256(b"".join(Path(str(spec and spec.origin)).read_bytes() for spec in specs)).hexdigest()
 
@@ -111,7 +111,7 @@ def load_record(path: Path) -> Record:
 
 
 def read_record(path: Path) -> Optional[Record]:
-    """Read a record; None where there is none, or one that is damaged: the output is then made anew."""
+    """Read a record; None if it is missing or damaged: the output is then made again."""
     try:
         return load_record(path)
     except DataError:
@@ -139,7 +139,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 class _Reader:
-    """Hashes files, but for those whose stamps are in a record: an earlier one of the step, or that of an input's folder."""
+    """Hash files, except those whose stamps are in an earlier record of the step, or in that of an input's folder."""
 
     def __init__(self, step: Step, old: Optional[Record]) -> None:
         folders = {path.parent for path in step.inputs.values()}
@@ -169,7 +169,7 @@ def run(step: Step) -> bool:
     if is_current(step):
         print(f"{step.name}: up to date", flush=True)
         return False
-    with locked(step.out.resolve()):  # by whatever name it is called
+    with locked(Path(os.path.realpath(step.out))):  # by whatever name it is called
         old = _told(step)
         reader = _Reader(step, old)
         began, inputs = time.time(), reader.marks(step.inputs)
@@ -199,7 +199,7 @@ def _told(step: Step) -> Optional[Record]:
 
 
 def _check_inputs(step: Step, reader: _Reader, begun: Record) -> None:
-    """Refuse to call finished what was made while its inputs changed; what an interrupted step goes on with forgets them."""
+    """Refuse to mark an output as finished whose inputs changed meanwhile; a resumed step forgets the old inputs."""
     now = {name: path for name, path in step.inputs.items() if path.exists()}
     changed = [name for name, (digest, _) in begun.inputs.items() if name not in now or reader.mark(now[name])[0] != digest]
     if changed:
@@ -222,7 +222,7 @@ def is_current(step: Step) -> bool:
     if _hashes(now.inputs) != _hashes(old.inputs) or _hashes(now.outputs) != _hashes(old.outputs):
         return False
     if now != old:  # other stamps, same content: not to be read again
-        with contextlib.suppress(DataError), locked(step.out.resolve()):  # another process may be at work by now
+        with contextlib.suppress(DataError), locked(Path(os.path.realpath(step.out))):  # another process may be at work by now
             if read_record(step.record) == old:
                 write_record(step.record, now)
     return True
@@ -249,7 +249,7 @@ def kept(step: Step, old: Optional[Record], *but: str) -> List[str]:
 
 
 def take_over(step: Step, old: Optional[Record]) -> None:
-    """Make the folder of a step that resumes, and delete what is not as its record says; refuse one that was not made here."""
+    """Make the folder of a resumable step and delete files that differ from its record; refuse a folder of other origin."""
     foreign = sorted(path.name for path in step.out.iterdir() if not path.name.startswith(".")) if step.out.is_dir() else []
     if foreign and not step.record.exists():
         raise DataError(f"{step.out}: holds files that were not made here ({listing(foreign)}); choose an empty or new folder")

@@ -1,4 +1,4 @@
-"""Fetch one file over HTTP: go on after a break, try again, and let only a whole file take its name."""
+"""Download one file over HTTP: resume after a break, retry, and rename only a complete file."""
 from __future__ import annotations
 
 import contextlib
@@ -30,7 +30,7 @@ class RefusedError(Exception):
 
 
 class BrokenError(Exception):
-    """The transfer ended early; a new try can go on."""
+    """The transfer ended early; a retry can resume it."""
 
 
 class UnreachableError(BrokenError):
@@ -49,7 +49,7 @@ def fetch(url: str, target: Path, check: Callable[[Path], object] = lambda path:
     check : callable, optional
         Given the whole file under its temporary name; raises an error for a wrong one, which is then deleted.
     copies : int
-        How many times the file's size must be free on the disk (2: it will be unpacked beside itself).
+        How many times the file's size must be free on the disk (2: it will be unpacked on the same disk).
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _open(url: str, have: int, tag: str) -> Any:
 
 
 def _extent(response: Any, have: int, expected: Optional[int], part: Path) -> Tuple[int, Optional[int]]:
-    """Return the first byte that the answer holds and the whole file's size, None when the server does not tell."""
+    """Return the offset of the response's first byte and the file's size; None when the server does not send it."""
     if response.status != http.client.PARTIAL_CONTENT:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None

@@ -13,16 +13,16 @@ import numpy as np
 
 from data_tools import hair as dullrazor
 from data_tools.augment import SIZE
-from data_tools.errors import unknown
 from data_tools.isic import CLASSES
 
 from . import drawing, forward, given, scoring, trained, two_stages
-from .cam import merge
+from .cam import PLACEMENT, merge
+from .cells import lay
 from .engine import Backend
 from .errors import CamError
-from .forward import BATCH, Network
+from .forward import Network
 from .predictions import SCORED
-from .preprocess import MEAN_BGR, VIEWS
+from .preprocess import MEAN_BGR
 from .region_rule import RegionRule, find
 from .regions import CAM_THRESHOLD, CROP_MARGIN, Box, Region
 from .two_stages import Answer, Stages
@@ -197,21 +197,21 @@ def predict(net: Network, images: Union[np.ndarray, Sequence[np.ndarray]], *, vi
     """
     pictures = given.pictures(images, colour)
     probs = np.concatenate([forward.predict(net, [net.views(image, views) for image in part])
-                            for part in _slices(pictures, views)])
+                            for part in given.slices(pictures, views)])
     forward.check_finite([f"picture {number}" for number in range(len(pictures))], probs)
     return np.asarray(given.as_given(probs, images))
 
 
 @overload
 def class_maps(net: Network, images: np.ndarray, *, classes: Optional[Sequence[Class]] = None, views: str = "centre",
-               placement: str = "exact", colour: str = "bgr") -> np.ndarray: ...
+               placement: str = PLACEMENT, colour: str = "bgr") -> np.ndarray: ...
 @overload
 def class_maps(net: Network, images: Sequence[np.ndarray], *, classes: Optional[Sequence[Class]] = None,
-               views: str = "centre", placement: str = "exact", colour: str = "bgr") -> List[np.ndarray]: ...
+               views: str = "centre", placement: str = PLACEMENT, colour: str = "bgr") -> List[np.ndarray]: ...
 
 
 def class_maps(net: Network, images: Any, *, classes: Optional[Sequence[Class]] = None, views: str = "centre",
-               placement: str = "exact", colour: str = "bgr") -> Any:
+               placement: str = PLACEMENT, colour: str = "bgr") -> Any:
     """Return a map of each class, laid over the picture: where the network sees evidence for it (CAM, or Grad-CAM).
 
     Parameters
@@ -222,7 +222,7 @@ def class_maps(net: Network, images: Any, *, classes: Optional[Sequence[Class]] 
         Some classes, by name or number, in this order; left out, all. Of a thousand classes, name those that are wanted: a
         map takes four bytes a pixel.
     placement : {"exact", "stretch", "fade"}
-        Where the map's cells lie (D16), and what is beyond the outermost ones (D21): the nearest value, or nothing.
+        Where the map's cells lie (D16), and what is beyond the outermost ones (D26): the nearest value, or with ``fade`` nothing.
 
     Returns
     -------
@@ -239,7 +239,7 @@ def class_maps(net: Network, images: Any, *, classes: Optional[Sequence[Class]] 
     """
     numbers = None if classes is None else [given.number(one, net.classes) for one in classes]
     found = []
-    for part in _slices(given.pictures(images, colour), views):
+    for part in given.slices(given.pictures(images, colour), views):
         forward.predict(net, [net.views(image, views) for image in part], maps=True)
         cams = forward.last_maps(net, numbers)
         for image, of_views in zip(part, cams.reshape(len(part), -1, *cams.shape[1:])):
@@ -287,15 +287,20 @@ def locate(maps: Any, *, rule: str = "threshold", threshold: float = CAM_THRESHO
 
 
 @overload
-def overlay(images: np.ndarray, maps: np.ndarray, *, top: Optional[float] = None, box: Optional[Box] = None,
+def overlay(images: np.ndarray, maps: np.ndarray, *, net: Optional[Network] = None, views: str = "centre",
+            placement: str = PLACEMENT, top: Optional[float] = None, box: Optional[Box] = None,
             colour: str = "bgr") -> np.ndarray: ...
 @overload
-def overlay(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], *, top: Optional[float] = None, box: Optional[Box] = None,
+def overlay(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], *, net: Optional[Network] = None, views: str = "centre",
+            placement: str = PLACEMENT, top: Optional[float] = None, box: Optional[Box] = None,
             colour: str = "bgr") -> List[np.ndarray]: ...
 
 
-def overlay(images: Any, maps: Any, *, top: Optional[float] = None, box: Optional[Box] = None, colour: str = "bgr") -> Any:
+def overlay(images: Any, maps: Any, *, net: Optional[Network] = None, views: str = "centre", placement: str = PLACEMENT,
+            top: Optional[float] = None, box: Optional[Box] = None, colour: str = "bgr") -> Any:
     """Lay a map in colour over its picture; where the map is not positive the picture stays as it is.
+
+    With `net`, the map is drawn smoothly between its cells, and the picture is pale where the network gives no map.
 
     Parameters
     ----------
@@ -303,6 +308,8 @@ def overlay(images: Any, maps: Any, *, top: Optional[float] = None, box: Optiona
         As in `predict`.
     maps : ndarray or list of ndarray
         A map of each, H x W float.
+    net, views, placement
+        The network that gave the maps, and how, as in `class_maps`; left out, a map is drawn as it is.
     top : float, optional
         Value of the strongest colour; left out, each map's maximum. Give one to compare maps.
     box : Box, optional
@@ -315,7 +322,7 @@ def overlay(images: Any, maps: Any, *, top: Optional[float] = None, box: Optiona
 
     Examples
     --------
-    >>> drawn = pycam.overlay(image, maps[0], box=pycam.locate(maps[0]).box)
+    >>> drawn = pycam.overlay(image, maps[0], net=net, box=pycam.locate(maps[0]).box)
     >>> drawn.shape == image.shape
     True
     """
@@ -324,7 +331,8 @@ def overlay(images: Any, maps: Any, *, top: Optional[float] = None, box: Optiona
         raise CamError(f"pictures of {[image.shape[:2] for image in pictures]} and maps of {[cam.shape for cam in cams]} pixels; "
                        "expected for each picture a map of its size, as class_maps gives it")
     for image, cam in zip(pictures, cams):
-        coloured = drawing.overlay(image, cam, float(cam.max()) if top is None else top)
+        cells = None if net is None else lay(net.cells, (image.shape[0], image.shape[1]), views, placement, net.grid)
+        coloured = drawing.overlay(image, cam, float(cam.max()) if top is None else top, cells)
         drawn.append(given.ordered(drawing.outline(coloured, box) if box else coloured, colour))
     return given.as_given(drawn, images)
 
@@ -390,11 +398,3 @@ def score(truth: Sequence[Class], probs: Any) -> Dict[str, Dict[str, float]]:
     if not ((values >= 0) & (values <= 1)).all():
         raise CamError("probabilities that are not in [0, 1]; expected those of predict, not scores before the softmax")
     return scoring.score(labels, np.array(values[:, :len(SCORED)]))
-
-
-def _slices(pictures: List[np.ndarray], views: str) -> List[List[np.ndarray]]:
-    """Divide pictures into what goes through the network at a time."""
-    if views not in VIEWS:
-        raise CamError(f"views {unknown(str(views), VIEWS)}")
-    step = max(1, BATCH // VIEWS[views])
-    return [pictures[start:start + step] for start in range(0, len(pictures), step)]

@@ -13,6 +13,7 @@ from .parts import CAM_BLOB, INPUT_BLOB
 from .preprocess import view_variants
 
 PLACEMENTS = ("exact", "stretch", "fade")  # D16, D21
+PLACEMENT = "fade"  # D26
 BLENDS = ("sum", "envelope", "contrast")  # rules by which all classes have a part
 CLASS_RULES = ("predicted", "true", "max", "scored", *BLENDS)  # D09, D21
 SCORED = 2  # melanoma and seborrheic keratosis, which the challenge scores
@@ -210,13 +211,13 @@ def square_pixels(length: int, size: int = SIZE) -> np.ndarray:
     return np.asarray((np.arange(length) + 0.5) * size / length - 0.5)
 
 
-def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid: Grid = VGG_GAP) -> np.ndarray:
+def place(cam: np.ndarray, size: Tuple[int, int], placement: str = PLACEMENT, grid: Grid = VGG_GAP) -> np.ndarray:
     """Lay a map of the centre patch over the original picture.
 
     The way back through the centre patch and the resize to a square is followed exactly. Between cell centres the map
-    is interpolated linearly; outside the outermost centres, where the network gives no map, the nearest value is
-    repeated: a zero there would invent an edge. ``fade`` does let it fall to zero within one cell, so that a region does
-    not reach the picture's edge only because it reaches the outermost cell.
+    is interpolated linearly. Beyond the outermost centres, where the network gives no map, ``fade`` lets it fall to zero
+    within one cell, so that a region does not reach the picture's edge only because it reaches the outermost cell;
+    ``exact`` and ``stretch`` repeat the nearest value.
 
     Parameters
     ----------
@@ -225,7 +226,7 @@ def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid
     size : (int, int)
         Height and width of the original picture.
     placement : str
-        ``exact``, ``stretch`` (D16) or ``fade`` (D21).
+        ``exact``, ``stretch`` (D16) or ``fade`` (D26).
     grid : Grid
         Of the network, from `read_grid`.
 
@@ -241,7 +242,7 @@ def place(cam: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid
     return placed
 
 
-def merge(cams: np.ndarray, size: Tuple[int, int], placement: str = "exact", grid: Grid = VGG_GAP) -> np.ndarray:
+def merge(cams: np.ndarray, size: Tuple[int, int], placement: str = PLACEMENT, grid: Grid = VGG_GAP) -> np.ndarray:
     """Lay the maps of all views of a picture over it: un-mirrored, each on its patch, and summed (D17).
 
     This is how the CAM authors' program merges its ten crops, except that it sums sizes without signs, by which

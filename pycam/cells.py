@@ -6,7 +6,7 @@ import numpy as np
 
 from data_tools.augment import patch_offset
 
-from .cam import VGG_GAP, Grid, cell_centres
+from .cam import PLACEMENT, VGG_GAP, Grid, cell_centres
 from .preprocess import view_variants
 from .regions import Box
 
@@ -43,7 +43,7 @@ def _sample(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, how: int)
     return np.asarray(cv2.remap(values, across, down, how, borderMode=cv2.BORDER_REPLICATE))
 
 
-def lay(shape: Tuple[int, int], size: Tuple[int, int], views: str = "centre", placement: str = "exact", grid: Grid = VGG_GAP
+def lay(shape: Tuple[int, int], size: Tuple[int, int], views: str = "centre", placement: str = PLACEMENT, grid: Grid = VGG_GAP
         ) -> Cells:
     """Return the cells of a picture's map.
 

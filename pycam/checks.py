@@ -126,7 +126,7 @@ def check_mean(job: Job) -> str:
 
 # ---------------------------------------------------------------- the engine
 def check_engine(tried: Probe) -> str:
-    """See that the engine can be loaded; tell the versions of what it stands on."""
+    """Check that the engine can be loaded; return the versions of its libraries."""
     return ", ".join(f"{name} {version}" for name, version in tried.get("engine", "").items())
 
 
@@ -225,7 +225,7 @@ def check_memory(job: Job, tried: Probe, gpu: Optional[int]) -> str:
 
 
 def free_memory(gpu: Optional[int]) -> Tuple[float, str]:
-    """Return the bytes that are free on a device, and its name; without bound where nobody tells."""
+    """Return the free bytes of a device and its name; infinite where they are unknown."""
     if gpu is None:
         kibibytes = re.search(r"MemAvailable: *(\d+)", MEMORY.read_text() if MEMORY.exists() else "")
         return (1024.0 * int(kibibytes.group(1)) if kibibytes else np.inf), "in main memory"
@@ -234,8 +234,11 @@ def free_memory(gpu: Optional[int]) -> Tuple[float, str]:
 
 
 def device(gpu: Optional[int]) -> str:
-    """Return the name of a device."""
-    return "CPU" if gpu is None else _ask_driver(gpu)[1] or f"GPU {gpu}"
+    """Return the name of a device, for a CPU with the number of threads, since sums depend on it in their last bits."""
+    if gpu is not None:
+        return _ask_driver(gpu)[1] or f"GPU {gpu}"
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return f"CPU (threads: {threads})" if threads.isdigit() else "CPU"
 
 
 def _ask_driver(gpu: int) -> Tuple[str, str]:

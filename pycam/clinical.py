@@ -1,4 +1,4 @@
-"""What a decision needs beside an AUC: a confusion matrix, a threshold, calibration, figures of groups. Pure arrays."""
+"""What a decision needs in addition to an AUC: a confusion matrix, a threshold, calibration, figures of groups. Pure arrays."""
 from statistics import NormalDist
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 

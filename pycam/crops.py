@@ -2,6 +2,7 @@
 import argparse
 import contextlib
 import csv
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +20,29 @@ from data_tools.parallel import default_jobs
 from data_tools.records import Count, read_file, read_row, read_table
 
 from . import engine, region_rule
-from .cam import BLENDS, Grid, read_grid
+from .cam import BLENDS
 from .errors import CamError
-from .forward import BATCH, CODE, NET_INPUTS, add_net_arguments, ahead, check_finite, net_inputs, open_net, predict_with_maps
-from .preprocess import VIEWS, views
+from .forward import (
+    BATCH,
+    CODE,
+    NET_INPUTS,
+    Network,
+    Views,
+    add_net_arguments,
+    ahead,
+    check_finite,
+    net_inputs,
+    open_net,
+    predict_with_maps,
+)
+from .preprocess import VIEWS
 from .region_rule import RegionRule, locate
 from .regions import Box
 from .studies.controls import CONTROLS, elsewhere
 
 FORMATS = ("jpg", "png")
 BOXES = "boxes.csv"
-JOURNAL = ".boxes.csv"  # one row a finished picture; what a restart goes on from
+JOURNAL = ".boxes.csv"  # one row for each finished picture; a restart continues from it
 RECORD = "crops.json"
 AGAIN = "make the crops again with `python -m pycam crops`"
 MANY_WHOLE = 0.25  # share of crops that are the whole picture from which on a note is printed
@@ -94,7 +107,7 @@ def add_parser(subparsers: Any) -> None:
 def read_rule(args: argparse.Namespace) -> RegionRule:
     """Return the rule that a command line names; refuse one that would leak the labels of pictures that are scored."""
     rule = RegionRule().changed(**region_rule.given(args))
-    if rule.class_rule == "true" and args.images.resolve().name != "train" and not args.force:
+    if rule.class_rule == "true" and os.path.basename(os.path.realpath(args.images)) != "train" and not args.force:
         raise CamError(f"--class true: {args.images} is not a folder named train, and the true class would leak the "
                        "labels into the crops that are scored; use --class predicted, or --force")
     return rule
@@ -142,7 +155,7 @@ class Cropping:
 
     def __post_init__(self) -> None:
         """List the pictures."""
-        if self.out.resolve() == self.images.resolve():
+        if os.path.realpath(self.out) == os.path.realpath(self.images):
             raise CamError(f"--out {self.out} is the source folder itself; name another folder")
         self.samples = load_samples(self.images)
 
@@ -158,7 +171,7 @@ class Cropping:
     def _prepare(self, old: Optional[steps.Record]) -> None:
         """Find out which crops are there already, and delete those that would be made otherwise now.
 
-        While crops are being made there is no groundtruth.csv, so nobody takes the folder for complete.
+        groundtruth.csv is written last: a folder without it is incomplete.
         """
         step = self.step()
         steps.take_over(step, old)
@@ -179,9 +192,14 @@ class Cropping:
     def _work(self) -> List[Path]:
         todo = [sample for sample in self.samples if sample.image_id not in self.done]
         if todo:
-            net, grid = open_net(self.net, self.weights, self.backend), read_grid(self.net)
-            for part in ahead(self._read, todo, max(1, self.batch // VIEWS[self.rule.views])):
-                rows = self._crop(net, grid, part)
+            network = open_net(self.net, self.weights, self.backend)
+
+            def read(sample: Sample) -> Tuple[np.ndarray, Views]:
+                image = read_image(sample.path)
+                return image, network.views(image, self.rule.views)
+
+            for part in ahead(read, todo, max(1, self.batch // VIEWS[self.rule.views])):
+                rows = self._crop(network, part)
                 self.done.update({row.image_id: row for row in rows})
                 self._note(rows)
         self._finish([self.done[sample.image_id] for sample in self.samples])
@@ -189,19 +207,15 @@ class Cropping:
         crops = find_pictures(self.out)
         return [self.out / BOXES, self.out / GROUNDTRUTH, *(crops[sample.image_id] for sample in self.samples)]
 
-    def _read(self, sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
-        image = read_image(sample.path)
-        return image, views(image, self.rule.views)
-
-    def _crop(self, net: Any, grid: Grid, part: Sequence[Tuple[Sample, Tuple[np.ndarray, List[np.ndarray]]]]) -> List[Row]:
+    def _crop(self, network: Network, part: Sequence[Tuple[Sample, Tuple[np.ndarray, Views]]]) -> List[Row]:
         """Cut and write the crops of a few pictures, given with their pixels and views; return their rows of boxes.csv."""
-        probs, cams = predict_with_maps(net, [patches for _, (_, patches) in part])
+        probs, cams = predict_with_maps(network, [patches for _, (_, patches) in part])
         check_finite([sample.image_id for sample, _ in part], probs)
 
         def crop(number: int) -> Row:
             sample, (image, _) = part[number]
             size = (image.shape[0], image.shape[1])
-            found = locate(self.rule, cams[number], probs[number], size, grid, sample.label)
+            found = locate(self.rule, cams[number], probs[number], size, network.grid, sample.label)
             region = elsewhere(found.region, size, self.control, sample.image_id) if self.control else found.region
             write_image(self.out / f"{sample.image_id}.{self.format}", region.box.cut(image))
             return Row(sample.image_id, *region.box, found.followed, region.reason, *size)

@@ -48,7 +48,7 @@ class Findings:
         self.quiet, self.looks, self.failed = quiet, 0, 0
 
     def look(self, title: str, check: Callable[..., str], *given: Any) -> None:
-        """Make a check and tell its line: well, failed, or not looked at since something before it failed."""
+        """Make a check and print its line: passed, failed, or skipped since an earlier check failed."""
         self.looks += 1
         try:
             text, mark = check(*given), "ok  "
@@ -101,7 +101,7 @@ def look_at_training(findings: Findings, one: Job, tried: Probe, backend: engine
 
 # ---------------------------------------------------------------- the trainings
 def read_jobs(solvers: Sequence[Path], findings: Findings, **given: Any) -> List[Job]:
-    """Return the trainings of the solvers that can be read, for what else is given to `read_job`; tell of the others."""
+    """Return the trainings of the readable solvers, with the further arguments of `read_job`; report the other solvers."""
     jobs: List[Job] = []
     for source in solvers:
         try:

@@ -68,7 +68,7 @@ def look(network: Network, image: np.ndarray, top: Optional[int], rule: RegionRu
 
 
 def draw(image: np.ndarray, seen: List[Seen], cells: Cells) -> np.ndarray:
-    """Draw a picture, and beside it the map of each class in one colour scale, with region, box, probability, name and bar."""
+    """Draw a picture and the map of each class in one colour scale, with region, box, probability, name and colour bar."""
     top = max(float(one.found.cam.max()) for one in seen)
     tiles = [drawing.labelled(image, "")]
     for one in seen:

@@ -1,4 +1,4 @@
-"""Which engine answers pycaffe's interface: real BVLC Caffe or torchcaffe. The only file that says ``import caffe``."""
+"""The engine behind pycaffe's interface: real BVLC Caffe or torchcaffe. The only file that says ``import caffe``."""
 import argparse
 import importlib
 import importlib.util
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load(engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32") -> Any:
-    """Return the module that answers pycaffe's interface, set to a device, and say once on stderr which one it is.
+    """Return the module that implements pycaffe's interface, set to a device; name it once on stderr.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def load(engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32
     Raises
     ------
     CamError
-        When the engine cannot be imported, the device is negative, or real Caffe is asked for tf32 or bf16.
+        When the engine cannot be imported, the device is negative, or tf32 or bf16 is requested from real Caffe.
     """
     engine = choose(engine, gpu, precision)
     module = _import(engine)
@@ -196,7 +196,7 @@ def deploy_net(caffe: Any, net: Path, weights: Path, gradients: bool = False) ->
     loaded = _with_gradients(caffe, net) if gradients else caffe.Net(str(net), caffe.TEST)
     check_weights(loaded, shapes, where=f"{weights} does not fit {net}")
     loaded.copy_from(str(weights))
-    loaded.frugal = not gradients  # torchcaffe then keeps in memory what is asked for alone; to real Caffe it means nothing
+    loaded.frugal = not gradients  # torchcaffe then keeps only requested blobs in memory; real Caffe ignores it
     return loaded
 
 

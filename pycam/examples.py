@@ -1,7 +1,7 @@
-"""What a run's folder says about its pictures, read when it is asked for; and pictures chosen by rule."""
+"""The pictures of a run's folder, read at first access; and pictures chosen by rule."""
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -11,19 +11,18 @@ from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, read_groundtrut
 from data_tools.steps import find_record
 
 from . import predictions
-from .cam import VGG_GAP, Grid, merge, read_grid, select
+from .cam import merge, select
 from .cells import Cells, lay
 from .crops import BOXES, Row, read_boxes
 from .errors import CamError
-from .forward import BATCH, ahead, predict_with_maps
-from .preprocess import views
+from .forward import BATCH, Network, ahead, predict_with_maps
 from .region_rule import RegionRule, read_recorded
 from .regions import Box
 
 SHOWN = 4  # pictures a class
 FAILURES = 6
 LONG_SIDE = 360  # of a picture in the report
-STAGES = ("Stage 1", "Stage 1+2")  # names of what each gives, wherever a report tells it
+STAGES = ("Stage 1", "Stage 1+2")  # names of the two outputs in every report
 
 Probabilities = Mapping[str, Sequence[float]]  # image id -> a probability for each class
 
@@ -78,12 +77,10 @@ class Run:
         Pictures in ``clean/SPLIT``, crops in ``crops/SPLIT``, predictions in ``results``.
     open_net : callable
         Returns the deploy network of stage 1, for the maps.
-    net : Path, optional
-        Its prototxt, which says where the cells of the maps lie (D16); VGG-GAP's without one.
     """
 
-    def __init__(self, folder: Path, open_net: Callable[[], Any], net: Optional[Path] = None, split: str = "val") -> None:
-        self.folder, self.split, self._open_net, self._net = folder, split, open_net, net
+    def __init__(self, folder: Path, open_net: Callable[[], Network], split: str = "val") -> None:
+        self.folder, self.split, self._open_net = folder, split, open_net
         self.clean, self.cut = folder / "clean" / split, folder / "crops" / split
         self.files = {name: folder / "results" / f"stage{number}_{split}.csv" for number, name in enumerate(STAGES, 1)}
 
@@ -114,7 +111,7 @@ class Run:
 
     def other(self, split: str) -> "Run":
         """Return the same run for the pictures of another split."""
-        return Run(self.folder, self._open_net, self._net, split)
+        return Run(self.folder, self._open_net, split)
 
     def _predictions(self, stage: str) -> Probabilities:
         path = self.files[stage]
@@ -151,17 +148,17 @@ class Run:
     @cached_property
     def answers(self) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
         """What stage 1 says of the rule's views by image id: C probabilities, V x C x h x w maps as small as they are made."""
-        net = self._open_net()
+        network = self.network
         found: Dict[str, Tuple[np.ndarray, np.ndarray]] = {}
-        for part in ahead(lambda image_id: views(read_image(self.pictures[image_id]), self.rule.views), list(self.labels), BATCH):
+        for part in ahead(lambda i: network.views(read_image(self.pictures[i]), self.rule.views), list(self.labels), BATCH):
             ids, pictures = zip(*part)
-            found.update(zip(ids, zip(*predict_with_maps(net, pictures))))
+            found.update(zip(ids, zip(*predict_with_maps(network, pictures))))
         return found
 
     @cached_property
-    def grid(self) -> Grid:
-        """Where the cells of the maps lie."""
-        return read_grid(self._net) if self._net else VGG_GAP
+    def network(self) -> Network:
+        """The network of stage 1."""
+        return self._open_net()
 
     def check(self) -> None:
         """Raise a CamError that names the pictures that have no file, crop or box."""
@@ -180,10 +177,10 @@ class Run:
         probs, views_cams = self.answers[image_id]
         name = row.followed  # or the rule, where all classes have a part
         chosen = views_cams[:, CLASSES.index(name)] if name in CLASSES else select(name, views_cams, probs)[0]
-        cams, followed = (merge(some, size, self.rule.placement, self.grid) for some in (views_cams, chosen))
+        cams, followed = (merge(some, size, self.rule.placement, self.network.grid) for some in (views_cams, chosen))
         return Example(image_id, self.labels[image_id], self.stage1[image_id], self.stage2[image_id], small, cams, followed, row,
                        box, shrink(read_image(self.crops[image_id]), long_side),
-                       lay(chosen.shape[-2:], size, self.rule.views, self.rule.placement, self.grid))
+                       lay(chosen.shape[-2:], size, self.rule.views, self.rule.placement, self.network.grid))
 
 
 def spread(labels: Mapping[str, int], probs: Probabilities, count: int = SHOWN) -> List[str]:

@@ -20,7 +20,7 @@ from .pipeline_commands import PREFIXES, Run, Words, clean_words, commands, make
 from .variables import problem, values
 
 TABLE = Path("experiments/rows.csv")
-DEFAULTS = {  # but for what is given
+DEFAULTS = {  # where no variable is given
     "RUN": "build/experiment", "NET": "googlenet_gap", "INIT": "data/weights/bvlc_googlenet.caffemodel", "PRECISION": "bf16",
     "EXCLUDE": "ISIC_0012970,ISIC_0012175,ISIC_0012271",  # training pictures that are validation or test pictures too (D20)
 }
@@ -39,7 +39,7 @@ class Made(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of the table: the name by which it is asked for, its seeds; folder, network and views of each prediction file."""
+    """A line of the table: its name in ROWS, its seeds; folder, network and views of each prediction file."""
 
     name: str
     seeds: str
@@ -147,7 +147,7 @@ class Experiment:
         return make_run(given, pictures / "clean", self.root / self._name(first, seed))
 
     def _misfit(self, name: str) -> str:
-        """Say what of EDIT in a row's runs does not fit their network; such a row is left out, unless it is asked for by name."""
+        """Report fields of EDIT that a row's network lacks; such a row is left out, unless ROWS names it."""
         for folder in dict.fromkeys(folder for row in self.rows for folder, *_ in row.files if row.name == name):
             run = self.make_run(folder, self.seeds[0])
             words = split_words(run, "EDIT") if "EDIT" in self.runs[folder].variables else []

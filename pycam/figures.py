@@ -45,7 +45,8 @@ def render(figure: Figure, suffix: str) -> bytes:
     file = io.BytesIO()
     undated = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[suffix]
     with rc_context(OWN_LAYOUT), warnings.catch_warnings():  # which a figure without a layout engine takes over
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name's letter that the font lacks is drawn as a box
+        # a name's letter that the font lacks is drawn as a box; one that is longer than the figure goes beyond it
+        warnings.filterwarnings("ignore", "Glyph .* missing|Tight layout not applied")
         figure.savefig(file, format=suffix[1:], dpi=DPI, metadata=undated)
     return file.getvalue()
 

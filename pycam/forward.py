@@ -49,6 +49,8 @@ class Network:
         Where the cells of the maps look, and the sides of the input.
     mean, scale
         What is taken off blue, green and red, and what they are multiplied by then.
+    cells : (int, int)
+        Rows and columns of a map.
     """
 
     net: Any
@@ -57,6 +59,7 @@ class Network:
     grid: Grid = VGG_GAP
     mean: Tuple[float, ...] = MEAN_BGR
     scale: float = 1.0
+    cells: Tuple[int, int] = (10, 10)
 
     def views(self, image: np.ndarray, which: str = "centre") -> List[np.ndarray]:
         """Cut the test-time views out of a picture, see `pycam.preprocess.views`."""
@@ -162,7 +165,7 @@ def load_net(net: Path, weights: Path, backend: engine.Backend = engine.DEFAULT,
     """
     parts = find_parts(net, method, cam_layer, fc_layer)
     opened = engine.deploy_net(engine.load(*backend), net, weights, gradients=parts.method == "gradcam")
-    grid = read_grid(net, parts.features, parts.data)  # after the engine, which tells better of a net that is none
+    grid = read_grid(net, parts.features, parts.data)  # after the engine, whose error for an invalid net is clearer
     grid = grid._replace(size=picture_side(grid.patch) if size is None else size)
     if grid.size < grid.patch:
         raise CamError(f"{net}: its input has {grid.patch} pixels a side; expected a size of at least that, not {grid.size}")
@@ -170,7 +173,7 @@ def load_net(net: Path, weights: Path, backend: engine.Backend = engine.DEFAULT,
     names = classes or (CLASSES if outputs == len(CLASSES) else [f"class {number}" for number in range(outputs)])
     if len(names) != outputs:
         raise CamError(f"{net}: {parts.scores} has {outputs} outputs; expected {len(names)} ({listing(names)})")
-    return Network(opened, tuple(names), parts, grid, tuple(mean), scale)
+    return Network(opened, tuple(names), parts, grid, tuple(mean), scale, tuple(opened.blobs[parts.features].shape[2:]))
 
 
 def _check_parts(path: Path, net: Any, parts: Parts) -> int:

@@ -15,7 +15,7 @@ from data_tools.isic import CLASSES
 from .drawing import SHORT, outline, overlay
 from .examples import STAGES, Example, Run
 
-EMBEDDED = 200  # pictures inside the page; more lie in a folder beside it and load when they come into view
+EMBEDDED = 200  # embedded pictures at most; more are files in a folder next to the page, loaded when scrolled into view
 HEIGHT = 240  # of a strip, in pixels
 LONG_SIDE = 320
 QUALITY = 80
@@ -33,7 +33,7 @@ SORTS = [("id", "image id"), ("wrong", "surest mistake"), ("m", f"melanoma, {STA
 
 
 def gallery(run: Run, page: Path) -> str:
-    """Return the gallery as HTML; many pictures are written beside the page.
+    """Return the gallery as HTML; many pictures become files next to the page.
 
     Parameters
     ----------

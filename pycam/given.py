@@ -6,6 +6,8 @@ import numpy as np
 from data_tools.errors import unknown
 
 from .errors import CamError
+from .forward import BATCH
+from .preprocess import VIEWS
 
 COLOURS = ("bgr", "rgb")
 READ = "read files with pycam.read_image"
@@ -17,7 +19,7 @@ def as_given(results: Any, given: Any) -> Any:
 
 
 def ordered(image: np.ndarray, colour: str) -> np.ndarray:
-    """Turn a picture with blue first into the order of channels that is asked for, or back."""
+    """Convert a BGR picture to the requested channel order, or back."""
     if colour not in COLOURS:
         raise CamError(f"colour {unknown(str(colour), COLOURS)}")
     return image if colour == "bgr" else np.ascontiguousarray(image[..., ::-1])
@@ -63,6 +65,14 @@ def maps(given: Any) -> List[np.ndarray]:
             what = f"an array {cam.shape} of {cam.dtype}" if isinstance(cam, np.ndarray) else type(cam).__name__
             raise CamError(f"found {what}, expected a map, H x W float; of class_maps give one class, maps[0], or list(maps)")
     return found
+
+
+def slices(images: List[np.ndarray], views: str) -> List[List[np.ndarray]]:
+    """Divide pictures into what goes through the network at a time."""
+    if views not in VIEWS:
+        raise CamError(f"views {unknown(str(views), VIEWS)}")
+    step = max(1, BATCH // VIEWS[views])
+    return [images[start:start + step] for start in range(0, len(images), step)]
 
 
 def number(one: Union[str, int], classes: Sequence[str]) -> int:

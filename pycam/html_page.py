@@ -22,7 +22,7 @@ _IDS = re.compile(r"(?<= id=\")|(?<=url\(#)|(?<=href=\"#)")
 def document(title: str, parts: Mapping[str, str], lead: str) -> str:
     """Return the whole page.
 
-    Its policy lets nothing in but what it holds: no network, no script but its own, pictures of the page or beside it.
+    Its content policy allows its own script, pictures in the page or in its folder, and no network.
 
     Parameters
     ----------
@@ -41,13 +41,14 @@ def document(title: str, parts: Mapping[str, str], lead: str) -> str:
     links = "".join(f"<a href=\"#{_anchor(name)}\">{escape(name)}</a>" for name in parts)
     sections = "\n".join(f"<section id=\"{_anchor(name)}\">\n<h2>{escape(name)}</h2>\n{body}\n</section>"
                          for name, body in parts.items())
-    return ("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    page = ("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
             f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n"
             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
             "<link rel=\"icon\" href=\"data:,\">\n"
             f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
             f"<header>\n<h1>{escape(title)}</h1>\n{lead}\n</header>\n<nav>{links}</nav>\n<main>\n{sections}\n</main>\n"
             f"<script>{script}</script>\n</body>\n</html>\n")
+    return page.encode(errors="backslashreplace").decode()  # names of files are bytes
 
 
 def _anchor(name: str) -> str:
@@ -116,7 +117,7 @@ def drawing(svg: bytes, caption: str) -> str:
     own = hashlib.sha256(svg).hexdigest()[:8]  # equal parts of two figures have equal ids
     text = _IDS.sub(rf"\g<0>f{own}-", text)
     text = text.replace(INK, "currentColor").replace("<svg ", f"<svg role=\"img\" aria-label=\"{escape(caption)}\" ", 1)
-    return f"<figure class=drawing>{text}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure class=drawing tabindex=0>{text}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def picture(content: bytes, kind: str, caption: str, *, value: str = "", chosen: bool = False) -> str:

@@ -106,7 +106,7 @@ def read_job(source: Path, root: Path, stage: str = "", into: Optional[str] = No
 
 
 def _check_solver(solver: Any, source: Path) -> None:
-    """Refuse a solver of another form, and one that leaves nothing to go on from."""
+    """Refuse a solver of another form, and one that writes no snapshot to continue from."""
     others = sorted(OTHER_NETS & {field.name for field, _ in solver.ListFields()})
     if others or not solver.net:
         raise CamError(f"{source}: needs the field net, the path of one prototxt for training and testing"
@@ -239,7 +239,7 @@ def named_files(layer: Any) -> List[Tuple[Any, str]]:
 
 
 def inputs(job: Job) -> Dict[str, Path]:
-    """Return the files that the training net reads, by names that tell nothing of where they lie."""
+    """Return the files that the training net reads, by names that are independent of their folder."""
     found: Dict[str, Path] = {}
     for layer in job.training.layer:
         for part, name in named_files(layer):

@@ -26,11 +26,12 @@ from .pipeline_commands import Run, Words, commands, doctor_words, make_run, rep
 from .table1 import table_file
 from .variables import VARIABLES, problem
 
-MARK = ".skin-lesion-cam"  # a file that tells that a folder is a run's
+MARK = ".skin-lesion-cam"  # the file that marks a run's folder
 MADE = ("clean", "lmdb", "crops", "stage1", "stage1_scratch", "stage2", "results")  # folders of a run
 NETWORK = ("train", "predict", "crops", "report", "doctor")  # commands that need an engine
 PROCESSOR = Path("/proc/cpuinfo")
-DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "AUGMENT": "none", "REGION": "--threshold 0.65"}
+DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "AUGMENT": "none",
+        "REGION": "--threshold 0.65 --placement exact"}
 MAKE_ONLY = ("PYTHON", "TARGET", "CMD", "IMAGE", "OPTIONS", "GPUS", "DIGEST", "DEBIAN_MIRROR", "CPU_BASE", "GPU_BASE",
              "TORCH_BASE")  # variables that make itself uses
 TARGETS = ("stage1", "crops", "stage2", "scratch", "table", "report", "all", "demo", "doctor", "clean")

@@ -74,7 +74,7 @@ def probe(backend: engine.Backend, requests: Sequence[Request]) -> Probe:
 
 
 def reason(line: str, status: int) -> str:
-    """Return why an engine's process ended, from its exit status and the line that tells most."""
+    """Return why an engine's process ended, from its exit status and its most informative line."""
     found = REASON.match(line)
     if found:
         return found.group(1).split(" (known types")[0]  # real Caffe lists all layers

@@ -1,4 +1,4 @@
-"""The public weights that stage 1 can start from: where they are, and how to tell that a file is one of them."""
+"""The public weights that stage 1 can start from: their addresses, and how to recognise their files."""
 import functools
 import hashlib
 from pathlib import Path

@@ -11,7 +11,7 @@ from data_tools.errors import unknown
 from data_tools.isic import CLASSES
 from data_tools.records import damaged
 
-from .cam import CLASS_RULES, PLACEMENTS, Grid, merge, select
+from .cam import CLASS_RULES, PLACEMENT, PLACEMENTS, Grid, merge, select
 from .errors import CamError
 from .preprocess import VIEWS
 from .regions import CAM_THRESHOLD, CROP_MARGIN, GROUNDS, REGION, RULES, Region, level, square_up, tight_region
@@ -19,8 +19,8 @@ from .regions import CAM_THRESHOLD, CROP_MARGIN, GROUNDS, REGION, RULES, Region,
 CHOICES: Dict[str, Tuple[Sequence[str], str]] = {  # field -> its values, what it says
     "class_rule": (CLASS_RULES, "whose map is followed"),
     "rule": (RULES, "share of the maximum as in the CAM paper, its authors' released program, or Otsu's"),
-    "ground": (GROUNDS, "what is taken off a map before the rule threshold"),
-    "placement": (PLACEMENTS, "where the map's cells lie"),
+    "ground": (GROUNDS, "what is taken off a map before the rule threshold; for --placement exact"),
+    "placement": (PLACEMENTS, "where the map's cells lie, and what is beyond the outermost ones"),
     "views": (tuple(VIEWS), "patches whose maps are summed"),
 }
 SHARES = {"threshold": "share of the map's maximum, for the rule threshold",
@@ -56,7 +56,7 @@ class RegionRule:
     ground: str = "none"
     threshold: float = CAM_THRESHOLD
     margin: float = CROP_MARGIN
-    placement: str = "exact"
+    placement: str = PLACEMENT
     views: str = "centre"
 
     def __post_init__(self) -> None:

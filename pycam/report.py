@@ -17,7 +17,7 @@ from torchcaffe.errors import CaffeError
 from . import engine, html_page, runinfo
 from .errors import CamError
 from .examples import Run
-from .forward import open_net
+from .forward import Network, open_net
 from .gallery import FOLDER, gallery
 from .report_numbers import (
     calibration_section,
@@ -72,7 +72,7 @@ def step(args: argparse.Namespace) -> steps.Step:
         raise CamError(f"{args.folder}: no such folder; expected the folder of a run")
     backend, weights = engine.backend(args), args.weights or args.folder / "stage1"
 
-    def open_stage1() -> Any:
+    def open_stage1() -> Network:
         if args.net is None:
             raise CamError("the maps need the network: give --net")
         return open_net(args.net, weights, backend)
@@ -81,7 +81,7 @@ def step(args: argparse.Namespace) -> steps.Step:
     parameters = {**backend.parameters(), "records": json.dumps(records), "code": steps.code(*CODE)}
     return steps.Step("report", args.out, steps.beside(args.out), parameters,
                       _inputs(args.folder, args.split, args.isic, args.net, weights),
-                      partial(write_page, Run(args.folder, open_stage1, args.net, args.split), args.out, args.isic))
+                      partial(write_page, Run(args.folder, open_stage1, args.split), args.out, args.isic))
 
 
 def _inputs(folder: Path, split: str, tables: Optional[Path], *files: Optional[Path]) -> Dict[str, Path]:

@@ -19,7 +19,7 @@ from .table1 import COLUMNS, FIGURES, STAGE1, STAGE2, cell, describe_gain, metri
 
 RUNS = {"Stage 1": "stage1", "Stage 1+2": "stage2", "Stage 1, from scratch": "stage1_scratch"}  # curve -> folder of its log
 TUNING = {"train": "train", "val": "train", "test": "val"}  # split -> the one whose pictures choose its thresholds
-LOCALIZATION = Path("localization") / "localization.csv"  # in a run's folder, if `localize` was told to write there
+LOCALIZATION = Path("localization") / "localization.csv"  # in a run's folder, if it is the output of `localize`
 LOCALIZED = ("class_rule", "rule", "ground", "threshold", "views", "n", "box_iou", "pointing", "energy", "crop_side", "whole")
 
 
@@ -42,7 +42,7 @@ def inputs(folder: Path, split: str, tables: Optional[Path]) -> Iterator[Path]:
 
 
 def table_section(material: Run) -> str:
-    """Return Table 1 beside the paper's and other splits', what stage 2 adds, and the challenge's other figures."""
+    """Return Table 1 with the paper's rows and other splits, the gain of stage 2, and the challenge's other figures."""
     results = material.folder / "results"
     metrics = read_metrics(metrics_file(results, material.split))
     rows = [[title(row.name), *(cell(*values) for values in row.cells)] for row in table_rows(metrics)]
@@ -70,7 +70,7 @@ def table_section(material: Run) -> str:
 
 
 def control_files(folder: Path, split: str) -> Dict[str, Path]:
-    """Return the predictions of a run's controls, which lie in folders beside it: name of the control -> file."""
+    """Return the predictions of a run's controls, which are sibling folders: name of the control -> file."""
     own = folder.resolve()
     paths = {name: own.with_name(f"{own.name}-{name}") / "results" / f"stage2_{split}.csv" for name in CONTROLS}
     return {name: path for name, path in paths.items() if path.is_file()}

@@ -1,4 +1,4 @@
-"""The sections of a report that show pictures: the way of one, maps, failures of each stage."""
+"""The sections of a report that show pictures: one picture through both stages, maps, failures of each stage."""
 from typing import Sequence
 
 from data_tools.files import encode_image
@@ -13,7 +13,7 @@ SCALE = "none", "most evidence"  # ends of a colour bar
 
 
 def overview_section(material: Run) -> str:
-    """Return the way of one picture through both stages (Fig. 1 of the paper)."""
+    """Return the section that follows one picture through both stages (Fig. 1 of the paper)."""
     from .sheets import overview
 
     material.check()

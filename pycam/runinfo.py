@@ -21,7 +21,7 @@ PACKAGES = ("numpy", "opencv-python-headless", "scikit-learn", "scikit-image", "
 STAGES = ("stage1", "stage2")
 TOLD = ("records", "pictures", "pictures_per_class", "shape", "seed", "parameters")  # of a manifest
 _UNTOLD = ("train_state", "test nets", "pictures", "rounding", "resumed")  # of a training's record, or told elsewhere
-_LAYERS = "layer"  # begins the names of what a training's record tells of layers
+_LAYERS = "layer"  # prefix of the layers' names in a training's record
 _PARTS = re.compile(r"^- (Paper|Readings|Choice|Switch|Effect): (.*?)(?=^- |\Z)", re.DOTALL | re.MULTILINE)
 
 Rows = List[Sequence[str]]
@@ -100,7 +100,7 @@ def commit() -> str:
 
 
 def _solver(trained: Dict[str, Any]) -> str:
-    """Return a training's solver as its record tells it, not as the file may be now."""
+    """Return a training's solver from its record; the file may have changed since."""
     return _flat({name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in trained.items()
                   if not name.startswith(_LAYERS) and name not in _UNTOLD})
 

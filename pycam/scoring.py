@@ -2,7 +2,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
@@ -159,11 +159,18 @@ def run(args: argparse.Namespace) -> None:
     if args.roc is not None:
         from .figures import roc_curves, save
 
-        save(roc_curves(labels, dict(zip(map(str, paths), probs))), args.roc)
+        save(roc_curves(labels, dict(zip(told_apart(paths), probs))), args.roc)
     if args.json is not None:
         prepare(args.json)
         write_atomic(args.json, (json.dumps(results, indent=2) + "\n").encode())
     print("\n".join(lines))
+
+
+def told_apart(paths: Sequence[Path]) -> List[str]:
+    """Return the shortest ends of paths that differ: names, with as many folders as that takes."""
+    depths = range(1, 1 + max(len(path.parts) for path in paths))
+    ends = [[str(Path(*path.parts[-depth:])) for path in paths] for depth in depths]
+    return next((names for names in ends if len(set(names)) == len(paths)), ends[-1])
 
 
 def p_value(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a run as figures: maps over their pictures (Fig. 2 and 4 of the paper), and the way of one picture (Fig. 1)."""
+"""Figures of a run's pictures: maps over their pictures (Fig. 2 and 4 of the paper), one picture through both stages (Fig. 1)."""
 from typing import Any, List, Sequence
 
 import numpy as np
@@ -46,7 +46,7 @@ def sheet(examples: Sequence[Example]) -> Figure:
 
 @rc_context(OWN_LAYOUT)
 def overview(example: Example) -> Figure:
-    """Draw the way of one picture through both stages (Fig. 1 of the paper), from left to right."""
+    """Draw one picture through both stages (Fig. 1 of the paper), from left to right."""
     figure, (axes,) = panels(9, 2.1, 1, len(STEPS), gridspec_kw={"width_ratios": [1, 0.75, 1, 1, 0.75]})
     figure.subplots_adjust(0.01, 0.09, 0.99, 0.87, 0.36)
     _bar(axes[2].inset_axes((0.3, -0.1, 0.4, 0.05)))

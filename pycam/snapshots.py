@@ -1,4 +1,4 @@
-"""What an earlier training left in its folder: the snapshot to go on from, and a place for what must not be mixed."""
+"""The remains of an earlier training in its folder: the snapshot to resume from, and a place for files that must not be mixed."""
 import itertools
 import re
 import sys
@@ -18,7 +18,7 @@ ORIGIN = "origin.json"  # the record of the training
 def newest_state(prefix: Path, tell: bool = False) -> Optional[Tuple[int, Path]]:
     """Return (iteration, file) of the newest solver state that is whole and whose weights are; None without any.
 
-    With `tell`, newer ones that are not whole are named on stderr.
+    With `tell`, newer incomplete ones are named on stderr.
     """
     found = re.compile(re.escape(prefix.name) + r"_iter_(\d+)\.solverstate$")
     states = [(int(match.group(1)), path) for path in prefix.parent.glob("*.solverstate")

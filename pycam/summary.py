@@ -190,6 +190,8 @@ def run(args: argparse.Namespace) -> None:
 def write(table: Path, root: Path, truth: Path, seeds: Sequence[int], run_name: str, split: str, out: Path) -> None:
     """Write the table of the prediction files below `root`, and print it."""
     specs = read_specs(table, run_name, split)
+    if not out.name:
+        raise CamError(f"--out {out}: expected the name of a table, without suffix")
     prepare(out.with_suffix(".md"))
     found = {spec.name: evaluate(spec, root, truth, seeds) for spec in specs}
     results = [result for result in found.values() if result is not None]
@@ -200,7 +202,7 @@ def write(table: Path, root: Path, truth: Path, seeds: Sequence[int], run_name: 
     gains = {name: change for name, change in tested.items() if change}
     pictures = read_groundtruth(Path(str(truth).replace("{seed}", str(results[0].seeds[0]))))
     missing = [name for name, result in found.items() if result is None]
-    folds = "{seed}" in str(truth)  # of training pictures, which nobody else scored
+    folds = "{seed}" in str(truth)  # of training pictures: no published scores to compare with
     markdown = to_markdown(results, gains, missing, {} if folds else published(data_set(pictures), split))
     write_atomic(out.with_suffix(".csv"), to_csv(results, gains).encode())
     write_atomic(out.with_suffix(".md"), markdown.encode())

@@ -53,7 +53,7 @@ class Row(NamedTuple):
 def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: str = ISIC_2017, split: str = "val") -> Metrics:
     """Score both stages, their mean (an extra, D12), and test stage 2 against stage 1.
 
-    Figures of others stand beside them where the pictures are the same.
+    Published figures are added where the pictures are the same.
 
     Parameters
     ----------

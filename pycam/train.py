@@ -30,8 +30,8 @@ from .probe import REASON, reason
 from .snapshots import LOG, ORIGIN, newest_state, set_aside
 
 STAGES = ("stage1", "stage2")
-EDITED = "edited"  # parameter that tells that the net is not as its file
-ROUNDING, RESUMED = "rounding", "resumed"  # parameters in which an unfinished training that goes on may differ
+EDITED = "edited"  # parameter that marks a net that differs from its file
+ROUNDING, RESUMED = "rounding", "resumed"  # parameters that may change when an unfinished training resumes
 _ITERATION = re.compile(r"\] Iteration (\d+).*?, loss = (\S+)")
 PR_SET_PDEATHSIG = 1  # of Linux
 _GRACE = 60  # seconds that an interrupted engine gets to write its snapshot
@@ -76,14 +76,14 @@ class Training:
 
     def __init__(self, read: Job, start: Optional[Path], backend: engine.Backend, fresh: bool, checked: bool) -> None:
         self.job, self.start, self.backend, self.fresh, self.checked = read, start, backend, fresh, checked
-        self.state: Optional[Tuple[int, Path]] = None  # the snapshot that it goes on from, once prepared
+        self.state: Optional[Tuple[int, Path]] = None  # the snapshot to resume from, once prepared
         self.facts: Dict[str, Any] = {}
         weights = {"weights": start} if start else {}
         self.step = steps.Step(f"train/{read.name}", read.folder, read.folder / ORIGIN, self._parameters(),
                                {**weights, **job.inputs(read)}, self.work, self.prepare, resumes=True, facts=self.facts)
 
     def _parameters(self) -> Dict[str, Any]:
-        """Return what the weights depend on; those of a resumed training are as good as others, but for ``--fresh``."""
+        """Return what the weights depend on; a resumed training counts as equal, except with ``--fresh``."""
         old = steps.read_record(self.job.folder / ORIGIN)
         rounding = {**self.backend.parameters(), "pieces": self.job.solver.iter_size}
         resumed = bool(old and old.finished and not self.fresh and old.parameters.get(RESUMED))
@@ -92,7 +92,7 @@ class Training:
 
     # ------------------------------------------------------------ before
     def prepare(self, old: Optional[steps.Record]) -> None:
-        """Find the snapshot to go on from, make the checks, then move aside what must not be mixed."""
+        """Find the snapshot to resume from, make the checks, then move aside files that must not be mixed."""
         foreign = old is None and not self.step.record.exists()
         newest = None if self.fresh else newest_state(self.job.prefix, tell=True)
         same = old is not None and not self.fresh and self._goes_on(old)
@@ -162,7 +162,7 @@ class Training:
 
 
 def _pictures(read: Job) -> Dict[str, Any]:
-    """Return how the pictures of the records were made, as the record of the training's LMDB tells."""
+    """Return how the pictures of the training's LMDB were made, from its record."""
     sources = [Path(layer.data_param.source) for layer in read.training.layer if layer.type == "Data"]
     records = [steps.find_record(source) for source in sources]
     return next(({"pictures": record.parameters["pictures"]} for record in records if record and "pictures" in record.parameters),
@@ -211,7 +211,7 @@ def execute(words: List[str], log: Path, max_iter: int, start: Optional[int], ag
 
 
 def _end_with_this_process() -> Callable[[], None]:
-    """Return what makes an engine end when this process is killed: it would train on, and another run write beside it."""
+    """Return a hook that ends the engine when this process is killed; else it would train on, into the files of the next run."""
     parent, system = os.getpid(), ctypes.CDLL(None)
 
     def ask() -> None:
@@ -235,7 +235,7 @@ def _ends_like_ctrl_c() -> Iterator[None]:
 
 
 def _follow(process: Any, file: IO[bytes], max_iter: int, start: int) -> str:
-    """Copy the lines of a running training; return the one that tells how it ended."""
+    """Copy the lines of a running training; return the line that states how it ended."""
     ended, line, done = "", "", start  # a bar that is not shown does not count
     with tqdm(total=max_iter, initial=start, unit="it", dynamic_ncols=True, disable=None) as bar:
         for raw in process.stderr:

@@ -3,6 +3,7 @@ import argparse
 import io
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -90,7 +91,7 @@ def _fits(layer: Any, shapes: Dict[str, List[Tuple[int, ...]]]) -> bool:
 
 
 def read_preparation(stage2: Path) -> Optional[Preparation]:
-    """Return how the pictures were prepared that a stage 2 was trained on; None where no record beside its weights tells."""
+    """Return how the training pictures of a stage 2 were prepared; None where its folder has no record of it."""
     record = steps.find_record(stage2 if stage2.is_dir() else stage2.parent)
     pictures = record.pictures if record else {}
     known = region_rule.read_recorded(pictures, stage2)
@@ -192,8 +193,7 @@ def list_images(paths: Sequence[Path]) -> List[Path]:
         if not inside:
             raise CamError(f"{path}: no pictures in this folder")
         found += inside
-    names = [path.stem for path in found]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(path.stem for path in found).items() if count > 1)
     if repeated:
         raise CamError(f"several pictures of the same name, {listing(repeated)}; their results would overwrite each other")
     return found

@@ -4,6 +4,7 @@ The shapes of all arrays are looked at before the values of any are read.
 """
 import contextlib
 import re
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,7 +26,8 @@ Arrays = Dict[str, List[np.ndarray]]  # the parameters of each layer, in the ord
 SUFFIXES = ("_w", "_b")  # of the arrays with a layer's weights and bias
 HDF5 = b"\x89HDF"  # how such a file begins
 _KERAS_LAYER = re.compile(r"block(\d)_conv(\d)")  # Caffe's conv\1_\2
-_NO_NPZ = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_NO_NPZ = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError, SyntaxError, tokenize.TokenError,
+           zipfile.BadZipFile, zlib.error)
 
 
 class Stored(NamedTuple):
@@ -133,7 +135,7 @@ def _parameters(group: Any) -> List[Stored]:
 
 def write(arrays: Mapping[str, Sequence[np.ndarray]], path: Path) -> None:
     """Write a ``.caffemodel`` with these layers alone: Caffe leaves all others of a network as its fillers made them."""
-    model = caffe_pb2.NetParameter(name=path.stem)
+    model = caffe_pb2.NetParameter(name=ascii(path.stem)[1:-1])
     for layer, blobs in arrays.items():
         added = model.layer.add(name=layer)
         for values in blobs:

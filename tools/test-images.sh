@@ -42,7 +42,8 @@ own_engine() { # or, where this machine lets none be brought up, the reason; wha
 }
 
 if docker info >/dev/null 2>&1; then
-  export IMAGES=found
+  DOCKER_HOST=$(docker context inspect --format '{{.Endpoints.docker.Host}}') # for users whose settings name no engine
+  export IMAGES=found DOCKER_HOST
 else
   own_engine
 fi

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import __version__, heap
+from . import __version__, heap, interrupts
 from .errors import CaffeError
 from .limits import guard_decoder
 from .log import log, number, open_file
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _without_switches(words: List[str]) -> List[str]:
-    """Return the words but for glog's switches."""
+    """Return the words without glog's switches."""
     names = _SWITCHES | {f"no{name}" for name in _SWITCHES}
     return [word for word in words if not word.startswith("-") or word.lstrip("-").split("=")[0] not in names]
 
@@ -98,7 +98,7 @@ def _choose_device(gpu: str, line: str) -> None:
         log("caffe.cpp:197", "Use CPU.")
         context.set_mode_cpu()
         return
-    if not gpu.isdigit():
+    if not gpu.isdecimal() or len(gpu) > 9:
         raise CaffeError(f"-gpu is {gpu!r}: only train takes several; give one number")
     context.set_device(int(gpu))
     context.set_mode_gpu()
@@ -121,7 +121,7 @@ def _required(flags: Any, name: str, purpose: str) -> str:
 
 
 class _Signals:
-    """Remembers what a signal asked for, until the solver asks."""
+    """Keeps the action that a signal requested, until the solver reads it."""
 
     def __init__(self, flags: Any) -> None:
         self.wanted = "none"
@@ -134,7 +134,7 @@ class _Signals:
         self.wanted = effect
 
     def take(self) -> str:
-        """Return what was asked for since the last call."""
+        """Return the action requested since the last call."""
         wanted, self.wanted = self.wanted, "none"
         return wanted
 
@@ -300,8 +300,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     flags.words = words
     guard_decoder()  # nothing has loaded OpenCV yet
     try:
-        _prepare(flags)
-        _COMMANDS[flags.command](flags)
+        with interrupts.kept():
+            _prepare(flags)
+            _COMMANDS[flags.command](flags)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130

@@ -31,7 +31,7 @@ class Memory:
     """One array of a blob; Caffe's SyncedMemory.
 
     The engine works on tensors (``read``, ``write``); users see numpy (``array``). Float32 on a CPU is the same memory.
-    For a GPU or bfloat16 the user's array is a copy: made when asked for, and taken back the next time the engine reads.
+    On a GPU or in bfloat16 the user's array is a copy. It is made at the first access, and read back before the engine reads.
     Once a user has an array, later results are copied into it rather than put beside it, so that an array that a
     script holds stays alive, as in pycaffe. No tensor yet means zeros.
     """
@@ -89,12 +89,12 @@ class Memory:
             self._tensor, self._lent = None, False
 
     def lay(self, layout: torch.memory_format) -> None:
-        """Store the content in a layout that suits the engine, until a user asks for an array."""
+        """Store the content in the engine's preferred memory layout, until a user accesses the array."""
         if not self.shown and not self.read().is_contiguous(memory_format=layout):
             self._tensor, self._laid = self.read().contiguous(memory_format=layout), True
 
     def round(self, kind: torch.dtype) -> None:
-        """Store the content in another number type, until a user asks for an array."""
+        """Store the content in another number type, until a user accesses the array."""
         if not self.shown and self.read().dtype != kind:
             self._tensor = self.read().to(kind)
 
@@ -165,11 +165,11 @@ class Blob:
         return self._data.shown
 
     def lay(self, layout: torch.memory_format) -> None:
-        """Store the values in a layout that suits the engine, until a user asks for them."""
+        """Store the values in the engine's preferred memory layout, until a user accesses them."""
         self._data.lay(layout)
 
     def round(self, kind: torch.dtype) -> None:
-        """Store the values in another number type; those who ask for them see float32."""
+        """Store the values in another number type; users see float32."""
         self._data.round(kind)
 
     def forget(self) -> None:
@@ -195,7 +195,7 @@ class Blob:
 
     @property
     def grad_empty(self) -> bool:
-        """True when the gradient is zero and was not asked for."""
+        """True when the gradient is zero and no user has accessed it."""
         return self._diff.empty
 
     def clear_grad(self) -> None:

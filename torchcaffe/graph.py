@@ -48,7 +48,7 @@ class Graph:
         self._named: Dict[str, Param] = {}
         self._where: Dict[str, int] = {}      # blob name -> number, latest
         self._needs: List[bool] = []          # blob number -> needs a gradient
-        self._free: Set[str] = set()          # tops that nobody read yet
+        self._free: Set[str] = set()          # tops that no layer has read yet
         producers: Dict[int, Layer] = {}
         for param in text.layer:
             layer = self._add_layer(param, producers)

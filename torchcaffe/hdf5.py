@@ -81,7 +81,7 @@ def text(file: Any, name: str) -> str:
     item = member(file, name)
     if not isinstance(item, h5py_module().Dataset) or item.shape not in ((), (1,)):
         raise ValueError(f"{name} is no text")
-    if item.dtype.kind != "S" or item.dtype.itemsize > MAX_TEXT:  # how long a text of open length is nobody knows before
+    if item.dtype.kind != "S" or item.dtype.itemsize > MAX_TEXT:  # the length of a variable-length text is unknown before reading
         raise ValueError(f"{name} is no text of a known length")
     found = item[()].item() if item.shape else item[()]
     return bytes(found).decode()
@@ -90,6 +90,8 @@ def text(file: Any, name: str) -> str:
 def datasets(group: Any, prefix: str = "", depth: int = 0, seen: Any = None) -> Iterator[Tuple[str, Any]]:
     """Yield (path, dataset) of all that is in a group."""
     seen = [] if seen is None else seen
+    if not isinstance(group, h5py_module().Group):
+        raise ValueError(f"{group.name} is no group")
     for name in group:
         seen.append(name)
         if depth > MAX_DEPTH or len(seen) > MAX_OBJECTS:

@@ -10,6 +10,10 @@ MAX_SCANS = 200                    # of a JPEG file, each a walk over all pixels
 MAX_MODEL = 2**31 - 1              # bytes of a binary message; protobuf's own bound
 MAX_TEXT = 16 << 20                # bytes of a prototxt, a list of records or another small file; large nets have 0.1 MB
 MAX_TABLE = 256 << 20              # bytes of a CSV file; a million rows of predictions have 80 MB
+MAX_LINES = 2_000_000              # of a table, log or record; some microseconds and 200 bytes each
+MAX_LINE = 4 << 20                 # characters of a line of a table
+MAX_COMMAS = 20_000_000            # of a table or record; a record of a million pictures has 12 million
+MAX_COLUMNS = 1000                 # of a row of a table
 MAX_VALUES = 300_000_000           # numbers of an HDF5 file with data, which is read whole
 MAX_AXES = 32                      # of a blob, as in Caffe
 MAX_COUNT = 2**31 - 1              # values of a blob, as in Caffe
@@ -30,12 +34,23 @@ def open_regular(path: Any, **text: Any) -> Any:
 
 
 def _regular(path: str, flags: int) -> int:
+    check_kind(path)
+    return os.open(path, flags)
+
+
+def check_target(path: Any) -> None:
+    """Raise an OSError where a file shall get a name that something else has, which it would replace: a device, a FIFO."""
+    if os.path.exists(path):
+        check_kind(path)
+
+
+def check_kind(path: Any) -> None:
+    """Raise an OSError where a path is no regular file."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file; expected one on a disk", path)
-    return os.open(path, flags)
 
 
 def check_size(file: Any, most: int) -> None:
@@ -50,7 +65,7 @@ def read_bytes(path: Any, most: int) -> bytes:
     with open_regular(path) as file:
         check_size(file, most)
         size = os.fstat(file.fileno()).st_size
-        content: bytes = file.read(size or most)  # the buffer is as large as what is asked for, and cleared for each file
+        content: bytes = file.read(size or most)  # read() clears a buffer of the requested size for each file
     return content
 
 

@@ -99,7 +99,7 @@ class Net(Graph):
 
     @functools.cached_property
     def _last_read(self) -> Dict[int, List[Blob]]:
-        """Which blobs nobody reads after a layer."""
+        """Blobs that no later layer reads, for each layer."""
         last = {b: i for i, bottoms in enumerate(self._ids["bottom"]) for b in bottoms}
         last.update({b: i for i, tops in enumerate(self._ids["top"]) for b in tops if b in last and i >= last[b]})
         kept = set(self._outputs)
@@ -114,7 +114,7 @@ class Net(Graph):
 
     @functools.cached_property
     def _made(self) -> List[List[Blob]]:
-        """Return of each layer the blobs that it makes, but for losses, whose gradient is their weight."""
+        """Return each layer's tops that are neither in place nor losses; a loss's gradient is its weight."""
         return [[self._blobs[t] for t in tops if t not in bottoms and not self._blob_loss_weights[t]]
                 for tops, bottoms in zip(self._ids["top"], self._ids["bottom"])]
 
@@ -196,7 +196,7 @@ class Net(Graph):
         return {name: self.blobs[name].diff for name in {*wanted, *(diffs or [])}}
 
     def _tell_missing(self, names: List[str]) -> None:
-        """Say once of blobs whose gradient was asked for that they have none."""
+        """Warn once about requested gradients of blobs that have none."""
         for name in {*names} - self._told:
             readers = [(layer, i) for layer, bottoms in zip(self._engine, self._ids["bottom"])
                        for i, b in enumerate(bottoms) if self._blob_names[b] == name and i not in layer.no_gradient]
@@ -369,7 +369,7 @@ class Net(Graph):
     bottom_names = property(lambda self: self._named_ids("bottom"), doc="Names of each layer's bottoms.")
     top_names = property(lambda self: self._named_ids("top"), doc="Names of each layer's tops.")
     inputs = property(lambda self: [self._blob_names[i] for i in self._inputs], doc="Names of the input blobs.")
-    outputs = property(lambda self: [self._blob_names[i] for i in self._outputs], doc="Names of blobs nobody reads.")
+    outputs = property(lambda self: [self._blob_names[i] for i in self._outputs], doc="Names of blobs that no layer reads.")
 
 
 def _explain(layer: Layer, error: RuntimeError) -> NoReturn:

@@ -2,7 +2,7 @@
 
 The processes find each other through the variables that torchrun sets; ``-gpu 0,1`` starts them without torchrun. N processes
 with batches of B take the same steps as one with batches of N * B: each reads every N-th record, and gradients and losses are
-averaged. Dropout draws anew in each process. Only rank 0 tests, logs and writes snapshots.
+averaged. Dropout draws different numbers in each process. Only rank 0 tests, logs and writes snapshots.
 """
 import contextlib
 import datetime
@@ -21,7 +21,7 @@ from .errors import CaffeError
 
 PATIENCE = datetime.timedelta(days=1)  # the others wait while rank 0 tests
 QUIET = "4"  # no log lines from the other ranks
-CHOICES = ("none", "snapshot", "stop")  # what a signal may ask for, the stronger the later
+CHOICES = ("none", "snapshot", "stop")  # actions that a signal may request, in rising order of strength
 
 
 def launched() -> bool:
@@ -38,7 +38,7 @@ def devices(gpu: str) -> List[int]:
         if not found:
             raise CaffeError("-gpu all: PyTorch sees no CUDA device; leave -gpu out for the CPU")
         return found
-    if not all(part.isdigit() for part in gpu.split(",")):
+    if not all(part.isdecimal() and len(part) < 10 for part in gpu.split(",")):
         raise CaffeError(f"-gpu is {gpu!r}; give a number, numbers separated by commas, or all")
     return [int(part) for part in gpu.split(",")]
 

@@ -12,7 +12,7 @@ _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame's header
 _TOO_LARGE = f"more pixels than the {MAX_PIXELS / 1e6:.0f} million that are allowed, or none; make it smaller"
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # but for those without a length, which libjpeg passes over
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # except markers without a length, which libjpeg skips
 PICTURES = (_JPEG, _PNG)  # how complete files of the known formats begin
 
 

@@ -42,7 +42,7 @@ def open_lmdb(source: str) -> Any:
         raise CaffeError(f"source {source!r}: no LMDB there; expected a folder with data.mdb, relative to {os.getcwd()}")
     file = os.stat(path)
     try:
-        env = _open.get((file.st_dev, file.st_ino)) or lmdb.open(source, readonly=True, lock=False, readahead=True)
+        env = _open.get((file.st_dev, file.st_ino)) or lmdb.open(os.fsencode(source), readonly=True, lock=False, readahead=True)
         _open[file.st_dev, file.st_ino] = env
         whole = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
         if file.st_size < whole:  # reading a mapped file past its end would kill the process
@@ -73,7 +73,7 @@ def records(env: Any, source: str) -> Iterator[Any]:
 
 def read_picture(path: str, height: int, width: int, color: bool) -> Array:
     """Return a picture file as C x H x W uint8, resized if height and width are given (``ReadImageToCVMat``)."""
-    try:  # the name may be no UTF-8, which cv2.imread asks for
+    try:  # cv2.imread requires UTF-8 names; this one may not be
         picture = pictures.decode(read_bytes(path, MAX_PICTURE), cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
     except OSError as error:
         raise CaffeError(f"could not load {path!r}: {error.strerror}") from None

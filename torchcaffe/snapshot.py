@@ -17,6 +17,7 @@ import numpy as np
 
 from . import hdf5, wire
 from .errors import CaffeError
+from .limits import check_target
 from .log import WARNING, log
 from .netparam import blob_array, read_file
 from .proto import caffe_pb2 as pb
@@ -27,7 +28,7 @@ Array = Any
 Weights = List[Tuple[str, List[Array]]]
 Room = Dict[str, int]
 _HISTORY = "history"
-_PART = ".snapshot"  # how the names of files end that are being written; downloads that can go on end in .part
+_PART = ".snapshot"  # suffix of files that are being written; resumable downloads end in .part
 
 
 @functools.cache
@@ -37,10 +38,11 @@ def _raw() -> Dict[str, Any]:
 
 
 def write_whole(path: str, data: bytes) -> None:
-    """Write a file under a temporary name beside its own, bring it to the disk, then rename it."""
+    """Write a file under a temporary name in the same folder, flush it to the disk, then rename it."""
     folder = os.path.dirname(path) or "."
     temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}{_PART}")
     try:
+        check_target(path)
         _remove_parts(folder)
         with open(temporary, "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # ends with the process
@@ -59,7 +61,7 @@ def write_whole(path: str, data: bytes) -> None:
 def _remove_parts(folder: str) -> None:
     """Remove what killed processes left: files whose writer no longer holds them."""
     for entry in os.scandir(folder):
-        if entry.name.startswith(".") and entry.name.endswith(_PART):
+        if entry.name.startswith(".") and entry.name.endswith(_PART) and entry.is_file():
             with contextlib.suppress(OSError), open(entry.path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(entry.path)
@@ -115,7 +117,7 @@ def read_shapes(path: str) -> Dict[str, List[Tuple[int, ...]]]:
 
 
 def _distinct(layers: List[wire.StoredLayer]) -> List[wire.StoredLayer]:
-    """Return the layers of a file; refuse those of which nobody can say which one is meant."""
+    """Return the layers of a file; refuse ambiguous layer names."""
     if layers and not any(layer.name for layer in layers) and not layers[0].current:
         raise CaffeError("weights in the V0 format of 2013, not supported; turn them into current ones with Caffe's "
                          "upgrade_net_proto_binary")
@@ -235,7 +237,7 @@ def write_position(path: str, positions: List[Dict[str, int]]) -> None:
 
 
 def read_position(state: str, count: int) -> List[Dict[str, int]]:
-    """Return what `write_position` wrote beside a solver state, for `count` nets; nothing where there is none."""
+    """Return the positions that `write_position` wrote for a solver state, of `count` nets; empty where there are none."""
     path = re.sub(r"\.solverstate(\.h5)?$", ".datastate", state)
     if not os.path.exists(path):
         log("solver.cpp:505", f"No {path}: data start at record 0, as in Caffe", WARNING)

@@ -27,11 +27,11 @@ class Solver:
     param_file : str or SolverParameter
         The solver's prototxt.
     requested : function
-        Says what a signal asked for since the last call: ``none``, ``snapshot`` or ``stop``.
+        Returns the action that a signal has requested since the last call: ``none``, ``snapshot`` or ``stop``.
     frugal : bool
-        Free blobs when the net has done with them, since nobody will look.
+        Free each blob after its last use, for trainings whose blobs no script reads.
     keeps_position : bool
-        Snapshots say how far the data were read, and `restore` goes on from there; Caffe starts anew.
+        Snapshots record the position in the data, and `restore` continues from it; Caffe starts at record 0.
     team : Team
         The processes that train together (parallel.py).
 
@@ -305,7 +305,7 @@ class Solver:
         p = self.param
         prefix, end = f"{p.snapshot_prefix}_iter_{self.iter}", ".h5" if p.snapshot_format == p.HDF5 else ""
         model, state = f"{prefix}.caffemodel{end}", f"{prefix}.solverstate{end}"
-        if self.keeps_position:  # before the state, without which nobody asks for it
+        if self.keeps_position:  # written before the state: a state on disk always has its position
             snapshot.write_position(f"{prefix}.datastate", [net.position for net in [self.net, *self.test_nets]])
         kind = "HDF5 file" if end else "binary proto file"
         log("solver.cpp:464", f"Snapshotting to {kind} {model}")

@@ -99,7 +99,7 @@ class Reader:
         return any(part.field == field and part.kind == _VARINT for part in self.parts(self.whole))
 
     def rest(self, without: int) -> bytes:
-        """Return the file's fields but for one kind of them, which holds nearly all of it."""
+        """Return the file's fields without those of one kind, which hold nearly all of its bytes."""
         kept = [part for part in self.parts(self.whole) if part.field != without]
         if sum(part.end - part.tag for part in kept) > MAX_SMALL:
             raise ValueError(f"more than {MAX_SMALL} bytes besides blobs")

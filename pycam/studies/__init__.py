@@ -1,1 +1,1 @@
-"""What is measured beside the paper's pipeline: maps held against lesion masks, the deletion curve, control boxes."""
+"""Measurements outside the paper's pipeline: maps compared with lesion masks, the deletion curve, control boxes."""

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -89,8 +90,8 @@ def measure_map(cam: np.ndarray, mask: np.ndarray) -> Measures:
 def peak(cam: np.ndarray) -> Tuple[int, int]:
     """Return the pixel where a map is highest; of several, the one nearest to the middle of the picture.
 
-    Beyond its outermost cell centres a map only repeats the nearest value, so that of a plateau that reaches the edge this
-    is the cell's centre, where the network looked.
+    Beyond its outermost cell centres a map may only repeat the nearest value (D26), so that of a plateau that reaches the
+    edge this is the cell's centre, where the network looked.
     """
     y, x = ((np.arange(side) - (side - 1) / 2) ** 2 for side in cam.shape)
     distance = np.add.outer(y, x)
@@ -168,7 +169,7 @@ def find_lesions(images: Path, masks: Path, truth: Sequence[Path]) -> List[Lesio
 
 
 def rules(options: Dict[str, Any]) -> List[RegionRule]:
-    """List the rules of every combination of the fields' values, without repetitions that differ only in what is not read."""
+    """List the rules of all combinations of the fields' values; rules that differ only in unused fields appear once."""
     several = {name: value if isinstance(value, list) else [value] for name, value in options.items()}
     combined = [RegionRule().changed(**dict(zip(several, values))) for values in itertools.product(*several.values())]
     unread = {"ground": RegionRule.ground, "threshold": RegionRule.threshold}
@@ -293,7 +294,7 @@ def step(args: argparse.Namespace) -> steps.Step:
             deletion.follow(network, lesions, maps[first.views], first, args.deletion, args.batch, made[-1])
         return made
 
-    return steps.Step(f"localize/{args.out.resolve().name}", args.out, args.out / RECORD, parameters,
+    return steps.Step(f"localize/{os.path.basename(os.path.realpath(args.out))}", args.out, args.out / RECORD, parameters,
                       {**files, **pictures, **masks}, work, lambda old: forget(args.out))
 
 

@@ -10,7 +10,7 @@ from tests.docs.test_commands import RESULTS
 
 ROOT = RESULTS.parents[1]
 PREDICTIONS = RESULTS / "predictions"
-TABLES = ("table1", "folds", "vgg16", "vgg16_test", "vgg16_folds", "fusion", "fusion_test")
+TABLES = ("table1", "folds", "vgg16", "vgg16_test", "vgg16_folds", "fusion", "fusion_test", "googlenet_test")
 CELL = re.compile(r"[-+]?\d\.\d{3} \([^)]*\d\.\d{3}\)")  # a figure with its interval
 
 
@@ -29,6 +29,10 @@ def rounded(cell):
 
 def test_table_of_the_validation_pictures(tmp_path):
     check_table("table1", "groundtruth.csv", tmp_path)
+
+
+def test_table_of_the_test_pictures(tmp_path):
+    check_table("googlenet_test", "groundtruth_test.csv", tmp_path, "--split", "test")
 
 
 def test_table_of_the_fold(tmp_path):

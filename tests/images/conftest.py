@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = os.environ.get("IMAGES", "")  # "found", "own", or why there is none
 USER = 1234  # of no image and of few machines
 SOLVER = {"max_iter": 4, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1}
-HANDED = ("CPU_BASE", "DEBIAN_MIRROR", "DOCKER_HOST", "DOCKER_CONTEXT")
+HANDED = ("CPU_BASE", "DEBIAN_MIRROR", "DOCKER_HOST")
 LIMIT = 1800  # seconds for a command, or it hangs
 FIGURES = []  # lines that the summary shows
 
 LITTER = ("pictures/a.jpg", "results/b.png", "solvers/tiny/c.caffemodel", "pycam/__pycache__/d.pyc", "pycam/e.jpg", "data/f.jpg")
-LATER = {"torch", "gpu", "reader"}  # fixtures of images that are built while other tests run
+LATER = {"gpu", "torch"}  # fixtures of images that are built while other tests run
 
 collect_ignore_glob = [] if ENGINE else ["test_*.py"]
 
@@ -62,7 +62,8 @@ class Desk:
         self._check_out()
 
     def _check_out(self):
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.project)], check=True)
+        clone = ["git", "clone", "--quiet", "--no-hardlinks"]  # or `own` would give away this repository's own objects
+        subprocess.run([*clone, str(ROOT), str(self.project)], check=True)
         names = subprocess.run(["git", "ls-files", "-com", "--exclude-standard"], cwd=str(ROOT), check=True, capture_output=True,
                                text=True).stdout.split()
         for name in names:  # as it lies here, committed or not
@@ -90,12 +91,20 @@ class Desk:
 
     def own(self):
         """Give everything to the user."""
-        subprocess.run(["chown", "-R", f"{self.user}:{self.user}", str(self.folder)], check=True)
+        if os.getuid() == 0:
+            subprocess.run(["chown", "-R", f"{self.user}:{self.user}", str(self.folder)], check=True)
+
+    def _become(self):
+        """Return the words that make a command the user's: of root's groups it keeps that of the engine's socket."""
+        if os.getuid() != 0:
+            return []
+        socket = Path(os.environ.get("DOCKER_HOST", "").replace("unix://", "", 1))
+        groups = ["--groups", str(socket.stat().st_gid)] if socket.is_socket() else ["--clear-groups"]
+        return ["setpriv", "--reuid", str(self.user), "--regid", str(self.user), *groups]
 
     def start(self, *words, **variables):
         """Start a program as the user, in a session of its own."""
-        become = ["setpriv", "--reuid", str(self.user), "--regid", str(self.user), "--clear-groups"] if os.getuid() == 0 else []
-        return subprocess.Popen([*become, *map(str, words)], cwd=str(self.project), env={**self.variables, **variables},
+        return subprocess.Popen([*self._become(), *map(str, words)], cwd=str(self.project), env={**self.variables, **variables},
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                 start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
@@ -177,7 +186,7 @@ def builds(request, desk):
         desk.variables["CPU_BASE"] = desk.stand_in("cpu", desk.variables["CPU_BASE"], "--target", "cpu")
     with ThreadPoolExecutor(2) as pool:
         found = {"cpu": pool.submit(desk.build, "cpu")} if "cpu" in needed else {}
-        found.update({name: pool.submit(desk.build_on_stand_in, name) for name in ("gpu", "torch") if needed & {name, "reader"}})
+        found.update({name: pool.submit(desk.build_on_stand_in, name) for name in ("gpu", "torch") if name in needed})
         yield found
 
 
@@ -186,3 +195,15 @@ def cpu(desk, builds):
     """Return the desk with the image `cpu`."""
     desk.cpu_built = builds["cpu"].result()
     return desk
+
+
+@pytest.fixture(scope="session")
+def gpu(builds):
+    """Return (base, what make printed) of the image `gpu`, built on a stand-in."""
+    return builds["gpu"].result()
+
+
+@pytest.fixture(scope="session")
+def torch(builds):
+    """Return (base, what make printed) of the image `torch`, built on a stand-in."""
+    return builds["torch"].result()

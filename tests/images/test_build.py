@@ -13,7 +13,6 @@ import pytest
 from tests.images.conftest import ENGINE, LITTER, builder
 
 ROOT = Path(__file__).resolve().parents[2]
-IMPORTS = "cv2, lmdb, matplotlib.pyplot, skimage, sklearn, tqdm"
 
 
 def error(said):
@@ -35,18 +34,12 @@ def test_a_second_build_takes_seconds(cpu):
     assert min(cpu.timed("second build of cpu", "docker", "TARGET=cpu", **builder("cpu"))[0] for _ in range(2)) < 5
 
 
+def test_packages_ask_nothing_while_they_are_installed(cpu):
+    assert "debconf: unable to initialize frontend" not in cpu.cpu_built
+
+
 def test_the_image_is_of_a_known_size(cpu):
     assert 600e6 < int(cpu.inspect("cpu", ".Size")) < 1000e6
-
-
-def test_labels_say_where_the_image_comes_from(cpu):
-    revision = cpu.run("git", "rev-parse", "HEAD").strip()
-    labels = dict(line.split("=", 1) for line in cpu.inspect(
-        "cpu", "range $name, $value := .Config.Labels}}{{$name}}={{$value}}\n{{end").split("\n") if line)
-    assert labels["org.opencontainers.image.revision"].replace("-dirty", "") == revision
-    assert cpu.docker_run("python3 -m pycam --version").split()[-1] == labels["org.opencontainers.image.version"]
-    assert labels["org.opencontainers.image.source"] == str(ROOT)  # the test's checkout is a clone of it
-    assert labels["org.opencontainers.image.licenses"] == "BSD-2-Clause"
 
 
 def test_the_image_holds_the_code_and_nothing_that_lay_about(cpu):
@@ -90,12 +83,16 @@ def install(cpu, image, *options):
 
 
 def test_dead_mirrors_end_the_build_in_one_line(cpu, left):
-    said = cpu.make("docker", "TARGET=cpu", f"CPU_BASE={left}", "IMAGE=never", status=2, **builder("cpu"))
+    build = ["docker", "TARGET=cpu", f"CPU_BASE={left}", "IMAGE=never"]
+    said = cpu.make(*build, "DEBIAN_MIRROR=", status=2, **builder("cpu"))
     assert re.match("error: no list of packages from the mirrors of the base image .*DEBIAN_MIRROR", error(said))
+    said = cpu.make(*build, "DEBIAN_MIRROR=http://127.0.0.1:9/old", status=2, **builder("cpu"))
+    assert error(said).startswith("error: no list of packages from http://127.0.0.1:9/old ")
 
 
 def test_a_mirror_that_is_named_is_used_with_its_security_updates_however_old_its_lists(cpu, left):
-    mirror = cpu.run("docker", "run", "--rm", left, "tail", "-n", "1", "/mirror").split()[-1]
+    here = cpu.run("docker", "run", "--rm", "--network", "none", left, "cat", "/mirror").strip()
+    mirror = cpu.variables.get("DEBIAN_MIRROR", here)
     done = install(cpu, left, "-e", f"DEBIAN_MIRROR={mirror}")
     assert done.returncode == 0, done.stderr
     assert "tini version" in done.stdout
@@ -114,49 +111,21 @@ def test_dead_mirrors_end_the_installer_without_docker_in_one_line(desk):
 
 
 # ---------------------------------------------------------------- gpu and torch
-@pytest.fixture(scope="module")
-def torch(desk, builds):
-    """Return the desk with the image `torch` on a stand-in."""
-    base, desk.torch_built = builds["torch"].result()
-    desk.variables["TORCH_BASE"] = base
-    return desk
-
-
 @pytest.mark.skipif(ENGINE == "found", reason="the engine that answers may have no builder before BuildKit")
 def test_a_builder_that_works_through_all_stages_pulls_one_base_alone(torch):
-    assert re.findall(r"^Step \d+/\d+ : FROM (.*)", torch.torch_built, re.MULTILINE) == ["${BASE}"]
+    assert re.findall(r"^Step \d+/\d+ : FROM (.*)", torch[1], re.MULTILINE) == ["${BASE}"]
 
 
-def test_torch_holds_its_packages_in_their_versions(torch):
-    said = torch.make("docker-run", "TARGET=torch", "GPUS=", "CMD=python3 -m pip freeze")
-    pinned = {line for line in (ROOT / "docker" / "requirements-torch.txt").read_text().splitlines() if "==" in line}
-    assert pinned <= set(said.lower().splitlines())
-    said = torch.make("docker-run", "TARGET=torch", "GPUS=", f"CMD=python3 -c 'import torch, h5py, {IMPORTS}, getpass; "
-                                                             "print(torch.__version__, getpass.getuser())'")
-    assert said.splitlines()[-1] == "0 cam"
-
-
-def test_torchcaffe_trains_in_the_image(torch):
+def test_torchcaffe_trains_in_the_image(desk, torch):
     found = importlib.util.find_spec("torch")
     if sys.version_info[:2] != (3, 11) or not found:
         pytest.skip("this Python has no torch for Python 3.11 that could take the place of the stand-in's")
     run = ["docker-run", "TARGET=torch", "GPUS=", f"OPTIONS=-v {Path(found.origin).parents[1]}:/torch:ro"]
-    torch.make(*run, "CMD=python3 -m data_tools synthetic --out data/torch --train 12 --val 6")
-    said = torch.make(*run, "CMD=make stage1", "ISIC=data/torch", "RUN=build/torch", "NET=vgg_gap_narrow", "SOLVERS=tiny/",
+    desk.make(*run, "CMD=python3 -m data_tools synthetic --out data/torch --train 12 --val 6")
+    said = desk.make(*run, "CMD=make stage1", "ISIC=data/torch", "RUN=build/torch", "NET=vgg_gap_narrow", "SOLVERS=tiny/",
                       "AUGMENT=none")
     assert "python3 -m torchcaffe train" in said
     assert "build/torch/stage1/final.caffemodel: stage1 after 4 iterations" in said
-
-
-@pytest.fixture(scope="module")
-def gpu(builds):
-    """Return the stand-in for the base on which the image `gpu` is built."""
-    return builds["gpu"].result()[0]
-
-
-def test_gpu_is_built_on_a_base_with_a_user_1000_and_a_python_of_the_system(desk, gpu):
-    said = desk.make("docker-run", f"GPU_BASE={gpu}", "GPUS=", "CMD=python3 -m pip freeze")
-    assert {"numpy==1.26.4", "protobuf==3.20.3"} <= set(said.splitlines())
 
 
 def test_a_base_without_caffe_ends_the_build_in_one_line(desk):

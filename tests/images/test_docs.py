@@ -14,14 +14,14 @@ PAGE = markdown.ROOT / "docs" / "docker.md"
 FEW = {"max_iter": 2, "test_iter": 1, "test_interval": 2, "snapshot": 2, "display": 1, "solver_mode": "CPU"}
 REGISTRY = os.environ.get("IMAGES_REGISTRY")  # of an engine that tools/test-images.sh started: what public names stand for
 PINS = ("docker pull", "docker inspect", "make docker DIGEST=")  # need a registry that has the base
+OPTIONS = {"--network none", "--read-only", "label=disable", "--user 0:0"}  # offline, read-only, SELinux, a rootless engine
 ELSEWHERE = ("make caffe", "make test-images")  # the first came before this, the second is this
 
 
 @pytest.fixture(scope="module")
-def reader(cpu, builds):
+def reader(cpu, gpu, torch):
     """Return the desk as a reader of the page has it, with pictures, a laboratory's image and narrow networks."""
-    bases = {f"{name.upper()}_BASE": builds[name].result()[0] for name in ("gpu", "torch")}
-    cpu.variables.update(bases, GPUS="", PWD="")
+    cpu.variables.update(GPU_BASE=gpu[0], TORCH_BASE=torch[0], GPUS="", PWD="")
     there = cpu.project / "prototxt"
     for name in ("train_val", "deploy"):
         text = (there / f"vgg_gap_narrow_{name}.prototxt").read_text()
@@ -39,7 +39,7 @@ def reader(cpu, builds):
 
 
 def test_commands(reader):
-    ran = 0
+    ran = []
     for where, text in markdown.commands(PAGE):
         if text.startswith((*PINS, *ELSEWHERE)):
             continue
@@ -49,8 +49,9 @@ def test_commands(reader):
         blind = "GPU=0" in shlex.split(text)  # no GPU here: the doctor must say so
         assert (process.returncode, "FAIL" in said) == ((2, True) if blind else (0, False)), f"{where}: {text}: {said[-4000:]}"
         assert "Matplotlib created" not in said, f"{where}: {text}"
-        ran += 1
-    assert ran > 8
+        ran.append(text.partition(" CMD=")[0])
+    assert len(ran) > 8
+    assert {option for text in ran for option in OPTIONS if option in text} == OPTIONS
 
 
 @pytest.mark.skipif(ENGINE == "found", reason="the engine that answers has no registry of the tests")

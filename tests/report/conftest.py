@@ -19,9 +19,10 @@ def evil_id():
 
 def write_run(folder, monkeypatch):
     """Write a finished run of nine pictures; its network is asked for its maps only, figures are coarse."""
-    from pycam import cam, crops, examples, figures, predictions, report, report_pictures
+    from pycam import crops, examples, figures, predictions, report, report_pictures
     from pycam.__main__ import main
     from pycam.region_rule import RegionRule
+    from tests.unit.test_predict import FakeNet
 
     random = np.random.RandomState(0)
     labels = {(f"ISIC_{n:07}" if n != 4 else EVIL_ID): n % 3 for n in range(9)}
@@ -47,8 +48,7 @@ def write_run(folder, monkeypatch):
     monkeypatch.setattr(isic, "check_id", lambda *_: None)  # which would refuse the name before the page has to escape it
     main(["table1", "--truth", str(folder / "clean/val/groundtruth.csv"), "--out", str(folder / "results"),
           *[f"--stage{s}={folder}/results/stage{s}_val.csv" for s in "12"]])
-    monkeypatch.setattr(report, "open_net", lambda *files: None)
-    monkeypatch.setattr(examples, "read_grid", lambda net: cam.VGG_GAP)
+    monkeypatch.setattr(report, "open_net", lambda *files: FakeNet())
     monkeypatch.setattr(examples, "predict_with_maps", random_maps)
     monkeypatch.setattr(figures, "DPI", 30)
     monkeypatch.setattr(report_pictures, "SHOWN", 1)

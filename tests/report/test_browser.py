@@ -12,6 +12,7 @@ from pycam.drawing import BARS
 pytest.importorskip("matplotlib.figure")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE, DESK = (390, 844), (1280, 900)
+CONTROLS = "a[href], button, input, select, summary, [tabindex='0']"
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +189,24 @@ def test_a_picture_is_enlarged_by_click_and_by_enter_and_closed_by_escape(opened
 def test_no_id_stands_twice(opened):
     ids = opened().execute_script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (DESK, "dark"), (PHONE, "light")])
+def test_axe_finds_nothing(opened, size, scheme):
+    axe = pytest.importorskip("axe_core_python.selenium", reason="no axe: pip install '.[dev]'")
+    found = axe.Axe().run(opened(size, scheme))
+    assert found["passes"]
+    assert [(rule["id"], node["html"]) for rule in found["violations"] for node in rule["nodes"]] == []
+
+
+def test_the_tab_key_reaches_every_control_in_order(opened):
+    from selenium.webdriver import ActionChains, Keys
+
+    page = opened()
+    wanted = page.execute_script("return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
+                                 ".map((e, i) => e.dataset.order = String(i))", CONTROLS)
+    reached = []
+    for _ in wanted:
+        ActionChains(page).send_keys(Keys.TAB).perform()
+        reached.append(page.execute_script("return document.activeElement.dataset.order"))
+    assert wanted == reached

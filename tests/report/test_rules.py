@@ -12,11 +12,11 @@ from data_tools.files import write_image
 from data_tools.isic import read_groundtruth, write_groundtruth
 from pycam import crops, engine, examples, predictions, report, runinfo
 from pycam.__main__ import main
-from pycam.cam import VGG_GAP, merge, select
+from pycam.cam import merge, select
 from pycam.errors import CamError
 from pycam.region_rule import RegionRule, locate
 from pycam.studies.controls import CONTROLS
-from tests.unit.test_predict import FakeNet
+from tests.unit.test_predict import FakeNet, SmallNet
 from torchcaffe.errors import CaffeError
 
 pytest.importorskip("matplotlib.figure")
@@ -27,8 +27,7 @@ ALL_CLASSES = ("sum", "envelope", "contrast")
 @pytest.fixture
 def cut(finished_run, monkeypatch):
     """Return a function that cuts the crops of a run anew, with a stand-in for the network; `cut.folder` is the run's."""
-    for name in ("open_net", "read_grid"):
-        monkeypatch.setattr(crops, name, {"open_net": lambda *files: FakeNet(), "read_grid": lambda path: VGG_GAP}[name])
+    monkeypatch.setattr(crops, "open_net", lambda *files: FakeNet())
     monkeypatch.setattr(report, "open_net", lambda *files: FakeNet())
     monkeypatch.setattr(examples, "predict_with_maps", crops.predict_with_maps)
     monkeypatch.setattr(engine, "check_prototxt", lambda path: None)
@@ -73,22 +72,25 @@ def test_a_report_follows_crops_of_every_control(cut, control, capsys):
     assert ({size for size, _ in reasons} == {"60 x 40"}) == (control == "whole")
 
 
-@pytest.mark.parametrize("options", [{}, {"class_rule": "envelope"}, {"class_rule": "contrast", "views": "ten"},
-                                     {"class_rule": "sum", "placement": "stretch"}, {"views": "ten", "placement": "fade"}])
-def test_the_map_that_is_shown_is_the_one_that_was_followed(cut, options):
-    rule = RegionRule(**options)
+@pytest.mark.parametrize(("network", "cells", "options"), [
+    (FakeNet, 10, {}), (FakeNet, 10, {"class_rule": "envelope"}), (FakeNet, 10, {"class_rule": "contrast", "views": "ten"}),
+    (FakeNet, 10, {"class_rule": "sum", "placement": "stretch"}), (FakeNet, 10, {"views": "ten", "placement": "fade"}),
+    (SmallNet, 3, {})])
+def test_the_map_that_is_shown_is_the_one_that_was_followed(cut, monkeypatch, network, cells, options):
+    rule, grid = RegionRule(**options), network.grid
+    monkeypatch.setattr(crops, "open_net", lambda *files: network())
     cut(*(word for name, value in options.items() for word in (f"--{name.replace('_rule', '')}", value)))
-    run = examples.Run(cut.folder, FakeNet)
+    run = examples.Run(cut.folder, network)
     assert run.rule == rule
     for image_id in list(run.labels)[:3]:
         example = run.example(image_id)
         probs, cams = run.answers[image_id]
-        assert cams.shape == (10 if rule.views == "ten" else 1, 3, 10, 10)
-        found = locate(rule, cams, probs, example.image.shape[:2], VGG_GAP)
+        assert cams.shape == (10 if rule.views == "ten" else 1, 3, cells, cells)
+        found = locate(rule, cams, probs, example.image.shape[:2], grid)
         np.testing.assert_allclose(example.followed, found.cam, rtol=1e-5, atol=1e-4)
         assert example.row.followed == found.followed
         assert tuple(example.box) == found.region.box  # the pictures are small: not scaled
-        np.testing.assert_allclose(example.cams, merge(cams, example.image.shape[:2], rule.placement, VGG_GAP))
+        np.testing.assert_allclose(example.cams, merge(cams, example.image.shape[:2], rule.placement, grid))
         assert select(rule.class_rule, cams, probs)[1] == found.followed
 
 
@@ -154,7 +156,7 @@ def test_the_head_says_what_the_run_is_of(finished_run, monkeypatch):
     monkeypatch.setattr(runinfo, "commit", lambda: "skin-lesion-cam 9, commit abc-dirty")
     head = dict(runinfo.head(finished_run, "val"))
     assert head.pop("region rule") == ("class_rule predicted, rule threshold, ground none, threshold 0.65, margin 0.1, placement "
-                                       "exact, views centre")
+                                       "fade, views centre")
     assert head == {"data": "ISIC-2017, val, 9 pictures", "network": "vgg_gap", "starting weights": "vgg16.caffemodel",
                     "engine": "torchcaffe, BVLC Caffe", "device": "CUDA 0", "precision": "bf16", "hair removal": "letter",
                     "crops": "9, 1 of them whole pictures, median side 0.82 of the picture",

@@ -12,7 +12,8 @@ import pytest
 
 import pycam
 import torchcaffe
-from pycam import api, forward
+from pycam import api, drawing, forward
+from pycam.cells import lay
 from pycam.errors import CamError
 from pycam.region_rule import RegionRule
 from tests.contract import cam_nets
@@ -127,7 +128,7 @@ def test_one_picture_and_several_give_the_same(net, image):
 
 
 def test_more_pictures_than_a_pass_takes(net, image, monkeypatch):
-    monkeypatch.setattr(api, "BATCH", 2)
+    monkeypatch.setattr(api.given, "BATCH", 2)
     pictures = [image[:200 + 10 * number] for number in range(5)]
     assert pycam.predict(net, pictures).shape == (5, 3)
     assert [cams.shape[1] for cams in pycam.class_maps(net, pictures, classes=[2])] == [200, 210, 220, 230, 240]
@@ -175,6 +176,16 @@ def test_a_box_is_drawn(net, image):
     assert (changed.min(axis=0) >= (9, 19)).all()
     assert (changed.max(axis=0) <= (61, 91)).all()
     assert (pycam.overlay(image, cam, top=1e9) != plain).any()
+
+
+@pytest.mark.parametrize("views", ["centre", "ten"])
+def test_with_its_network_a_map_is_drawn_as_on_the_sheets(net, image, views):
+    maps = pycam.class_maps(net, image, views=views)
+    cells = lay((10, 10), image.shape[:2], views)
+    assert net.cells == (10, 10)
+    expected = drawing.overlay(image, maps[0], float(maps[0].max()), cells)
+    np.testing.assert_array_equal(pycam.overlay(image, maps[0], net=net, views=views), expected)
+    assert (expected != pycam.overlay(image, maps[0])).any()
 
 
 def test_scores_are_those_of_the_command():

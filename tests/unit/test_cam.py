@@ -91,7 +91,7 @@ def test_stretching_moves_the_outermost_cells_by_28_8_pixels():
 def test_a_ramp_over_the_cells_is_the_pixels_own_coordinate(size, grid, offset):
     centres = cell_centres(10, grid=grid)
     for axis, ramp in ((0, np.tile(centres[:, None], 10)), (1, np.tile(centres, (10, 1)))):
-        placed = place(ramp, size, grid=grid)
+        placed = place(ramp, size, "exact", grid)
         pixel = np.arange(size[axis])
         patch = (pixel + 0.5) / size[axis] * grid.size - 0.5 - offset
         expected = np.clip(patch, centres[0], centres[-1])  # the nearest value beyond the outermost cells
@@ -112,7 +112,7 @@ def test_stretch_follows_the_side_of_the_input():
 
 def test_fading_is_exact_between_the_cells_and_nothing_beyond_the_next():
     cam = np.random.RandomState(1).rand(10, 10).astype(np.float32)
-    placed, exact = place(cam, (256, 256), "fade"), place(cam, (256, 256))
+    placed, exact = place(cam, (256, 256), "fade"), place(cam, (256, 256), "exact")
     np.testing.assert_array_equal(placed[56:200, 56:200], exact[56:200, 56:200])
     assert placed[:39].max() == placed[:, 217:].max() == 0  # 16 + 39.5 - 16
     np.testing.assert_allclose(placed[47, 56:200], exact[47, 56:200] * 7.5 / 16, rtol=1e-5)
@@ -128,7 +128,7 @@ def test_all_classes_are_placed_as_each_alone():
 
 @pytest.mark.parametrize("grid", [VGG_GAP, Grid(30.0, 16)])
 def test_ten_views_of_a_map_that_is_the_same_everywhere_count_the_views(grid):
-    placed = merge(np.ones((10, 10, 10)), (256, 256), grid=grid)
+    placed = merge(np.ones((10, 10, 10)), (256, 256), "exact", grid)
     assert placed[128, 128] == 10
     assert placed[0, 0] == placed[255, 0] == placed[0, 255] == 2  # one corner view and its mirrored twin
     assert placed[20, 20] == 4  # and the centre

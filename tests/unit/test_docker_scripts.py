@@ -186,3 +186,12 @@ def test_without_an_engine_the_images_are_counted_and_what_ends_without_a_reason
     found = re.findall(r"^images: (\d+) tests not run: no Docker engine answers and none can be started: (.*)", done.stdout, re.M)
     assert [(int(count) > 10, reason.startswith(words)) for count, reason in found] == ([] if status else [(True, True)])
     assert ("passed" in done.stdout, "skipped" in done.stdout) == (False, not status)
+
+
+def test_an_engine_that_answers_is_used_by_its_address(tmp_path):
+    for name, text in (("docker", '[ "$1" = info ] || echo unix:///its.sock'), ("python", 'echo "$IMAGES $DOCKER_HOST"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(["bash", str(SCRIPTS.parent / "tools" / "test-images.sh"), str(tmp_path / "python")], text=True,
+                          check=False, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True)
+    assert (done.stdout, done.stderr) == ("found unix:///its.sock\n", "")

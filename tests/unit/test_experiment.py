@@ -66,6 +66,16 @@ def test_random_patches_have_solvers_records_and_a_control_of_their_own(commands
     assert all("--augment random" in line for line in of(lines, "lmdb", "_train"))
 
 
+def test_crops_of_the_table_say_where_the_cells_of_their_maps_lie(commands):
+    """D26: the stored rows were made under another default; a control on whole pictures follows no map."""
+    names = "stages tight patches centre released stretch pretrained narrow small smaller chosen regions"
+    cut = [line for line in commands(names, SEEDS="1", NET="vgg16_gap") if line.startswith("pycam crops ")]
+    followed = [line for line in cut if "--control whole" not in line]
+    assert len(followed) > 20
+    assert [line for line in followed if "--placement" not in line] == []
+    assert {line.partition("--placement ")[2].split()[0] for line in followed} == {"exact", "stretch", "fade"}
+
+
 def test_rows_of_one_seed(commands):
     lines = commands("pretrained oversample hairy scratch")
     assert not of(lines, "seed2")

@@ -46,7 +46,7 @@ def test_measures_are_the_fractions_that_one_counts():
 def test_the_peak_of_a_border_cell_is_its_centre_not_the_edge():
     cam = np.zeros((10, 10))
     cam[0, 9] = 1
-    assert peak(place(cam, (256, 256))) == (55, 200)  # the last pixels of the plateau: 16 + 39.5 and 16 + 183.5
+    assert peak(place(cam, (256, 256), "exact")) == (55, 200)  # the last pixels of the plateau: 16 + 39.5 and 16 + 183.5
     assert peak(np.eye(5)[:, ::-1] * np.arange(5)) == (0, 4)
 
 
@@ -108,7 +108,7 @@ def test_the_command_measures_each_class_and_all(net, folder, capsys):
     rows = table(folder, "pictures.csv")
     assert len(rows) == 8  # four pictures, the reference and one rule
     assert all(0 <= float(row[key]) <= 1 for row in rows for key in localization.MEASURES)  # numbers, no repr of numpy's
-    assert "| predicted | threshold | none | 0.6 | exact | centre | all | 4 |" in capsys.readouterr().out
+    assert "| predicted | threshold | none | 0.6 | fade | centre | all | 4 |" in capsys.readouterr().out
 
 
 def test_maps_are_computed_once_and_anew_when_something_changed(net, folder):

@@ -163,7 +163,7 @@ def test_the_demo_has_its_own_defaults_and_follows_what_is_given():
     assert found["synthetic"] == "data_tools synthetic --out build/demo/isic --train 600 --val 150 --seed 1"
     rest = {name: text for name, text in found.items() if name != "synthetic"}
     assert rest == texts("report", RUN="build/demo", ISIC="build/demo/isic", NET="vgg_gap_narrow", SOLVERS="demo_",
-                         AUGMENT="none", REGION="--threshold 0.65")
+                         AUGMENT="none", REGION="--threshold 0.65 --placement exact")
     assert "x/isic" in texts("demo", RUN="x")["synthetic"]
     assert "--isic x/isic" in texts("demo", RUN="x")["clean/train"]
     assert "--isic y" in texts("demo", RUN="x", ISIC="y")["clean/train"]

@@ -13,10 +13,10 @@ from data_tools.files import read_image, write_image
 from data_tools.isic import load_samples, write_groundtruth
 from pycam import crops, engine, forward, predictions
 from pycam.__main__ import main
-from pycam.cam import VGG_GAP
+from pycam.cam import Grid
 from pycam.errors import CamError
 from pycam.preprocess import MEAN_BGR, views
-from pycam.region_rule import RegionRule
+from pycam.region_rule import RegionRule, locate
 from pycam.studies.controls import CONTROLS
 
 
@@ -43,17 +43,23 @@ class FakeNet(forward.Network):
         self.params["CAM_fc3"][0].data[...] = np.eye(3)
 
     def reshape(self):
-        count = self.blobs["data"].data.shape[0]
+        count, *_, side = self.blobs["data"].data.shape
         self.batches.append(count)
-        self.blobs["CAM_conv"].reshape(count, 3, 10, 10)
+        self.blobs["CAM_conv"].reshape(count, 3, side // 16 - 4, side // 16 - 4)
         self.blobs["prob"].reshape(count, 3)
 
     def forward(self, blobs=()):
         pixels = self.blobs["data"].data + np.array(MEAN_BGR, np.float32)[:, None, None]
-        blocks = pixels.reshape(-1, 3, 14, 16, 14, 16).mean(axis=(3, 5))[..., 2:-2, 2:-2]
+        blocks = pixels.reshape(-1, 3, side := pixels.shape[-1] // 16, 16, side, 16).mean(axis=(3, 5))[..., 2:-2, 2:-2]
         self.blobs["CAM_conv"].data[...] = blocks
         means = blocks.mean(axis=(2, 3)) + 1e-3
         self.blobs["prob"].data[...] = means / means.sum(axis=1, keepdims=True)
+
+
+class SmallNet(FakeNet):
+    """The same with inputs of 112 pixels, cut out of pictures of 128 (PATCH=112)."""
+
+    grid = Grid(39.5, 16, 112, 128)
 
 
 @pytest.fixture
@@ -61,7 +67,6 @@ def net(monkeypatch):
     fake = FakeNet()
     monkeypatch.setattr(forward, "open_net", lambda *files: fake)
     monkeypatch.setattr(crops, "open_net", lambda *files: fake)
-    monkeypatch.setattr(crops, "read_grid", lambda path: VGG_GAP)
     monkeypatch.setattr(engine, "check_prototxt", lambda path: None)
     return fake
 
@@ -205,6 +210,19 @@ def test_crops_hold_the_original_pixels_around_the_spot(net, source, tmp_path):
     assert not (out / ".boxes.csv").exists()
 
 
+@pytest.mark.usefixtures("net")
+def test_crops_of_a_smaller_input_are_cut_by_its_own_patch_and_cells(source, tmp_path, monkeypatch):
+    net = SmallNet()
+    monkeypatch.setattr(crops, "open_net", lambda *files: net)
+    assert run("crops", source, "--out", str(tmp_path / "crops")) == 0
+    assert net.blobs["data"].data.shape[2:] == (112, 112)
+    for sample, row in zip(load_samples(source), boxes(tmp_path / "crops")):
+        (probs,), (cams,) = forward.predict_with_maps(net, [net.views(read_image(sample.path))])
+        found = locate(RegionRule(), cams, probs, (300, 400), net.grid)
+        assert tuple(map(str, found.region.box)) == tuple(row[k] for k in ("y0", "x0", "y1", "x1"))
+        assert cams.shape == (1, 3, 3, 3)
+
+
 @pytest.mark.parametrize(("rule", "shift"), [("predicted", 0), ("max", 0), ("true", 1)])
 def test_whose_map_is_followed(net, source, tmp_path, rule, shift):
     assert run("crops", source, "--out", str(tmp_path / "crops"), "--class", rule) == 0
@@ -249,7 +267,7 @@ def test_crops_go_on_after_an_interruption(net, source, tmp_path, monkeypatch, c
 def test_a_finished_folder_is_kept_and_other_parameters_make_it_anew(net, source, tmp_path, capsys):
     out = tmp_path / "crops"
     for more, told in (((), "5 crops, 5 made now"), ((), "crops/crops: up to date\n"),
-                       (("--margin", "0.3"), "5 crops, 5 made now"),
+                       (("--placement", "exact"), "5 crops, 5 made now"), (("--margin", "0.3"), "5 crops, 5 made now"),
                        (("--margin", "0.3", "--format", "png"), "5 crops, 5 made now"),
                        (("--margin", "0.3", "--format", "png", "--batch", "2"), "crops/crops: up to date\n")):
         assert run("crops", source, "--out", str(out), *more) == 0
@@ -423,7 +441,7 @@ def row(box, reason="region", size=(300, 400)):
 def test_whole_pictures_are_counted_by_the_box_not_by_the_reason(net, source, tmp_path, capsys):
     for path in source.glob("*.png"):
         write_image(path, np.maximum(read_image(path), 20))  # evidence everywhere
-    assert run("crops", source, "--out", str(tmp_path / "c"), "--threshold", "0") == 0
+    assert run("crops", source, "--out", str(tmp_path / "c"), "--threshold", "0", "--placement", "exact") == 0
     assert {row["reason"] for row in boxes(tmp_path / "c")} == {"region"}
     told = capsys.readouterr().out
     assert "5 of them whole pictures, median side 1.00 of the picture; a stage 2 on whole pictures learns nothing" in told

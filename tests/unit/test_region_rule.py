@@ -7,7 +7,7 @@ import pytest
 
 from pycam import region_rule
 from pycam.__main__ import make_parser
-from pycam.cam import VGG_GAP, merge
+from pycam.cam import PLACEMENT, VGG_GAP, merge
 from pycam.errors import CamError
 from pycam.region_rule import CHOICES, SHARES, RegionRule, find, locate
 from pycam.regions import Box, level, released_boxes, square_up, tight_region, to_grey
@@ -51,7 +51,8 @@ def test_a_map_without_a_region_gives_the_whole_picture_not_a_square(cam, reason
 def test_every_field_has_its_part_in_the_region(options):
     """The steps are those of the modules below, in their order; and each field changes the box."""
     cams = np.random.RandomState(0).rand(1, 3, 10, 10) ** 4 + 0.1
-    probs, size, rule = np.array([0.1, 0.2, 0.7]), (200, 300), RegionRule().changed(**options)
+    probs, size, usual = np.array([0.1, 0.2, 0.7]), (200, 300), RegionRule(placement="exact")
+    rule = usual.changed(**options)
     maps = {"predicted": cams[:, 2], "sum": cams.sum(axis=1), "scored": cams[:, 1],
             "contrast": cams[:, 2] - cams[:, :2].mean(axis=1)}
     cam = merge(maps[rule.class_rule], size, rule.placement, VGG_GAP)
@@ -61,7 +62,17 @@ def test_every_field_has_its_part_in_the_region(options):
     assert found.tight == tight
     assert found.region.box == square_up(tight.box, size, rule.margin)
     assert found.lowest == level(found.cam, rule.rule, threshold=rule.threshold, ground=rule.ground)
-    assert found.region != locate(RegionRule(), cams, probs, size, VGG_GAP).region
+    assert found.region != locate(usual, cams, probs, size, VGG_GAP).region
+
+
+def test_a_region_reaches_the_edge_only_where_values_are_repeated():
+    """D26: whatever the map, the default box stays within a cell of what the network has seen."""
+    cams, probs, size = np.ones((1, 3, 10, 10)), np.array([0, 0, 1.0]), (256, 256)
+    cams[..., 3:] = 0
+    for placement, left in ((RegionRule().placement, 16 + 39.5 - 16), ("exact", 0)):
+        found = locate(RegionRule(placement=placement, margin=0), cams, probs, size, VGG_GAP)
+        assert left <= found.tight.box.x0 <= left + 4
+    assert PLACEMENT == "fade"
 
 
 def test_ten_views_are_merged_and_another_number_is_an_error():

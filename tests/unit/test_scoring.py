@@ -2,6 +2,7 @@ import itertools
 import json
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pycam import intervals
 from pycam.__main__ import main
 from pycam.errors import CamError
 from pycam.intervals import two_sided
-from pycam.scoring import category, compare, p_value, score
+from pycam.scoring import category, compare, p_value, score, told_apart
 
 from . import limited
 
@@ -307,3 +308,13 @@ def test_no_command_writes_a_p_value_as_nought(tmp_path, capsys):
         said = capsys.readouterr().out
         assert said.count("< 0.001") == count
         assert not re.search(r"p =? ?0\.00", said)
+
+
+@pytest.mark.parametrize(("paths", "names"), [
+    (["a/b/one.csv", "a/b/two.csv"], ["one.csv", "two.csv"]),
+    (["/run1/results/p.csv", "/run2/results/p.csv"], ["run1/results/p.csv", "run2/results/p.csv"]),
+    (["p.csv", "x/p.csv"], ["p.csv", "x/p.csv"]),
+    (["x/p.csv"], ["p.csv"]),
+    (["x/p.csv", "x/p.csv"], ["x/p.csv", "x/p.csv"])])
+def test_files_have_the_shortest_names_that_tell_them_apart(paths, names):
+    assert told_apart([Path(path) for path in paths]) == names

@@ -11,7 +11,7 @@ from torchcaffe import hdf5, limits, wire
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text()
 VALUES = {"MAX_PIXELS": "40 million", "MAX_PICTURE": "320 million", "MAX_SCANS": "200", "MAX_TEXT": "16 MiB", "MAX_TABLE":
-          "256 MiB", "MAX_VALUES": "300 million", "MAX_FIELDS": "1 million"}
+          "256 MiB", "MAX_VALUES": "300 million", "MAX_FIELDS": "1 million", "MAX_LINES": "2 million"}
 SCALE = {"million": 10**6, "MiB": 2**20}
 
 

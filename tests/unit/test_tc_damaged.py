@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import torchcaffe as caffe
-from torchcaffe import hdf5, snapshot
+from torchcaffe import hdf5, parallel, snapshot
 from torchcaffe.proto import caffe_pb2 as pb
 
 NET = """
@@ -247,6 +247,33 @@ def test_positions(tmp_path, text):
     (tmp_path / "s.datastate").write_bytes(text.encode("latin-1"))
     with pytest.raises(caffe.CaffeError, match="not a position of the data"):
         snapshot.read_position(str(tmp_path / "s.solverstate"), 1)
+
+
+# ---------------------------------------------------------------- lists
+@pytest.mark.parametrize("label", ["--5", "\u00b2", "9" * 5000, "-", "1.5", "0x1"])
+def test_lists_of_pictures(tmp_path, label):
+    (tmp_path / "list.txt").write_text(f"p.png {label}\n", encoding="utf-8")
+    (tmp_path / "net.prototxt").write_text('layer { name: "d" type: "ImageData" top: "d" top: "l" '
+                                           f'image_data_param {{ source: "{tmp_path}/list.txt" batch_size: 1 }} }}')
+    with pytest.raises(caffe.CaffeError, match="is not 'path label'") as caught:
+        caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(("kind", "param"), [("ImageData", "image_data_param"), ("HDF5Data", "hdf5_data_param")])
+def test_lists_of_gigabytes(tmp_path, kind, param):
+    with open(tmp_path / "list.txt", "wb") as file:
+        file.truncate(3 << 30)
+    (tmp_path / "net.prototxt").write_text(f'layer {{ name: "d" type: "{kind}" top: "d" top: "l" '
+                                           f'{param} {{ source: "{tmp_path}/list.txt" batch_size: 1 }} }}')
+    with pytest.raises(caffe.CaffeError, match="bytes, expected"):
+        caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+
+
+@pytest.mark.parametrize("gpu", ["\u00b2", "9" * 5000])
+def test_numbers_of_gpus(gpu):
+    with pytest.raises(caffe.CaffeError, match="-gpu is"):
+        parallel.devices(gpu)
 
 
 # ---------------------------------------------------------------- files that are none

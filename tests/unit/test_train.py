@@ -320,15 +320,17 @@ def test_rounding_is_part_of_a_finished_training_and_not_of_an_unfinished_one(tr
 
 
 def test_both_engines_of_a_training_are_told(trained, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with pytest.raises(CamError):
         trained(stops=(100, 200))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(engine, "version", lambda name: f"{name} 9")
     monkeypatch.setattr(engine, "choose", lambda *_: "caffe")
     monkeypatch.setattr(train, "command", lambda name: [name, "-m", "x"])
     assert trained()[-1].endswith("net_iter_200.solverstate")
     facts = trained.record().facts
     assert (facts["engine"], facts["device"], facts["iterations"], facts["resumed"]) == (
-        "torchcaffe 1.0.0, caffe 9", "CPU", 400, [200])
+        "torchcaffe 1.0.0, caffe 9", "CPU (threads: 2), CPU (threads: 1)", 400, [200])
 
 
 def test_fresh_takes_only_a_training_in_one_go(trained):

@@ -119,4 +119,5 @@ def test_the_committed_networks_are_as_good_as_is_said_on_the_examples_and_small
     answers = pycam.classify(pycam.load_stages(), [pycam.read_image(path) for path in pictures])
     scores = pycam.score([labels[path.stem] for path in pictures], [answer.probs for answer in answers])
     assert scores["mean"]["auc"] > 0.6
+    assert pycam.load_stages().preparation.rule.placement == "exact"  # by which its crops were cut, whatever the default is
     assert sum(path.stat().st_size for path in COMMITTED.iterdir()) < 3e6

@@ -1,4 +1,4 @@
-"""Layer types, one class each beside its Caffe rule; `LAYERS` maps Caffe's type names to them.
+"""Layer types, one class each with Caffe's rule for it; `LAYERS` maps Caffe's type names to them.
 
 ``from torchcaffe import layers as L`` finds this package once a net was made; ``L.Convolution`` is then still net_spec's.
 """

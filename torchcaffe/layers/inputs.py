@@ -2,6 +2,7 @@
 import copy
 import itertools
 import math
+import re
 import weakref
 from typing import Any, Iterator, List, Optional, Tuple
 
@@ -11,7 +12,7 @@ import torch
 from .. import context, data, hdf5
 from ..blob import Blob, Shape
 from ..errors import CaffeError
-from ..limits import MAX_VALUES, open_regular
+from ..limits import MAX_TABLE, MAX_VALUES, check_size, open_regular
 from ..proto import caffe_pb2 as pb
 from .base import Layer, register
 
@@ -42,7 +43,7 @@ class Input(Layer):
 
 @register
 class DummyData(Layer):
-    """Tops drawn from fillers: constants once, all others anew in each forward pass."""
+    """Tops filled by fillers: constants once, all others in each forward pass."""
 
     bottoms, tops = (0, 0), (1, None)
     reshapes = False
@@ -155,7 +156,7 @@ class Batches(Source):
             yield batch, labels
 
     def array(self, shape: Shape, kind: torch.dtype) -> torch.Tensor:
-        """Return memory for a batch, from which a GPU can fetch it while this process goes on."""
+        """Return memory for a batch, pinned where a GPU copies it asynchronously."""
         return torch.empty(shape, dtype=kind, pin_memory=self.device.type == "cuda")
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
@@ -218,14 +219,15 @@ class ImageData(Batches):
     def _read_lines(self, source: str) -> List[Tuple[str, int]]:
         try:
             with open_regular(source, encoding="utf-8", errors="surrogateescape") as file:  # names of files are bytes
+                check_size(file, MAX_TABLE)
                 rows = [line.rstrip("\n").rpartition(" ") for line in file if line.strip()]
         except OSError as error:
             raise CaffeError(f"source {source!r}: {error.strerror}") from None
         self.check(bool(rows), f"source {source!r} names no picture")
         for path, blank, label in rows:
             line, tab = f"{path}{blank}{label}", "; a tab stands where a blank must" if "\t" in label.strip() else ""
-            self.check(bool(path) and label.strip().lstrip("-").isdigit(),
-                       f"source {source!r}: line {line!r} is not 'path label'{tab}")
+            self.check(bool(path) and re.fullmatch("-?[0-9]{1,10}", label.strip()) is not None,
+                       f"source {source!r}: line {line[:200]!r} is not 'path label'{tab}")
         return [(path, int(label)) for path, _, label in rows]
 
     def _read(self, path: str) -> Any:
@@ -304,6 +306,7 @@ class HDF5Data(Source):
         self.check(p.batch_size > 0, "batch_size must be positive")
         try:
             with open_regular(p.source, encoding="utf-8", errors="surrogateescape") as file:
+                check_size(file, MAX_TABLE)
                 self.files = file.read().split()
         except OSError as error:
             self.fail(f"source {p.source!r}: {error.strerror}")

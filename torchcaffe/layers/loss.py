@@ -49,7 +49,7 @@ class _Labelled(Layer):
 
 
 def _fetched(tensor: Tensor) -> Tuple[Tensor, Callable[[], None]]:
-    """Return a copy on the host that may still be on its way, and what waits for it."""
+    """Start a copy to the host; return the copy and a function that waits for it."""
     if not tensor.is_cuda:
         return tensor, lambda: None
     copy, event = torch.empty_like(tensor, device="cpu", pin_memory=True), torch.cuda.Event()  # type: ignore[no-untyped-call]

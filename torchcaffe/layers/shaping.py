@@ -174,7 +174,7 @@ class Tile(Layer):
 
 @register
 class Silence(Layer):
-    """Reads blobs that nobody else reads, so that they are no outputs of the net."""
+    """Consume blobs that no other layer reads, so that they are not outputs of the net."""
 
     bottoms, tops, numbers = (1, None), (0, 0), ANY
 
