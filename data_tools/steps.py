@@ -170,6 +170,8 @@ def run(step: Step) -> bool:
         print(f"{step.name}: up to date", flush=True)
         return False
     with locked(Path(os.path.realpath(step.out))):  # by whatever name it is called
+        for path in (step.out, step.record):
+            sweep(path)
         old = _told(step)
         reader = _Reader(step, old)
         began, inputs = time.time(), reader.marks(step.inputs)
@@ -254,7 +256,6 @@ def take_over(step: Step, old: Optional[Record]) -> None:
     if foreign and not step.record.exists():
         raise DataError(f"{step.out}: holds files that were not made here ({listing(foreign)}); choose an empty or new folder")
     step.out.mkdir(parents=True, exist_ok=True)
-    sweep(step.out)
     reader, outputs = _Reader(step, old), old.outputs if old else {}
     for path, (digest, _) in ((step.record.parent / name, mark) for name, mark in outputs.items()):
         if path.is_file() and reader.mark(path)[0] != digest:

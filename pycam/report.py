@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional
 from data_tools import steps
 from data_tools.commands import add, add_step
 from data_tools.errors import DataError
-from data_tools.files import locked, write_atomic
+from data_tools.files import locked, sweep, write_atomic
 from data_tools.isic import SPLITS
 from torchcaffe.errors import CaffeError
 
@@ -99,6 +99,7 @@ def write_page(material: Run, out: Path, tables: Optional[Path] = None) -> List[
     out.parent.mkdir(parents=True, exist_ok=True)
     figures = figures_folder(material)
     with locked(figures):  # pages of other names have them in common
+        sweep(figures)
         for name in DRAWN:
             (figures / name).unlink(missing_ok=True)  # a killed run leaves none of another's
         _write(material, out, tables)

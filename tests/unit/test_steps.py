@@ -66,6 +66,14 @@ def test_every_change_is_seen(made, change):
     assert (folder / "out" / "copy").read_text() == "".join((folder / name).read_text() for name in inputs)
 
 
+@pytest.mark.parametrize("left", ["out/.copy.0123abcd.partial", "out/.crops.json.0123abcd.partial"])
+def test_what_a_killed_run_left_half_written_is_deleted(made, left):
+    (made.folder / "out").mkdir()
+    (made.folder / left).write_text("half")
+    made()
+    assert not (made.folder / left).exists()
+
+
 def test_times_decide_nothing(made):
     made()
     for path in (made.folder / "a", made.folder / "out" / "copy"):
