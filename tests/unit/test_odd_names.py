@@ -93,6 +93,25 @@ def test_outputs_that_are_no_names(made, tmp_path, monkeypatch, case, out, capsy
     assert not list(here.glob(".*partial*"))
 
 
+@pytest.mark.parametrize("out", ["fifo", "folder", "file/x.csv", "n" * 300])
+@pytest.mark.parametrize(("case", "option"), [("score", "--json"), ("compare", "--out"), ("predict", "--submission"),
+                                              ("summary", "--out")])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(made, tmp_path, case, option, out, capsys):
+    os.mkfifo(tmp_path / "fifo.csv")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.md").mkdir()
+    (tmp_path / "file").touch()
+    words = [word.replace("{odd}/o", str(tmp_path / "o")).replace("{odd}", str(made)).replace("{name}", ODD)
+             for word in CASES[case]]
+    before = sorted(tmp_path.rglob("*"))
+    assert run([*words, option, str(tmp_path / out)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith(f"error: {tmp_path / out}")
+    assert "cannot be written (" in said[-1]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link to a device"])
 def test_no_file_replaces_what_is_none(tmp_path, kind):
     path = tmp_path / "case"
