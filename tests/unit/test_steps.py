@@ -91,6 +91,13 @@ def test_files_are_not_read_again_while_their_stamps_are_the_same(made, monkeypa
     assert not made()
 
 
+def test_an_input_of_any_size_is_refused_before_it_is_read(made, monkeypatch):
+    os.truncate(made.folder / "a", steps.LARGEST + 1)  # sparse
+    monkeypatch.setattr(steps, "sha256_pieces", lambda path: pytest.fail(f"read {path}"))
+    with pytest.raises(DataError, match=r"a: cannot be read \(2400000001 bytes, expected 2400000000 at most\)"):
+        made()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100000, '{"parameters": 1, "inputs": {}}',
                                   '{"version": 7, "parameters": {}, "inputs": {}}',
                                   '{"parameters": {}, "inputs": {"a": 3}}', '{"parameters": {}, "inputs": {"a": [1, [1]]}}',
