@@ -36,6 +36,7 @@ CASES = {
     "summary": ["summary", "--rows", "{odd}/rows.csv", "--root", "{odd}", "--truth", "{odd}/v/groundtruth.csv",
                 "--out", "{odd}/o"],
     "compare": ["compare", "{odd}/run", "{odd}/run", "--out", "{odd}/o.html", "--truth", "{odd}/v/groundtruth.csv"],
+    "report": ["report", "--run", "{odd}/run", "--out", "{odd}/o.html"],
     "import": ["weights", "import", "--net", "{odd}/n.prototxt", "--weights", "{odd}/w.npz", "--out", "{odd}/{name}.caffemodel",
                "--engine", "torch"],
     "edit": ["edit", "--net", "{odd}/n.prototxt", "--out", "{odd}/{name}.prototxt", "--edit", "conv1_1.num_output=8"]}
@@ -63,16 +64,17 @@ def made(tmp_path_factory):
     (folder / "run" / "results").mkdir(parents=True)
     for path in (f"{ODD}.csv", "run/results/stage1_val.csv", "run/results/stage2_val.csv"):
         (folder / path).write_text("\n".join([*rows, ""]))
+    shutil.copytree(folder / "v", folder / "run" / "clean" / "val")
     (folder / "rows.csv").write_text("row,predictions,against\none,run/results/stage1_val.csv,\n")
     return folder
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_names_that_are_no_utf8(made, tmp_path, case, capsys):
+def test_names_that_are_no_utf8(made, tmp_path, case, capfd):  # which writes any name, as a terminal's streams do
     odd = tmp_path / ODD
     shutil.copytree(made, odd)
     code = run_command([word.replace("{odd}", str(odd)).replace("{name}", ODD) for word in CASES[case]])
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert (code, said.count("error: ")) == (0, 0), said
     assert [path for path in odd.iterdir() if path.name.startswith(("o", ODD[:2]))]
     if case == "lmdb and verify":
@@ -96,7 +98,7 @@ def test_outputs_that_are_no_names(made, tmp_path, monkeypatch, case, out, capsy
 
 @pytest.mark.parametrize("out", ["fifo", "folder", "file/x.csv", "n" * 300])
 @pytest.mark.parametrize(("case", "option"), [("score", "--json"), ("compare", "--out"), ("predict", "--submission"),
-                                              ("summary", "--out")])
+                                              ("summary", "--out"), ("report", "--out")])
 def test_an_output_that_cannot_be_written_is_told_before_the_work(made, tmp_path, case, option, out, capsys):
     os.mkfifo(tmp_path / "fifo.csv")
     os.mkfifo(tmp_path / "fifo")
