@@ -7,7 +7,7 @@ not, and the same is asked of what they leave; here localize, predict, train and
 --json stores them.
 
 example: python benchmarks/kills.py --kills 200 --json docs/results/kills.json
-         python benchmarks/kills.py --together 200 --json docs/results/kills_together.json
+         python benchmarks/kills.py --together 210 --seed 2 --json docs/results/kills_together.json
 """
 import argparse
 import contextlib
