@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Callable, List, NoReturn, Optional, Seque
 from data_tools import steps
 from data_tools.errors import unknown
 from data_tools.records import shorten
-from torchcaffe import interrupts
+from torchcaffe import errors, interrupts
+from torchcaffe.errors import STRAY, one_line
 
 USAGE, INTERRUPTED = 2, 130  # exit codes
-LONGEST = 1500  # characters of an error's line
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Any]
@@ -64,7 +64,7 @@ def whole(low: int, high: int = 2 ** 31 - 1) -> Callable[[str], int]:
     return read
 
 
-def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], errors: Tuple[Type[Exception], ...]) -> int:
+def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], known: Tuple[Type[Exception], ...]) -> int:
     """Run one command; return 0, or 1 with ``error: <one line>`` on stderr for some errors, or 130 after Ctrl-C."""
     args = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -75,7 +75,7 @@ def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], er
     except KeyboardInterrupt:
         print("interrupted: nothing half-written is left; the same command goes on", file=sys.stderr)
         return INTERRUPTED
-    except errors as error:
+    except known + STRAY as error:
         if args.debug:
             raise
         print(f"error: {sentence(error, getattr(args, 'out', None))}", file=sys.stderr)
@@ -86,12 +86,6 @@ def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], er
 def sentence(error: Exception, out: Optional[Path] = None) -> str:
     """Say an error in one line that any terminal shows; Python leaves out the file's name when a write to `out` fails."""
     nameless = isinstance(error, OSError) and not error.filename and out
-    text = f"{out}: {error}" if nameless else str(error)
+    text = one_line(f"{out}: {error}") if nameless else errors.sentence(error)
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    return one_line(text) + ("; make room, then run the same command again" if full else "")
-
-
-def one_line(text: str) -> str:
-    """Return a text that may hold anything as a line of bounded length that any terminal shows."""
-    text = text if len(text) < LONGEST else f"{text[:LONGEST - 300]} ... {text[-300:]}"  # it ends with what to do
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(text.split()))
+    return text + ("; make room, then run the same command again" if full else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import os
 import secrets
@@ -233,9 +234,10 @@ def _take(lock: Path, path: Path) -> int:
         os.close(handle)
 
 
-def sweep(folder: Path) -> None:
-    """Delete the temporary files that a killed process left in a folder that is locked now."""
-    for left in folder.glob(f".*{PARTIAL}"):
+def sweep(out: Path) -> None:
+    """Delete the temporary files that a killed process left of a file, or in a folder, that is locked now."""
+    folder, names = (out, "*") if out.is_dir() else (out.parent, f"{glob.escape(out.name)}.????????")  # others may write beside
+    for left in folder.glob(f".{names}{PARTIAL}"):
         if left.is_file():
             left.unlink()
 

@@ -7,6 +7,7 @@ because every write sets the change time, and no program can set it back.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import json
@@ -20,10 +21,13 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Literal, 
 
 from data_tools.errors import DataError
 from data_tools.files import listing, locked, sha256_pieces, sweep, write_atomic
+from data_tools.lmdb_io import DATA_FILE
 from data_tools.records import Count, Name, Value, read_json
+from torchcaffe.limits import MAX_VALUES
 
 RECORDS = (".clean.json", ".lmdb.json", "crops.json", "origin.json", ".folds.json", ".made.json")  # in folders of steps
 VERSION: Literal[1] = 1
+LARGEST = 8 * MAX_VALUES  # bytes of a file that is no LMDB; what reads it has a limit of its own, which is lower
 TICK = 0.02  # seconds in which two writes of a file may get the same change time
 
 Stamp = Tuple[int, int, int, int]  # inode, size, times of modification and of change in nanoseconds
@@ -151,6 +155,8 @@ class _Reader:
         """Return the mark of a file."""
         try:
             stamp = _stamp(path)
+            if stamp[1] > LARGEST and path.name != DATA_FILE:  # a sparse file may have any size
+                raise OSError(errno.EFBIG, f"{stamp[1]} bytes, expected {LARGEST} at most")
             return self.known.get(stamp) or sha256_pieces(path), stamp
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
@@ -170,6 +176,8 @@ def run(step: Step) -> bool:
         print(f"{step.name}: up to date", flush=True)
         return False
     with locked(Path(os.path.realpath(step.out))):  # by whatever name it is called
+        for path in (step.out, step.record):
+            sweep(path)
         old = _told(step)
         reader = _Reader(step, old)
         began, inputs = time.time(), reader.marks(step.inputs)
@@ -254,7 +262,6 @@ def take_over(step: Step, old: Optional[Record]) -> None:
     if foreign and not step.record.exists():
         raise DataError(f"{step.out}: holds files that were not made here ({listing(foreign)}); choose an empty or new folder")
     step.out.mkdir(parents=True, exist_ok=True)
-    sweep(step.out)
     reader, outputs = _Reader(step, old), old.outputs if old else {}
     for path, (digest, _) in ((step.record.parent / name, mark) for name, mark in outputs.items()):
         if path.is_file() and reader.mark(path)[0] != digest:

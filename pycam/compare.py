@@ -145,10 +145,10 @@ def run(args: argparse.Namespace) -> None:
     absent: Optional[Path] = next((folder for folder in args.folders if not folder.is_dir()), None)
     if absent:
         raise CamError(f"{absent}: no such folder; expected the folder of a run")
+    prepare(args.out)
     truth = args.truth or find_truth(args.folders, args.split)
     found, changed = rows(args.folders, truth, args.split), differences(args.folders)
     if args.out is not None:
-        prepare(args.out)
         about = f"{len(read_groundtruth(truth))}, {args.split}"
         write_atomic(args.out, page(found, changed, args.folders, about).encode())
     print(text(found, changed, args.folders))

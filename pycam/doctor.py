@@ -9,7 +9,7 @@ from data_tools.download import counted, describe_subset, labels_name
 from data_tools.errors import DataError
 from data_tools.files import listing
 from data_tools.isic import CLASSES, GROUNDTRUTH, SPLITS, count_classes, find_split, load_samples
-from torchcaffe.errors import CaffeError
+from torchcaffe.errors import CaffeError, sentence
 
 from . import checks, engine, job, weights
 from .errors import CamError
@@ -55,7 +55,7 @@ class Findings:
         except NotTriedError as error:
             text, mark = str(error), "--  "
         except (CamError, DataError, CaffeError, OSError) as error:
-            text, mark = " ".join(str(error).split()), "FAIL"
+            text, mark = sentence(error), "FAIL"
             self.failed += 1
         if not (self.quiet and mark == "ok  "):
             print(f"{mark}  {title}: " + text.replace("\n", "\n      "), flush=True)

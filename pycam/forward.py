@@ -290,9 +290,8 @@ def net_inputs(net: Path, weights: Path) -> Dict[str, Path]:
 
 def step(args: argparse.Namespace) -> Step:
     """Return the step of the command ``predict``."""
-    pictures, backend, files = list_pictures(args.images), engine.backend(args), [args.out, args.submission]
-    for path in filter(None, files):
-        predictions.prepare(path)
+    pictures, backend = list_pictures(args.images), engine.backend(args)
+    predictions.prepare(args.out, args.submission)
 
     def work() -> List[Path]:
         heap.keep()  # a quarter less time for a small net
@@ -301,7 +300,7 @@ def step(args: argparse.Namespace) -> Step:
         if args.submission is not None:
             predictions.write(args.submission, rows, predictions.SCORED)
         print(f"{args.out}: {len(rows)} pictures")
-        return [path for path in files if path]
+        return [path for path in (args.out, args.submission) if path]
 
     parameters = {**backend.parameters(), "views": args.views, "submission": bool(args.submission), "code": code(*CODE)}
     return Step(f"predict/{args.out.stem}", args.out, beside(args.out), parameters,

@@ -4,6 +4,7 @@ The header names the columns, as ours does (``image_id,melanoma,seborrheic_kerat
 any header or none: three columns without a class' name are image id, melanoma, seborrheic keratosis.
 """
 import csv
+import errno
 import io
 import itertools
 import math
@@ -20,6 +21,7 @@ import numpy as np
 from data_tools.files import listing, write_atomic
 from data_tools.isic import CLASSES, HEADER, ID, TABLE, read_groundtruth
 from data_tools.records import read_rows, shorten
+from torchcaffe.limits import check_target
 
 from .errors import CamError
 
@@ -41,11 +43,17 @@ def write(path: Path, rows: Iterable[Tuple[str, Sequence[float]]], classes: Sequ
     write_atomic(path, text.getvalue().encode())
 
 
-def prepare(path: Path) -> None:
-    """Make the folder of an output before the work begins; raise a CamError when nothing can be written there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise CamError(f"{path}: cannot be written; expected the name of a file in a folder of yours")
+def prepare(*paths: Optional[Path]) -> None:
+    """Make the folders of outputs before the work begins; raise a CamError when one cannot be written."""
+    for path in filter(None, paths):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            check_target(path)
+            if not os.access(path.parent, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise CamError(f"{path}: cannot be written ({error.strerror}); expected the name of a file in a folder of yours"
+                           ) from error
 
 
 def read(path: Path) -> Dict[str, Tuple[float, ...]]:

@@ -16,7 +16,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence
 import numpy as np
 from google.protobuf import text_format
 
-from torchcaffe.errors import CaffeError
+from torchcaffe.errors import CaffeError, sentence
 from torchcaffe.netparam import parse_text
 from torchcaffe.proto import caffe_pb2
 
@@ -157,4 +157,4 @@ if __name__ == "__main__":
     try:
         main()
     except (CaffeError, CamError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+        sys.exit(f"error: {sentence(error)}")

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional
 from data_tools import steps
 from data_tools.commands import add, add_step
 from data_tools.errors import DataError
-from data_tools.files import locked, write_atomic
+from data_tools.files import locked, sweep, write_atomic
 from data_tools.isic import SPLITS
 from torchcaffe.errors import CaffeError
 
@@ -19,6 +19,7 @@ from .errors import CamError
 from .examples import Run
 from .forward import Network, open_net
 from .gallery import FOLDER, gallery
+from .predictions import prepare
 from .report_numbers import (
     calibration_section,
     controls_section,
@@ -70,6 +71,7 @@ def step(args: argparse.Namespace) -> steps.Step:
     """Return the step of the command ``report``."""
     if not args.folder.is_dir():
         raise CamError(f"{args.folder}: no such folder; expected the folder of a run")
+    prepare(args.out)
     backend, weights = engine.backend(args), args.weights or args.folder / "stage1"
 
     def open_stage1() -> Network:
@@ -96,9 +98,9 @@ def _inputs(folder: Path, split: str, tables: Optional[Path], *files: Optional[P
 
 def write_page(material: Run, out: Path, tables: Optional[Path] = None) -> List[Path]:
     """Write the page and its figures, and return the files; what cannot be shown is left out, and the page says why."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     figures = figures_folder(material)
     with locked(figures):  # pages of other names have them in common
+        sweep(figures)
         for name in DRAWN:
             (figures / name).unlink(missing_ok=True)  # a killed run leaves none of another's
         _write(material, out, tables)

@@ -148,6 +148,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command ``score``."""
+    prepare(args.json, args.roc)
     paths = [path for path in (args.predictions, args.against) if path is not None]
     labels, probs = read_pair(args.truth, *paths)
     results: Dict[str, Any] = dict(score(labels, probs[0]))
@@ -161,7 +162,6 @@ def run(args: argparse.Namespace) -> None:
 
         save(roc_curves(labels, dict(zip(told_apart(paths), probs))), args.roc)
     if args.json is not None:
-        prepare(args.json)
         write_atomic(args.json, (json.dumps(results, indent=2) + "\n").encode())
     print("\n".join(lines))
 

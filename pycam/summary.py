@@ -192,7 +192,7 @@ def write(table: Path, root: Path, truth: Path, seeds: Sequence[int], run_name: 
     specs = read_specs(table, run_name, split)
     if not out.name:
         raise CamError(f"--out {out}: expected the name of a table, without suffix")
-    prepare(out.with_suffix(".md"))
+    prepare(out.with_suffix(".csv"), out.with_suffix(".md"))
     found = {spec.name: evaluate(spec, root, truth, seeds) for spec in specs}
     results = [result for result in found.values() if result is not None]
     if not results:

@@ -66,7 +66,7 @@ def step(args: argparse.Namespace) -> steps.Step:
     checks.check_sources(read, waiting=False)
     named = args.weights or read.start
     start = engine.weights_file(named) if named else None
-    if start and start.resolve().parent == read.folder.resolve():
+    if start and os.path.dirname(os.path.realpath(start)) == os.path.realpath(read.folder):
         raise CamError(f"{start}: lies where this training would put its own weights; train into another folder (--into)")
     return Training(read, start, engine.backend(args), args.fresh, args.checked).step
 

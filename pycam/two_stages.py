@@ -16,6 +16,7 @@ from data_tools.errors import DataError, unknown
 from data_tools.files import decode_image, encode_image, listing, read_image, write_atomic, write_image
 from data_tools.hair import remove_hair
 from data_tools.isic import CLASSES, NO_PICTURES, OTHER_SUFFIXES, SUFFIXES
+from torchcaffe.errors import one_line
 from torchcaffe.limits import MAX_PICTURE, read_bytes
 from torchcaffe.netparam import read_net
 
@@ -252,7 +253,7 @@ def sound(paths: Sequence[Path], prepare: Callable[[Path], np.ndarray], what: st
     broken: List[str] = []
     for ((path, image),) in ahead(attempt, paths, 1):
         if isinstance(image, str):
-            print(f"error: {' '.join(image.split())}", file=sys.stderr)
+            print(f"error: {one_line(image)}", file=sys.stderr)
             broken.append(path.name)
         else:
             yield path, image

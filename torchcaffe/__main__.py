@@ -11,7 +11,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import __version__, heap, interrupts
-from .errors import CaffeError
+from .errors import STRAY, CaffeError, sentence
 from .limits import guard_decoder
 from .log import log, number, open_file
 from .version import PROJECT
@@ -306,10 +306,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    except CaffeError as error:
+    except (CaffeError, *STRAY) as error:
         if flags.debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,4 +1,5 @@
 """What is looked at before a file takes memory or time: its kind, its bytes, the pixels that its picture will have."""
+import contextlib
 import errno
 import os
 import stat
@@ -40,7 +41,7 @@ def _regular(path: str, flags: int) -> int:
 
 def check_target(path: Any) -> None:
     """Raise an OSError where a file shall get a name that something else has, which it would replace: a device, a FIFO."""
-    if os.path.exists(path):
+    with contextlib.suppress(FileNotFoundError):
         check_kind(path)
 
 

@@ -145,6 +145,13 @@ def test_a_locked_folder_loses_what_a_killed_process_left_and_nothing_else(tmp_p
         pass
 
 
+def test_beside_a_locked_file_only_its_own_leftovers_are_deleted(tmp_path):
+    for name in (".a[.csv.0123abcd.partial", ".a[.csv.md.0123abcd.partial", ".b.csv.0123abcd.partial"):
+        (tmp_path / name).write_bytes(b"x")
+    files.sweep(tmp_path / "a[.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a[.csv.md.0123abcd.partial", ".b.csv.0123abcd.partial"]
+
+
 def test_a_file_system_without_locks_is_used_without(tmp_path, monkeypatch):
     monkeypatch.setattr(files.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(files.errno.EBADF, "no")))
     with files.locked(tmp_path / "new"):

@@ -51,6 +51,20 @@ def test_the_largest_picture_is_cleaned_below_2_gb(tmp_path):
     assert peak < 2e9
 
 
+@pytest.mark.slow
+def test_the_largest_picture_is_mapped_and_drawn_below_2_gb(tmp_path):
+    image, mask, root = np.full((5000, 8000, 3), 190, np.uint8), np.zeros((5000, 8000), np.uint8), limited.ROOT
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "p.jpg"), image)
+    cv2.imwrite(str(tmp_path / "in" / "p_segmentation.png"), cv2.circle(mask, (4000, 2500), 900, 255, -1))
+    words = ["localize", "--net", root / "prototxt" / "vgg_gap_narrow_deploy.prototxt", "--weights", root / "models" /
+             "stage1.caffemodel", "--engine", "torch", "--images", "in", "--masks", "in", "--out", "out", "--draw", "1"]
+    code, lines, peak = limited.run(["-m", "pycam", *words], tmp_path, 60)
+    assert (code, lines[1:]) == (0, [])  # the first names the engine
+    assert (tmp_path / "out" / "pictures" / "p.jpg").is_file()
+    assert peak < 2e9
+
+
 @pytest.mark.parametrize("shape", [(768, 1024), (4459, 6708), (300, 300), (1000, 3999)])
 def test_lengths_of_usual_pictures_follow_the_longer_side(shape):
     assert hair_fill._unit(np.zeros(shape, bool)) == max(1.0, max(shape) / hair_fill.REFERENCE)

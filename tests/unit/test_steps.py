@@ -66,6 +66,14 @@ def test_every_change_is_seen(made, change):
     assert (folder / "out" / "copy").read_text() == "".join((folder / name).read_text() for name in inputs)
 
 
+@pytest.mark.parametrize("left", ["out/.copy.0123abcd.partial", "out/.crops.json.0123abcd.partial"])
+def test_what_a_killed_run_left_half_written_is_deleted(made, left):
+    (made.folder / "out").mkdir()
+    (made.folder / left).write_text("half")
+    made()
+    assert not (made.folder / left).exists()
+
+
 def test_times_decide_nothing(made):
     made()
     for path in (made.folder / "a", made.folder / "out" / "copy"):
@@ -81,6 +89,13 @@ def test_files_are_not_read_again_while_their_stamps_are_the_same(made, monkeypa
     made()
     monkeypatch.setattr(steps, "sha256_pieces", lambda path: pytest.fail(f"read {path}"))
     assert not made()
+
+
+def test_an_input_of_any_size_is_refused_before_it_is_read(made, monkeypatch):
+    os.truncate(made.folder / "a", steps.LARGEST + 1)  # sparse
+    monkeypatch.setattr(steps, "sha256_pieces", lambda path: pytest.fail(f"read {path}"))
+    with pytest.raises(DataError, match=r"a: cannot be read \(2400000001 bytes, expected 2400000000 at most\)"):
+        made()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100000, '{"parameters": 1, "inputs": {}}',

@@ -102,6 +102,7 @@ def test_rows_without_files_are_named(root, capsys):
 
 @pytest.mark.parametrize(("rows", "words"), [
     ("later,c{seed}.csv,\n", "holds none of the prediction files"),
+    ("later,{x}{0:q}{seed:>9999999999}.csv,\n", "holds none of the prediction files"),  # no format strings
     ("noise,a{seed}.csv,other\n", "'noise' is held against 'other', which is no earlier row"),
     ("noise\n", "expected rows with the columns row,predictions,against"), ("", "expected rows with the columns")])
 def test_bad_rows_are_one_line(root, capsys, rows, words):
