@@ -18,7 +18,7 @@ from typing import Dict, List
 
 ROOT = Path(__file__).resolve().parents[1]
 LOSS = re.compile(r"\] +Train net output #\d+: loss = (\S+)")
-OTHER = "NEHALEM"  # an OpenBLAS kernel that adds in another order
+KERNEL, OTHER = "HASWELL", "NEHALEM"  # OpenBLAS kernels that add in different orders; Debian's knows no newer processor by itself
 DROPOUT = re.compile(r'layer \{\n  name: "CAM_dropout".*?\n\}\n', re.DOTALL)
 CASES = {"scratch": ("vgg_gap_scratch_train_val", "base_lr: 0.0001"),
          "finetune": ("vgg_gap_train_val", "base_lr: 0.001"),
@@ -97,7 +97,7 @@ def main() -> None:
             write_texts(folder, case, args)
         start, caffe = make_weights(folder, args), [str(args.caffe / "caffe")]
         found["torchcaffe"] = losses([sys.executable, "-m", "torchcaffe"], folder / f"{args.case}_torchcaffe.prototxt", start)
-        found["caffe"] = losses(caffe, folder / f"{args.case}_caffe.prototxt", start)
+        found["caffe"] = losses(caffe, folder / f"{args.case}_caffe.prototxt", start, OPENBLAS_CORETYPE=KERNEL)
         found["other"] = losses(caffe, folder / f"{args.case}_caffe.prototxt", start, OPENBLAS_CORETYPE=OTHER)
     text = table(found["caffe"], found["torchcaffe"], found["other"])
     print(text)
