@@ -76,10 +76,12 @@ class BatchNorm(Layer):
         if self.fixed:
             scale = (1 / number).nan_to_num_(posinf=0)
             return mean * scale, (var * scale).add_(p.eps).rsqrt_()
-        centre, spread = rows.moments(x)
-        for total, value in ((number, 1), (mean, centre), (var, spread * (rows.count / max(1, rows.count - 1)))):
-            total.mul_(p.moving_average_fraction).add_(value)
-        return centre, spread.add_(p.eps).sqrt_().reciprocal_()
+        spread, centre = rows.moments(x)
+        torch._foreach_mul_([mean, var, number], p.moving_average_fraction)
+        mean.add_(centre)
+        var.add_(spread, alpha=rows.count / max(1, rows.count - 1))
+        number.add_(1)
+        return centre, spread.add_(p.eps).rsqrt_()
 
     def compute(self, *tensors: Tensor) -> Tensors:
         rows = Rows(tensors[0])

@@ -45,10 +45,9 @@ class Joined(Layer):
         slope = self.factor * tensors[4]
         if self.norm.fixed:
             return [rows.back(rows.affine(dy, slope, None)), *of_params]
-        share = -slope / rows.count
-        bend = share * self.factor * along
-        grad = rows.affine(x, bend, share * total - bend * self.centre)
-        return [rows.back(grad.addcmul_(dy, rows.wide(slope))), *of_params]
+        bend = torch.mul(along, self.factor).mul_(slope).div_(-rows.count)
+        shift = torch.mul(total, slope).div_(-rows.count).addcmul_(bend, self.centre, value=-1)
+        return [rows.back(rows.affine(x, bend, shift).addcmul_(dy, rows.wide(slope))), *of_params]
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         self.norm._kept = self.scale._kept = None

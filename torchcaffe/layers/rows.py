@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 _WIDTH = 1024  # numbers of a line, at most: 4 KB; where there are more channels, one pixel makes a line
+_ENOUGH = 32  # channels whose products need no longer lines
 
 
 @functools.lru_cache(maxsize=None)
@@ -30,8 +31,10 @@ class Rows:
 
     def of(self, x: Tensor) -> Tensor:
         """Return the matrix of a tensor."""
-        last = x.movedim(1, -1) if x.dim() > 2 else x
-        return last.reshape(self.count // self.times, self.times * self.channels)
+        size = self.count // self.times, self.times * self.channels
+        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            return x.as_strided(size, (size[1], 1))
+        return (x.movedim(1, -1) if x.dim() > 2 else x).reshape(size)
 
     def back(self, rows: Tensor) -> Tensor:
         """Return the tensor of a matrix."""
@@ -41,13 +44,15 @@ class Rows:
 
     def wide(self, values: Tensor) -> Tensor:
         """Return one value a channel, repeated along a line."""
-        return values.expand(self.times, -1).reshape(-1)
+        return values.expand(self.times, -1).reshape(-1) if self.times > 1 else values
 
     def moments(self, rows: Tensor) -> Tuple[Tensor, Tensor]:
-        """Return the mean and the variance of each channel."""
-        means, variances = (v.view(self.times, -1) for v in torch.batch_norm_update_stats(rows, None, None, 0.0))
-        mean = means.mean(0)
-        return mean, variances.mean(0) + (means - mean).square_().mean(0)
+        """Return the variance and the mean of each channel."""
+        means, variances = torch.batch_norm_update_stats(rows, None, None, 0.0)
+        if self.times == 1:
+            return variances, means
+        between, mean = torch.var_mean(means.view(self.times, -1), 0, correction=0)
+        return between.add_(variances.view(self.times, -1).mean(0)), mean
 
     def sums(self, x: Tensor, dy: Tensor, centre: Tensor, factor: Tensor) -> Tuple[Tensor, Tensor]:
         """Return the sums of (x - centre) * factor * dy and of dy of each channel."""
@@ -57,6 +62,9 @@ class Rows:
 
     def affine(self, rows: Tensor, factor: Tensor, shift: Optional[Tensor], out: Optional[Tensor] = None) -> Tensor:
         """Return rows * factor + shift, one of each a channel."""
-        if shift is None:
-            return torch.mul(rows, self.wide(factor), out=out)
-        return torch.addcmul(self.wide(shift), rows, self.wide(factor), out=out)
+        if self.channels < _ENOUGH:
+            factor, shift = self.wide(factor), None if shift is None else self.wide(shift)
+        lines = rows.view(-1, len(factor))
+        out = None if out is None else out.view(lines.shape)
+        found = torch.mul(lines, factor, out=out) if shift is None else torch.addcmul(shift, lines, factor, out=out)
+        return found.view(rows.shape)
