@@ -72,7 +72,7 @@ class Net(Graph):
         Without `keep_graph` no backward pass can follow; without `keep_blobs` a blob is freed after its last reader.
         """
         end = len(self._engine) - 1 if end is None else end
-        steps, apart = self._passes.steps(start, end, not self.debug_info, not keep_blobs)
+        steps, apart = self._passes.steps(start, end, not self.debug_info, not keep_blobs, keep_graph)
         for pair in apart:
             pair.layer.drop()
         losses: List[Tensor] = []
@@ -97,7 +97,7 @@ class Net(Graph):
         Without `keep_blobs` the diff of a blob is freed when the layer that made it has used it.
         """
         start = len(self._engine) - 1 if start is None else start
-        steps, apart = self._passes.steps(end, start, not self.debug_info, not keep_blobs)
+        steps, apart = self._passes.steps(end, start, not self.debug_info, not keep_blobs, True)
         for pair in apart:
             pair.layer.part()
         with context.products(self._rounds):

@@ -1,5 +1,5 @@
-"""The steps of a pass over a net: a layer each, or a BatchNorm and the Scale behind it as one; found once for each part of it."""
-from typing import Any, Dict, List, NoReturn, Tuple
+"""The steps of a pass over a net: a layer each, or several as one; found once for each part of it."""
+from typing import Any, Dict, Iterable, List, NoReturn, Optional, Tuple, Type
 
 import torch
 from torch import Tensor
@@ -9,8 +9,9 @@ from .errors import CaffeError
 from .layers import Layer
 from .layers.base import EACH_TIME, FORWARD_ONLY
 from .layers.dense import BatchNorm
+from .layers.folded import Folded, foldable
 from .layers.joined import Joined
-from .layers.neuron import Scale
+from .layers.neuron import ReLU, Scale
 
 
 class Step:
@@ -54,20 +55,38 @@ class Passes:
     def __init__(self, engine: List[Layer], blobs: List[Blob], ids: Dict[str, List[List[int]]], kept: List[int]) -> None:
         self._engine, self._blobs, self._bottoms, self._tops = engine, blobs, ids["bottom"], ids["top"]
         self._single = [self._step(i, i, layer) for i, layer in enumerate(engine)]
-        self._pairs: Dict[int, Step] = {}
-        for i, (norm, scale) in enumerate(zip(engine, engine[1:])):
-            if isinstance(norm, BatchNorm) and isinstance(scale, Scale) and self._meet(i, norm, scale):
-                self._pairs[i] = self._step(i, i + 1, Joined(norm, scale))
+        self._pairs = self._made((i, 2, self._join(i)) for i in range(len(engine)))
+        self._folded = self._made((i, *self._fold(i)) for i in range(len(engine)))
         self._find_readers(kept)
         self._found: Dict[Any, Tuple[List[Step], List[Step]]] = {}
 
     def _step(self, first: int, last: int, layer: Layer) -> Step:
         return Step(layer, last, [self._blobs[b] for b in self._bottoms[first]], [self._blobs[t] for t in self._tops[last]])
 
-    def _meet(self, i: int, norm: BatchNorm, scale: Scale) -> bool:
-        """Return whether the Scale takes one factor a channel and works in place on what the BatchNorm gives."""
-        ends = self._tops[i], self._bottoms[i + 1], self._tops[i + 1]
-        return scale.by_channel and ends[0] == ends[1] == ends[2] and not any(norm.loss_weights + scale.loss_weights)
+    def _made(self, found: Iterable[Tuple[int, int, Optional[Layer]]]) -> Dict[int, Step]:
+        """Return the steps of several layers, by the number of the first, from that number, how many they are, and the layer."""
+        return {i: self._step(i, i + count - 1, layer) for i, count, layer in found if layer}
+
+    def _alters(self, i: int, kind: Type[Layer]) -> bool:
+        """Return whether layer `i` is of a kind and works in place on what the layer before it gives; none of it is a loss."""
+        return (i < len(self._engine) and isinstance(self._engine[i], kind)
+                and self._tops[i - 1] == self._bottoms[i] == self._tops[i]
+                and not any(weight for layer in self._engine[i - 1:i + 1] for weight in layer.loss_weights))
+
+    def _join(self, i: int) -> Optional[Joined]:
+        norm, scale = self._engine[i], self._engine[i + 1] if i + 1 < len(self._engine) else None
+        fits = isinstance(norm, BatchNorm) and self._alters(i + 1, Scale) and scale.by_channel  # type: ignore[union-attr]
+        return Joined(norm, scale) if fits else None  # type: ignore[arg-type]
+
+    def _fold(self, i: int) -> Tuple[int, Optional[Folded]]:
+        """Return of how many layers a convolution can be one with those behind it, and that one."""
+        if not foldable(self._engine[i]):
+            return 0, None
+        pair, count = self._pairs.get(i + 1), 1
+        norm = pair.layer if pair and pair.layer.norm.fixed and self._alters(i + 1, BatchNorm) else None
+        count += 2 * (norm is not None)
+        rectify = self._alters(i + count, ReLU) and not self._engine[i + count].param.relu_param.negative_slope
+        return count + rectify, Folded(self._engine[i:i + count + rectify], norm, rectify)
 
     def _find_readers(self, kept: List[int]) -> None:
         """Find where each blob is read last, but for outputs and what is filled once or read on the way back perhaps."""
@@ -82,20 +101,30 @@ class Passes:
         for b, i in last.items():
             if b not in stays:
                 self._single[i].read.append(self._blobs[b])
-        for i, pair in self._pairs.items():
-            pair.read = self._single[i].read + self._single[i + 1].read
-            pair.made = self._single[i].made
+        for i, step in [*self._pairs.items(), *self._folded.items()]:
+            step.read = [blob for one in self._single[i:step.at + 1] for blob in one.read]
+            step.made = self._single[i].made
 
-    def steps(self, start: int, end: int, joined: bool, frugal: bool) -> Tuple[List[Step], List[Step]]:
+    def steps(self, start: int, end: int, joined: bool, frugal: bool, graph: bool) -> Tuple[List[Step], List[Step]]:
         """Return the steps from layer `start` to layer `end`, and the pairs that touch them and are to run layer by layer."""
-        key = start, end, joined, frugal
+        key = start, end, joined, frugal, graph
         if key not in self._found:
-            whole = {i: pair for i, pair in self._pairs.items() if joined and start <= i and i + 1 <= end and (
-                frugal or pair.bottoms == pair.tops or not pair.layer.needs_backward)}
-            # (the gradient between the two, which a pair has not, is seen only where the BatchNorm is not in place)
-            steps = [whole.get(i) or self._single[i] for i in range(start, end + 1) if i - 1 not in whole]
-            self._found[key] = steps, [pair for i, pair in self._pairs.items() if i not in whole and start - 1 <= i <= end]
+            steps: List[Step] = []
+            i = start
+            while i <= end:
+                several = [found for found in (self._folded.get(i), self._pairs.get(i)) if joined and found
+                           and found.at <= end and self._may_join(i, found, frugal, graph)]
+                steps.append((several or [self._single[i]])[0])
+                i = steps[-1].at + 1
+            apart = [pair for i, pair in self._pairs.items() if pair not in steps and start - 1 <= i <= end]
+            self._found[key] = steps, apart
         return self._found[key]
+
+    def _may_join(self, i: int, step: Step, frugal: bool, graph: bool) -> bool:
+        """Return whether layers may run as one; a convolution can without a gradient only."""
+        learns = graph and any(layer.needs_backward for layer in self._engine[i:step.at + 1])
+        # the gradient between BatchNorm and Scale, which the pair does not have, is seen where the BatchNorm is not in place
+        return not learns or (isinstance(step.layer, Joined) and (frugal or step.bottoms == step.tops))
 
     def backward(self, steps: List[Step]) -> List[Step]:
         """Return steps from last to first; pairs whose layers ran one by one on the way forward are taken apart."""

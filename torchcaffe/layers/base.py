@@ -144,6 +144,15 @@ class Layer:
         for top, y in zip(tops, self._run(bottoms, keep_graph and self.needs_backward, in_place)):
             top.tensor = y.detach() if y.requires_grad else y
 
+    @property
+    def ran(self) -> bool:
+        """True when the last pass kept what the way back needs."""
+        return self._kept is not None
+
+    def drop(self) -> None:
+        """Forget the last pass."""
+        self._kept = None
+
     def _run(self, bottoms: List[Blob], keep: bool, in_place: bool) -> Sequence[Tensor]:
         tensors = [self.enter(b.tensor) for b in bottoms] + [self._turned(b.tensor) for b in self.blobs]
         if keep and in_place and self.saves_bottom and bottoms[0].shown:

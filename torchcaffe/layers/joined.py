@@ -1,5 +1,5 @@
 """BatchNorm and the Scale behind it as one step, whose gradient reads and writes each blob once less often."""
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -26,12 +26,16 @@ class Joined(Layer):
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         return self.scale.top_shapes(self.norm.top_shapes(shapes))
 
+    def line(self, rows: Any, x: Any, params: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        """Return factor and term of each channel; fixed statistics do not look at the values."""
+        self.centre, self.factor = self.norm.statistics(rows, x, params[:3])
+        slope = self.factor * params[3]
+        return slope, (-self.centre * slope if len(params) < 5 else torch.addcmul(params[4], self.centre, slope, value=-1))
+
     def compute(self, *tensors: Tensor) -> Tensors:
-        rows, slope = Rows(tensors[0]), tensors[4]
+        rows = Rows(tensors[0])
         x = rows.of(tensors[0])
-        self.centre, self.factor = self.norm.statistics(rows, x, tensors[1:4])
-        slope = self.factor * slope
-        shift = -self.centre * slope if len(tensors) < 6 else torch.addcmul(tensors[5], self.centre, slope, value=-1)
+        slope, shift = self.line(rows, x, tensors[1:])
         return rows.back(rows.affine(x, slope, shift, x if self.may_overwrite and not self.learns else None))
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
@@ -50,17 +54,9 @@ class Joined(Layer):
         return [rows.back(rows.affine(x, bend, shift).addcmul_(dy, rows.wide(slope))), *of_params]
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
-        self.norm._kept = self.scale._kept = None
+        self.norm.drop()
+        self.scale.drop()
         super().forward(bottoms, tops, keep_graph)
-
-    @property
-    def ran(self) -> bool:
-        """True when the last pass took the two as one, and a gradient can follow."""
-        return self._kept is not None
-
-    def drop(self) -> None:
-        """Forget the last pass."""
-        self._kept = None
 
     def part(self) -> None:
         """Give each of the two what it would have kept by itself."""
