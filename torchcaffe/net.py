@@ -59,7 +59,7 @@ class Net(Graph):
         # parameters in the precision that it computes in
         self.frugal = False
         self._borrows = False  # the parameters are another net's
-        self._rounds = context.rounds_products()
+        self._rounds, self._low = context.rounds_products(), context.compute_type() != torch.float32
         self._told: Set[str] = set()  # blobs of which it was said that they have no gradient
         if weights:
             self.copy_from(weights)
@@ -113,7 +113,7 @@ class Net(Graph):
             debug.params(self)
 
     def _forward(self, start: int, end: int) -> float:
-        if self.frugal and self.phase == pb.TEST and not self._borrows:
+        if self.frugal and self._low and self.phase == pb.TEST and not self._borrows:
             for layer in self._engine:
                 layer.round_params()
         loss = float(self.run_forward(start, end, keep_blobs=not self.frugal))
@@ -144,7 +144,8 @@ class Net(Graph):
         first = self._layer_index(start) if start is not None else 0
         last = self._layer_index(end) if end is not None else len(self._engine) - 1
         wanted = self.top_names[end] if end is not None else self.outputs
-        self._take(kwargs, self.inputs, "data")
+        if kwargs:
+            self._take(kwargs, self.inputs, "data")
         for name in blobs or []:
             self.blobs[name].data  # noqa: B018  (what has been shown is kept)
         self._forward(first, last)
@@ -297,7 +298,7 @@ class Net(Graph):
             param.blob.clear_grad()
 
     # ------------------------------------------------------------ names, as pycaffe shows them
-    @property
+    @functools.cached_property
     def blobs(self) -> "OrderedDict[str, Blob]":
         """Blobs by name, in the order of their layers."""
         return OrderedDict(zip(self._blob_names, self._blobs))

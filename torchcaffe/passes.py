@@ -36,7 +36,8 @@ class Step:
         except RuntimeError as error:
             _explain(layer, error)
         for top, weight in self.losses:
-            losses.append(weight * top.tensor.sum())
+            value = top.tensor
+            losses.append(weight * (value.sum() if value.dim() else value))
 
     def backward(self, retain: bool) -> None:
         """Compute the diffs of the bottoms and parameters."""
