@@ -12,7 +12,6 @@ from . import context, debug, snapshot, threads
 from .blob import Blob, share, tensor_of
 from .errors import CaffeError
 from .graph import Graph
-from .layers import Layer
 from .layers.inputs import Source
 from .log import WARNING, log
 from .netparam import filter_net, insert_splits, message_net, read_net

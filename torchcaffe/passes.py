@@ -1,7 +1,6 @@
 """The steps of a pass over a net: a layer each, or several as one; found once for each part of it."""
 from typing import Any, Dict, Iterable, List, NoReturn, Optional, Tuple, Type
 
-import torch
 from torch import Tensor
 
 from .blob import Blob
@@ -12,6 +11,8 @@ from .layers.dense import BatchNorm
 from .layers.folded import Folded, foldable
 from .layers.joined import Joined
 from .layers.neuron import ReLU, Scale
+from .layers.shaping import Split
+from .layers.spatial import Convolution
 
 
 class Step:
@@ -58,6 +59,10 @@ class Passes:
         self._single = [self._step(i, i, layer) for i, layer in enumerate(engine)]
         self._pairs = self._made((i, 2, self._join(i)) for i in range(len(engine)))
         self._folded = self._made((i, *self._fold(i)) for i in range(len(engine)))
+        for i, layer in enumerate(engine):
+            if isinstance(layer, ReLU) and self._bottoms[i] == self._tops[i]:
+                reader = next((engine[j] for j in range(i + 1, len(engine)) if self._tops[i][0] in self._bottoms[j]), None)
+                layer.owns_diff = isinstance(reader, (Convolution, Split))
         self._find_readers(kept)
         self._found: Dict[Any, Tuple[List[Step], List[Step]]] = {}
 
@@ -86,7 +91,7 @@ class Passes:
         pair, count = self._pairs.get(i + 1), 1
         norm = pair.layer if pair and pair.layer.norm.fixed and self._alters(i + 1, BatchNorm) else None
         count += 2 * (norm is not None)
-        rectify = self._alters(i + count, ReLU) and not self._engine[i + count].param.relu_param.negative_slope
+        rectify = self._alters(i + count, ReLU) and not self._engine[i + count].slope  # type: ignore[attr-defined]
         return count + rectify, Folded(self._engine[i:i + count + rectify], norm, rectify)
 
     def _find_readers(self, kept: List[int]) -> None:

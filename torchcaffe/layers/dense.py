@@ -22,6 +22,7 @@ class InnerProduct(Layer):
 
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.inner_product_param
+        self.transposed = bool(p.transpose)
         self.check(p.num_output > 0, "num_output must be positive")
         self.at = self.axis(p.axis, shapes[0])
         self.inputs = math.prod(shapes[0][self.at:])
@@ -38,11 +39,11 @@ class InnerProduct(Layer):
     def compute(self, *tensors: Tensor) -> Tensors:
         x, weight = tensors[0].flatten(self.at), tensors[1]
         bias = tensors[2] if len(tensors) > 2 else None
-        return F.linear(x, weight.t() if self.param.inner_product_param.transpose else weight, bias)
+        return F.linear(x, weight.t() if self.transposed else weight, bias)
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
-        (x, weight), transposed = tensors[:2], self.param.inner_product_param.transpose
+        (x, weight), transposed = tensors[:2], self.transposed
         rows, dy = x.reshape(-1, self.inputs), diffs[0].reshape(-1, weight.shape[transposed])
         of_weight = (rows.t() @ dy if transposed else dy.t() @ rows) if wanted[1] else None
         return [(dy @ (weight.t() if transposed else weight)).reshape(x.shape) if wanted[0] else None, of_weight,

@@ -19,7 +19,8 @@ def foldable(layer: Layer) -> bool:
     """Return whether a layer is a convolution of pictures that oneDNN can compute with weights in its own order."""
     return (isinstance(layer, Convolution) and not layer.transposed and len(layer.kernel) == 2 and len(layer.param.top) == 1
             and layer.compute_type == torch.float32 and layer.blobs[0].tensor.device.type == "cpu"
-            and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise"))
+            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+            and hasattr(torch.ops.mkldnn, "_convolution_pointwise"))
 
 
 class Folded(Layer):
@@ -48,8 +49,8 @@ class Folded(Layer):
         x, params = tensors[0], tensors[1:]
         stride, pad, dilation, _, _, group = self.conv.how
         last = self.conv.layout == torch.channels_last
-        stamp = x.shape, [p._version for p in params], None if any(b.shown for b in self.blobs) else [id(p) for p in params]
-        if stamp[-1] is None or stamp != self._stamp:
+        stamp = x.shape, [(id(p), p._version) for p in params]
+        if stamp != self._stamp or any(b.shown for b in self.blobs):
             weight, bias = self._fold(params)
             if last:
                 weight = torch.ops.mkldnn._reorder_convolution_weight(
@@ -58,7 +59,7 @@ class Folded(Layer):
         if last:
             return torch.ops.mkldnn._convolution_pointwise(
                 x, *self._folded, pad, stride, dilation, group, "relu" if self.rectify else "none", [], "")
-        y = torch.convolution(x, *self._folded, *self.conv.how)
+        y: Tensor = torch.convolution(x, *self._folded, *self.conv.how)  # type: ignore[arg-type]
         return y.relu_() if self.rectify else y
 
     def _fold(self, params: Tuple[Tensor, ...]) -> Tuple[Tensor, Optional[Tensor]]:

@@ -22,17 +22,25 @@ class ReLU(Layer):
 
     in_place = ALWAYS
     numbers, saves_bottom, by_hand = ANY, False, True
+    owns_diff = False  # in place, and the diff of its top is nobody else's: the bottom's may be written over it
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self.slope = self.param.relu_param.negative_slope
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        slope, x = self.param.relu_param.negative_slope, tensors[0]
+        slope, x = self.slope, tensors[0]
         if self.may_overwrite:
             return F.leaky_relu_(x, slope) if slope else torch.relu_(x)
         return F.leaky_relu(x, slope) if slope else torch.relu(x)
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
-        (y,), (dy,), slope = ys, diffs, self.param.relu_param.negative_slope
-        return [torch.where(y > 0, dy, dy * slope) if slope else torch.ops.aten.threshold_backward(dy, y, 0)]
+        (y,), (dy,), slope = ys, diffs, self.slope
+        if slope:
+            return [torch.where(y > 0, dy, dy * slope)]
+        if self.owns_diff:
+            return [torch.ops.aten.threshold_backward.grad_input(dy, y, 0, grad_input=dy)]
+        return [torch.ops.aten.threshold_backward(dy, y, 0)]
 
 
 @register

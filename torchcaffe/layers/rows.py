@@ -14,7 +14,7 @@ _WIDTH = 1024  # numbers of a line, at most: 4 KB; where there are more channels
 _ENOUGH = 32  # channels whose products need no longer lines
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _pixels(count: int, channels: int) -> int:
     """Return how many of `count` pixels make a line."""
     return max(n for n in range(1, max(1, min(count, _WIDTH // max(1, channels))) + 1) if count % n == 0)
@@ -51,8 +51,9 @@ class Rows:
         means, variances = torch.batch_norm_update_stats(rows, None, None, 0.0)
         if self.times == 1:
             return variances, means
-        between, mean = torch.var_mean(means.view(self.times, -1), 0, correction=0)
-        return between.add_(variances.view(self.times, -1).mean(0)), mean
+        columns = self.times, self.channels
+        between, mean = torch.var_mean(means.view(columns), 0, correction=0)
+        return between.add_(variances.view(columns).mean(0)), mean
 
     def sums(self, x: Tensor, dy: Tensor, centre: Tensor, factor: Tensor) -> Tuple[Tensor, Tensor]:
         """Return the sums of (x - centre) * factor * dy and of dy of each channel."""
