@@ -12,8 +12,8 @@ layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 4 dim: 3 
 layer {{ name: "conv" type: "Convolution" bottom: "x" top: "a" convolution_param {{ num_output: 5 kernel_size: 3 pad: 1
     weight_filler {{ type: "msra" }} bias_filler {{ type: "gaussian" }} bias_term: {own} }} }}
 layer {{ name: "norm" type: "BatchNorm" bottom: "a" top: "{top}" {fixed} }}
-layer {{ name: "scale" type: "Scale" bottom: "{top}" top: "{top}" scale_param {{ bias_term: {bias} filler {{ type: "uniform" min: 1 }}
-    bias_filler {{ type: "gaussian" }} }} }}
+layer {{ name: "scale" type: "Scale" bottom: "{top}" top: "{top}" scale_param {{ bias_term: {bias}
+    filler {{ type: "uniform" min: 1 }} bias_filler {{ type: "gaussian" }} }} }}
 layer {{ name: "relu" type: "ReLU" bottom: "{top}" top: "{top}" relu_param {{ negative_slope: {slope} }} }}
 layer {{ name: "last" type: "Convolution" bottom: "{top}" top: "y" convolution_param {{ num_output: 2 kernel_size: 1
     weight_filler {{ type: "msra" }} }} }}
@@ -24,7 +24,8 @@ layer {{ name: "last" type: "Convolution" bottom: "{top}" top: "y" convolution_p
 def make(make_net):
     def run(phase=caffe.TRAIN, force="true", width=7, bias="true", own="true", top="a", fixed="", slope=0):
         caffe.set_random_seed(3)
-        net = make_net(NET.format(force=force, width=width, bias=bias, own=bias if phase == caffe.TEST else "false", top=top, fixed=fixed, slope=slope), phase)
+        net = make_net(NET.format(force=force, width=width, bias=bias,
+                                  own=bias if phase == caffe.TEST else "false", top=top, fixed=fixed, slope=slope), phase)
         random = np.random.RandomState(0)
         net.blobs["x"].data[...] = random.randn(*net.blobs["x"].data.shape) + 2
         for blob, low in zip(net.layer_dict["norm"].blobs, (-1, 1, 1)):
@@ -64,7 +65,8 @@ def assert_alike(net, other):
                 assert_same(getattr(mine, kind), getattr(theirs, kind), f"{name} {kind}")
 
 
-@pytest.mark.parametrize("more", [{}, {"bias": "false"}, {"fixed": "batch_norm_param { use_global_stats: true }"}, {"top": "b"}, {"slope": 0.1}])
+@pytest.mark.parametrize("more", [
+    {}, {"bias": "false"}, {"fixed": "batch_norm_param { use_global_stats: true }"}, {"top": "b"}, {"slope": 0.1}])
 def test_batch_norm_and_scale_learn_as_one(make, more):
     net, other = make(**more), make(**more)
     assert kinds(net).count(Joined) == ("top" not in more)
