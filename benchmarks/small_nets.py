@@ -100,7 +100,7 @@ def write_text(folder: Path, name: str, batch: int, mode: str) -> str:
     else:
         n.label = L.Input(shape={"dim": [batch]})
         n.loss = L.SoftmaxWithLoss(scores, n.label)
-    net, solver = folder / f"{name}_{batch}_{mode}.prototxt", folder / f"{name}_{batch}_solver.prototxt"
+    net, solver = folder / f"{name}_{batch}_{mode}.prototxt", folder / f"{name}_{batch}_{mode}_solver.prototxt"
     net.write_text(str(n.to_proto()))
     solver.write_text(SOLVER.format(net).replace("display: 1", "display: 0"))
     return str(net if mode == "forward" else solver)
