@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from speed import KERNELS, ROOT, SOLVER, Side, about
 
@@ -100,27 +100,38 @@ def write_text(folder: Path, name: str, batch: int, mode: str) -> str:
     else:
         n.label = L.Input(shape={"dim": [batch]})
         n.loss = L.SoftmaxWithLoss(scores, n.label)
-    net, solver = folder / f"{name}_{batch}_{mode}.prototxt", folder / f"{name}_{batch}_solver.prototxt"
+    net, solver = folder / f"{name}_{batch}_{mode}.prototxt", folder / f"{name}_{batch}_{mode}_solver.prototxt"
     net.write_text(str(n.to_proto()))
     solver.write_text(SOLVER.format(net).replace("display: 1", "display: 0"))
     return str(net if mode == "forward" else solver)
 
 
-def time_case(folder: Path, name: str, batch: int, mode: str, caffe: str, rounds: int, flags: List[str]) -> Dict[str, Any]:
+def words_of(folder: Path, name: str, batch: int, mode: str) -> List[str]:
+    """Return what side.py is to do with a small net."""
+    return [mode, "--batch", str(batch), "--text", write_text(folder, name, batch, mode), "--net", name, "--shape",
+            *map(str, NETS[name][1]), "--classes", str(NETS[name][2]), "--repeat", str(REPEAT[name])]
+
+
+def published(entry: str) -> List[str]:
+    """Return what side.py is to do with FILE=SIDE: predict one picture."""
+    path, _, side = entry.rpartition("=")
+    return ["forward", "--batch", "1", "--text", os.path.abspath(path), "--net", Path(path).stem, "--shape", "3", side, side]
+
+
+def time_case(words: List[str], names: Sequence[str], caffe: str, rounds: int, repeat: int) -> Dict[str, Any]:
     """Return the medians of each side, and of the ratios of single rounds."""
-    words = [mode, "--batch", str(batch), "--text", write_text(folder, name, batch, mode), "--net", name, "--shape",
-             *map(str, NETS[name][1]), "--classes", str(NETS[name][2]), "--repeat", str(REPEAT[name]), *flags]
-    sides = {side: Side(sys.executable, [side, *words]) for side in ("torchcaffe", "hand")}
+    sides = {side: Side(sys.executable, [side, *words]) for side in names}
     for kernel in KERNELS if caffe else ():
         sides[f"caffe {kernel}"] = Side(caffe, ["caffe", *words], OPENBLAS_CORETYPE=kernel)
     seconds: Dict[str, List[float]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side, process in sides.items():
-            seconds[side].append(process.step() / REPEAT[name])
+            seconds[side].append(process.step() / repeat)
     for process in sides.values():
         process.end()
     found: Dict[str, Any] = {"seconds": {side: statistics.median(values) for side, values in seconds.items()}}
-    found["torchcaffe / hand"] = statistics.median(a / b for a, b in zip(seconds["torchcaffe"], seconds["hand"]))
+    if "hand" in sides:
+        found["torchcaffe / hand"] = statistics.median(a / b for a, b in zip(seconds["torchcaffe"], seconds["hand"]))
     if caffe:
         best = min((side for side in sides if side.startswith("caffe")), key=found["seconds"].__getitem__)
         found["Caffe / torchcaffe"] = statistics.median(a / b for a, b in zip(seconds[best], seconds["torchcaffe"]))
@@ -131,6 +142,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS))
+    parser.add_argument("--published", nargs="+", default=[], metavar="FILE=SIDE",
+                        help="deploy prototxts, and the side of the picture, to time without a hand-written loop instead")
     parser.add_argument("--modes", nargs="+", choices=("all", "forward"), default=["all", "forward"])
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--caffe", type=Path, default=ROOT / ".caffe/bin/python3", help="Python that imports real Caffe")
@@ -141,12 +154,15 @@ def main() -> None:
         for threads in args.threads:
             os.environ.update(OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), GLOG_minloglevel="2")
             flags = ["--cpu-time"] if threads == 1 else []
-            for name, batch, mode in ((n, b, m) for n in args.nets for b in NETS[n][3] for m in args.modes):
-                row = rows[f"{name}, batch {batch}, {mode}, threads {threads}"] = time_case(
-                    Path(folder), name, batch, mode, caffe, args.rounds, flags)
+            cases = {f"{Path(entry).stem}, batch 1, forward": (published(entry), ["torchcaffe"], 1) for entry in args.published}
+            cases = cases or {f"{name}, batch {batch}, {mode}": (
+                words_of(Path(folder), name, batch, mode), ["torchcaffe", "hand"], REPEAT[name])
+                for name in args.nets for batch in NETS[name][3] for mode in args.modes}
+            for case, (words, names, repeat) in cases.items():
+                row = rows[f"{case}, threads {threads}"] = time_case([*words, *flags], names, caffe, args.rounds, repeat)
                 ratios = ", ".join(f"{key} {value:.2f}" for key, value in row.items() if key != "seconds")
                 times = ", ".join(f"{side} {1000 * t:.1f}" for side, t in row["seconds"].items())
-                print(f"{name}, batch {batch}, {mode}, threads {threads}: {times} ms; {ratios}", flush=True)
+                print(f"{case}, threads {threads}: {times} ms; {ratios}", flush=True)
                 if args.json:
                     args.json.write_text(json.dumps({"about": about(), "rounds": args.rounds, "cases": rows}, indent=1) + "\n")
 

@@ -1,7 +1,7 @@
 """What Caffe keeps in its global object: mode and device, random generators, rank among several solvers."""
 import contextlib
 import os
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, ContextManager, Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -72,12 +72,13 @@ def rounds_products() -> bool:
     return _context.rounds
 
 
-@contextlib.contextmanager
-def products(rounded: bool) -> Iterator[None]:
+def products(rounded: bool) -> ContextManager[None]:
     """Let products on a GPU round their factors or not, until the block ends; torch's own default is to round in convolutions."""
-    if not _context.gpu:
-        yield
-        return
+    return _products(rounded) if _context.gpu else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _products(rounded: bool) -> Iterator[None]:
     places: Tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [place.allow_tf32 for place in places]
     for place in places:

@@ -2,7 +2,7 @@
 import functools
 import os
 from collections import OrderedDict
-from typing import Any, Dict, Iterator, List, NoReturn, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 import torch
@@ -12,11 +12,10 @@ from . import context, debug, snapshot, threads
 from .blob import Blob, share, tensor_of
 from .errors import CaffeError
 from .graph import Graph
-from .layers import Layer
-from .layers.base import EACH_TIME, FORWARD_ONLY
 from .layers.inputs import Source
 from .log import WARNING, log
 from .netparam import filter_net, insert_splits, message_net, read_net
+from .passes import Passes
 from .proto import caffe_pb2 as pb
 
 
@@ -59,7 +58,7 @@ class Net(Graph):
         # parameters in the precision that it computes in
         self.frugal = False
         self._borrows = False  # the parameters are another net's
-        self._rounds = context.rounds_products()
+        self._rounds, self._low = context.rounds_products(), context.compute_type() != torch.float32
         self._told: Set[str] = set()  # blobs of which it was said that they have no gradient
         if weights:
             self.copy_from(weights)
@@ -72,51 +71,23 @@ class Net(Graph):
         Without `keep_graph` no backward pass can follow; without `keep_blobs` a blob is freed after its last reader.
         """
         end = len(self._engine) - 1 if end is None else end
+        steps, apart = self._passes.steps(start, end, not self.debug_info, not keep_blobs, keep_graph)
+        for pair in apart:
+            pair.layer.drop()
         losses: List[Tensor] = []
         with context.products(self._rounds):
-            for i in range(start, end + 1):
-                self._run_layer(i, keep_graph, losses)
+            for step in steps:
+                step.forward(keep_graph, losses)
                 if self.debug_info:
-                    debug.forward(self, i)
+                    debug.forward(self, step.at)
                 elif not keep_blobs:
-                    for blob in self._last_read.get(i, []):
+                    for blob in step.read:
                         blob.forget()
         return functools.reduce(torch.add, losses) if losses else torch.zeros(())
 
-    def _run_layer(self, i: int, keep_graph: bool, losses: List[Tensor]) -> None:
-        layer, (bottoms, tops) = self._engine[i], self._both_ends[i]
-        shapes = [b.shape for b in bottoms]
-        if layer.reshapes and (shapes != layer.shaped or layer.reshapes == EACH_TIME):
-            layer.reshape(bottoms, tops)
-            layer.shaped = shapes
-        try:
-            layer.forward(bottoms, tops, keep_graph)
-        except RuntimeError as error:
-            _explain(layer, error)
-        for top, weight in zip(tops, layer.loss_weights):
-            if weight:
-                losses.append(weight * top.tensor.sum())
-
     @functools.cached_property
-    def _last_read(self) -> Dict[int, List[Blob]]:
-        """Blobs that no later layer reads, for each layer."""
-        last = {b: i for i, bottoms in enumerate(self._ids["bottom"]) for b in bottoms}
-        last.update({b: i for i, tops in enumerate(self._ids["top"]) for b in tops if b in last and i >= last[b]})
-        kept = set(self._outputs)
-        for layer, bottoms, tops in zip(self._engine, self._ids["bottom"], self._ids["top"]):
-            if not bottoms or layer.type == "Python":  # filled once perhaps; read on the way back perhaps
-                kept.update(bottoms, tops)
-        found: Dict[int, List[Blob]] = {}
-        for b, i in last.items():
-            if b not in kept:
-                found.setdefault(i, []).append(self._blobs[b])
-        return found
-
-    @functools.cached_property
-    def _made(self) -> List[List[Blob]]:
-        """Return each layer's tops that are neither in place nor losses; a loss's gradient is its weight."""
-        return [[self._blobs[t] for t in tops if t not in bottoms and not self._blob_loss_weights[t]]
-                for tops, bottoms in zip(self._ids["top"], self._ids["bottom"])]
+    def _passes(self) -> Passes:
+        return Passes(self._engine, self._blobs, self._ids, self._outputs)
 
     @threads.shared
     def run_backward(self, start: Optional[int] = None, end: int = 0, retain: bool = True, keep_blobs: bool = True) -> None:
@@ -125,29 +96,23 @@ class Net(Graph):
         Without `keep_blobs` the diff of a blob is freed when the layer that made it has used it.
         """
         start = len(self._engine) - 1 if start is None else start
+        steps, apart = self._passes.steps(end, start, not self.debug_info, not keep_blobs, True)
+        for pair in apart:
+            pair.layer.part()
         with context.products(self._rounds):
-            for i in range(start, end - 1, -1):
-                if self._engine[i].needs_backward:
-                    self._run_layer_back(i, retain)
+            for step in self._passes.backward(steps):
+                if step.layer.needs_backward:
+                    step.backward(retain)
                     if self.debug_info:
-                        debug.backward(self, i)
+                        debug.backward(self, step.at)
                     elif not keep_blobs:
-                        for blob in self._made[i]:
+                        for blob in step.made:
                             blob.forget_grad()
         if self.debug_info and (start, end) == (len(self._engine) - 1, 0):
             debug.params(self)
 
-    def _run_layer_back(self, i: int, retain: bool) -> None:
-        layer = self._engine[i]
-        layer.check(layer.in_place != FORWARD_ONLY or self._ids["bottom"][i] != self._ids["top"][i],
-                    "Caffe has no right gradient for it in place; give its top another name")
-        try:
-            layer.backward(*self._both_ends[i], retain)
-        except RuntimeError as error:
-            _explain(layer, error)
-
     def _forward(self, start: int, end: int) -> float:
-        if self.frugal and self.phase == pb.TEST and not self._borrows:
+        if self.frugal and self._low and self.phase == pb.TEST and not self._borrows:
             for layer in self._engine:
                 layer.round_params()
         loss = float(self.run_forward(start, end, keep_blobs=not self.frugal))
@@ -178,7 +143,8 @@ class Net(Graph):
         first = self._layer_index(start) if start is not None else 0
         last = self._layer_index(end) if end is not None else len(self._engine) - 1
         wanted = self.top_names[end] if end is not None else self.outputs
-        self._take(kwargs, self.inputs, "data")
+        if kwargs:
+            self._take(kwargs, self.inputs, "data")
         for name in blobs or []:
             self.blobs[name].data  # noqa: B018  (what has been shown is kept)
         self._forward(first, last)
@@ -331,7 +297,7 @@ class Net(Graph):
             param.blob.clear_grad()
 
     # ------------------------------------------------------------ names, as pycaffe shows them
-    @property
+    @functools.cached_property
     def blobs(self) -> "OrderedDict[str, Blob]":
         """Blobs by name, in the order of their layers."""
         return OrderedDict(zip(self._blob_names, self._blobs))
@@ -370,10 +336,3 @@ class Net(Graph):
     top_names = property(lambda self: self._named_ids("top"), doc="Names of each layer's tops.")
     inputs = property(lambda self: [self._blob_names[i] for i in self._inputs], doc="Names of the input blobs.")
     outputs = property(lambda self: [self._blob_names[i] for i in self._outputs], doc="Names of blobs that no layer reads.")
-
-
-def _explain(layer: Layer, error: RuntimeError) -> NoReturn:
-    """Say in one line which layer torch could not compute: out of memory, sizes beyond its limits; user layers' errors stay."""
-    if layer.type == "Python":
-        raise error
-    raise CaffeError(f"layer {layer.name!r} ({layer.type}): {(str(error).splitlines() or [type(error).__name__])[0]}") from error

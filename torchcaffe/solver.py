@@ -1,4 +1,5 @@
 """Caffe's solvers: training, testing, snapshots, with Caffe's log lines (solver.cpp, sgd_solver.cpp)."""
+import functools
 import os
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -146,18 +147,19 @@ class Solver:
     def _accumulate(self, debug: bool) -> Any:
         """Add up the gradients of `iter_size` batches; return their mean loss."""
         self.net.debug_info = debug
-        total: Any = 0.0
+        losses = []
         for _ in range(self.param.iter_size):
-            total = total + self.net.run_forward(keep_blobs=not self.frugal)
+            losses.append(self.net.run_forward(keep_blobs=not self.frugal))
             self.net.run_backward(retain=False, keep_blobs=not self.frugal)
-        return total / self.param.iter_size
+        return functools.reduce(torch.add, losses) / len(losses) if len(losses) > 1 else losses[0]
 
     def _smooth(self, loss: Tensor, start: int) -> None:
         """Average the loss over `average_loss` iterations (``UpdateSmoothedLoss``); nothing is copied from a GPU."""
         span = self.param.average_loss
         if len(self._losses) < span:
             self._losses.append(loss)
-            self._smoothed = (self._smoothed * (len(self._losses) - 1) + loss) / len(self._losses)
+            count = len(self._losses)
+            self._smoothed = (self._smoothed * (count - 1) + loss) / count if count > 1 else loss
         else:
             at = (self.iter - start) % span
             self._smoothed = self._smoothed + (loss - self._losses[at]) / span

@@ -62,6 +62,8 @@ def sgd_at_once(momentum: float, rates: List[float], decays: List[float], w: Lis
                               maximize=False, is_first_step=False)
         except (AttributeError, NotImplementedError):  # before PyTorch 2.4, where the first call does nothing at all
             return False
+        for weight in ws:  # the call above does not count its change, which folded weights are known to be old by
+            torch.autograd.graph.increment_version(weight)
     return True
 
 

@@ -6,7 +6,6 @@ leaves, the diffs of the tops go in, the diffs of the bottoms come out. Layers t
 instead (`slopes`), as a graph a layer costs them more than its sums. So `Net.backward` can start and stop anywhere,
 and every blob has its diff, as in Caffe.
 """
-import contextlib
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
 import torch
@@ -137,21 +136,32 @@ class Layer:
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         """Compute the tops; remember what the way back needs if `keep_graph`."""
-        in_place = bottoms[:1] == tops[:1]
         for top in tops:
             if top not in bottoms:
                 top.forget()  # so that the new values can take the old ones' memory
-        for top, y in zip(tops, self._run(bottoms, keep_graph and self.needs_backward, in_place)):
+        for top, y in zip(tops, self._run(bottoms, keep_graph and self.needs_backward, bottoms[:1] == tops[:1])):
             top.tensor = y.detach() if y.requires_grad else y
 
+    @property
+    def ran(self) -> bool:
+        """True when the last pass kept what the way back needs."""
+        return self._kept is not None
+
+    def drop(self) -> None:
+        """Forget the last pass."""
+        self._kept = None
+
     def _run(self, bottoms: List[Blob], keep: bool, in_place: bool) -> Sequence[Tensor]:
-        tensors = [self.enter(b.tensor) for b in bottoms] + [self._turned(b.tensor) for b in self.blobs]
+        tensors = [self.enter(b.tensor) for b in bottoms]
+        tensors += [self._turned(b.tensor) for b in self.blobs]
         if keep and in_place and self.saves_bottom and bottoms[0].shown:
             tensors[0] = tensors[0].clone()  # the result will be written over what the gradient needs
         self.learns, graph = keep, keep and not self.by_hand
         if graph:
             tensors = [t.detach().requires_grad_(wanted) for t, wanted in zip(tensors, self._wanted())]
-        with torch.enable_grad() if graph else contextlib.nullcontext():
+            with torch.enable_grad():
+                ys = self.compute(*tensors)
+        else:
             ys = self.compute(*tensors)
         ys = (ys,) if isinstance(ys, Tensor) else ys
         self._kept = (tensors if graph or self.saves_bottom else [], ys if graph or self.saves_top else (),
@@ -164,7 +174,9 @@ class Layer:
 
     def _turned(self, tensor: Tensor) -> Tensor:
         """Return a tensor in the layer's number type."""
-        kind = tensor.dtype if self.numbers == ANY else torch.float32 if self.numbers == FULL else self.compute_type
+        if self.numbers == ANY:
+            return tensor
+        kind = torch.float32 if self.numbers == FULL else self.compute_type
         return tensor if tensor.dtype == kind else tensor.to(kind)
 
     def enter(self, tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Layers that mix values without a window: inner product, normalizations, softmax, reductions."""
 import math
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch import Tensor
 from ..blob import Shape
 from ..proto import caffe_pb2 as pb
 from .base import ALWAYS, FORWARD_ONLY, FULL, LOW, Layer, Tensors, register
+from .rows import Rows
 
 SMALL = 1_000_000  # weights of an inner product, at most, that stays float32
 
@@ -21,6 +22,7 @@ class InnerProduct(Layer):
 
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.inner_product_param
+        self.transposed = bool(p.transpose)
         self.check(p.num_output > 0, "num_output must be positive")
         self.at = self.axis(p.axis, shapes[0])
         self.inputs = math.prod(shapes[0][self.at:])
@@ -37,11 +39,11 @@ class InnerProduct(Layer):
     def compute(self, *tensors: Tensor) -> Tensors:
         x, weight = tensors[0].flatten(self.at), tensors[1]
         bias = tensors[2] if len(tensors) > 2 else None
-        return F.linear(x, weight.t() if self.param.inner_product_param.transpose else weight, bias)
+        return F.linear(x, weight.t() if self.transposed else weight, bias)
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
-        (x, weight), transposed = tensors[:2], self.param.inner_product_param.transpose
+        (x, weight), transposed = tensors[:2], self.transposed
         rows, dy = x.reshape(-1, self.inputs), diffs[0].reshape(-1, weight.shape[transposed])
         of_weight = (rows.t() @ dy if transposed else dy.t() @ rows) if wanted[1] else None
         return [(dy @ (weight.t() if transposed else weight)).reshape(x.shape) if wanted[0] else None, of_weight,
@@ -69,36 +71,37 @@ class BatchNorm(Layer):
         for spec in self.param.param:
             spec.lr_mult = 0
 
-    def compute(self, *tensors: Tensor) -> Tensors:
-        whole, mean, var, number = tensors
-        p = self.param.batch_norm_param
-        x = whole if whole.dim() > 1 else whole[:, None]
+    def statistics(self, rows: Rows, x: Tensor, params: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        """Return the mean, and one over the deviation, that hold in this pass; those of a batch enter the sums."""
+        p, (mean, var, number) = self.param.batch_norm_param, params
         if self.fixed:
             scale = (1 / number).nan_to_num_(posinf=0)
-            self.factor, shape = (var * scale).add_(p.eps).rsqrt_(), (-1, *[1] * (x.dim() - 2))
-            shift = (mean * scale).mul_(self.factor).neg_()
-            room = x if self.may_overwrite else None
-            return torch.addcmul(shift.view(shape), x, self.factor.view(shape), out=room).view_as(whole)
-        axes, m = [i for i in range(x.dim()) if i != 1], x.numel() // x.shape[1]
-        centre = x.mean(axes, keepdim=True)
-        moved = x - centre
-        spread = (moved * moved).mean(axes, keepdim=True)  # torch's own batch_norm adds up less exactly: errors above 1e-5
-        for total, value in ((number, number.new_ones(1)), (mean, centre), (var, spread * (m / max(1, m - 1)))):
-            total.mul_(p.moving_average_fraction).add_(value.flatten())
-        factor = 1 / (spread + p.eps).sqrt()
-        self.factor = factor.flatten()
-        return moved.mul_(factor).view_as(whole)
+            return mean * scale, (var * scale).add_(p.eps).rsqrt_()
+        spread, centre = rows.moments(x)
+        torch._foreach_mul_([mean, var, number], p.moving_average_fraction)
+        mean.add_(centre)
+        var.add_(spread, alpha=rows.count / max(1, rows.count - 1))
+        number.add_(1)
+        return centre, spread.add_(p.eps).rsqrt_()
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        rows = Rows(tensors[0])
+        x = rows.of(tensors[0])
+        centre, self.factor = self.statistics(rows, x, tensors[1:])
+        if self.fixed:
+            return rows.back(rows.affine(x, self.factor, -centre * self.factor, x if self.may_overwrite else None))
+        return rows.back((x - rows.wide(centre)).mul_(rows.wide(self.factor)))
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
-        dy, *y = (t if t.dim() > 1 else t[:, None] for t in (diffs[0], *ys))
-        factor = self.factor.view(-1, *[1] * (dy.dim() - 2))
+        rows = Rows(diffs[0])
+        dy = rows.of(diffs[0])
         if self.fixed:
-            return [(dy * factor).view_as(diffs[0])]
-        axes = [i for i in range(dy.dim()) if i != 1]  # torch's own gradient adds up less exactly too
-        along = (dy * y[0]).mean(axes, keepdim=True)
-        grad = (dy - dy.mean(axes, keepdim=True)).addcmul_(y[0], along, value=-1).mul_(factor)
-        return [grad.view_as(diffs[0])]
+            return [rows.back(rows.affine(dy, self.factor, None))]
+        y = rows.of(ys[0])
+        along, total = rows.sums(y, dy, y.new_zeros(rows.channels), y.new_ones(rows.channels))
+        share = -self.factor / rows.count
+        return [rows.back(rows.affine(y, share * along, share * total).addcmul_(dy, rows.wide(self.factor)))]
 
 
 @register

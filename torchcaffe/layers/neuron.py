@@ -10,6 +10,7 @@ from .. import context
 from ..blob import Shape
 from ..proto import caffe_pb2 as pb
 from .base import ALWAYS, ANY, FORWARD_ONLY, Layer, Tensors, elementwise, register
+from .rows import Rows
 
 
 @register
@@ -21,17 +22,25 @@ class ReLU(Layer):
 
     in_place = ALWAYS
     numbers, saves_bottom, by_hand = ANY, False, True
+    owns_diff = False  # in place, and the diff of its top is nobody else's: the bottom's may be written over it
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self.slope = self.param.relu_param.negative_slope
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        slope, x = self.param.relu_param.negative_slope, tensors[0]
+        slope, x = self.slope, tensors[0]
         if self.may_overwrite:
             return F.leaky_relu_(x, slope) if slope else torch.relu_(x)
         return F.leaky_relu(x, slope) if slope else torch.relu(x)
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
-        (y,), (dy,), slope = ys, diffs, self.param.relu_param.negative_slope
-        return [torch.where(y > 0, dy, dy * slope) if slope else torch.ops.aten.threshold_backward(dy, y, 0)]
+        (y,), (dy,), slope = ys, diffs, self.slope
+        if slope:
+            return [torch.where(y > 0, dy, dy * slope)]
+        if self.owns_diff:
+            return [torch.ops.aten.threshold_backward.grad_input(dy, y, 0, grad_input=dy)]
+        return [torch.ops.aten.threshold_backward(dy, y, 0)]
 
 
 @register
@@ -227,11 +236,17 @@ class Scale(_Affine):
         if p.bias_term:
             operand = shapes[1] if len(shapes) > 1 else self.operand
             self.add_param(operand, p.bias_filler)
+        self.by_channel = self.at == 1 and len(shapes) == 1 and len(self.operand) == 1
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        x, factor = tensors[0], _across(tensors[0], tensors[1], self.at)
-        room = x if self.may_overwrite and not self.learns else None
-        return torch.addcmul(_across(x, tensors[2], self.at), x, factor, out=room) if len(tensors) > 2 else x * factor
+        x, factor = tensors[:2]
+        if self.by_channel:
+            rows = Rows(x)
+            lines = rows.of(x)
+            free = lines if self.may_overwrite and not self.learns else None
+            return rows.back(rows.affine(lines, factor, tensors[2] if len(tensors) > 2 else None, free))
+        factor = _across(x, factor, self.at)
+        return torch.addcmul(_across(x, tensors[2], self.at), x, factor) if len(tensors) > 2 else x * factor
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:

@@ -175,11 +175,11 @@ class Pooling(Layer):
         if not self.by_hand:
             return self._padded(x)
         if not self.max:
-            if self.param.pooling_param.global_pooling and (x.is_cuda or x.dtype != torch.float32):
+            if (x.is_cuda or x.dtype != torch.float32) and self.param.pooling_param.global_pooling:
                 return x.mean((2, 3), keepdim=True, dtype=torch.float32)  # scores need their digits
             return F.avg_pool2d(x, *self.window, True)  # adds one value after the other as Caffe does
         if not self.learns and len(self.param.top) < 2:
-            return F.max_pool2d(x, *self.window, ceil_mode=True)
+            return torch.max_pool2d(x, *self.window, ceil_mode=True)
         y, self.index = F.max_pool2d(x, *self.window, ceil_mode=True, return_indices=True)
         return (y, self.index.to(torch.float32))[:max(1, len(self.param.top))]
 

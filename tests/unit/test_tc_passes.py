@@ -1,0 +1,158 @@
+"""Layers that run as one give what they give one by one, and notice changed parameters."""
+
+import numpy as np
+import pytest
+
+import torchcaffe as caffe
+from torchcaffe.layers.folded import Folded
+from torchcaffe.layers.joined import Joined
+
+NET = """force_backward: {force}
+layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 4 dim: 3 dim: 6 dim: {width} }} }} }}
+layer {{ name: "conv" type: "Convolution" bottom: "x" top: "a" convolution_param {{ num_output: 5 kernel_size: 3 pad: 1
+    weight_filler {{ type: "msra" }} bias_filler {{ type: "gaussian" }} bias_term: {own} }} }}
+layer {{ name: "norm" type: "BatchNorm" bottom: "a" top: "{top}" {fixed} }}
+layer {{ name: "scale" type: "Scale" bottom: "{top}" top: "{top}" scale_param {{ bias_term: {bias}
+    filler {{ type: "uniform" min: 1 }} bias_filler {{ type: "gaussian" }} }} }}
+layer {{ name: "relu" type: "ReLU" bottom: "{top}" top: "{top}" relu_param {{ negative_slope: {slope} }} }}
+layer {{ name: "last" type: "Convolution" bottom: "{top}" top: "y" convolution_param {{ num_output: 2 kernel_size: 1
+    weight_filler {{ type: "msra" }} }} }}
+"""
+
+
+@pytest.fixture
+def make(make_net):
+    def run(phase=caffe.TRAIN, force="true", width=7, bias="true", own="true", top="a", fixed="", slope=0):
+        caffe.set_random_seed(3)
+        net = make_net(NET.format(force=force, width=width, bias=bias,
+                                  own=bias if phase == caffe.TEST else "false", top=top, fixed=fixed, slope=slope), phase)
+        random = np.random.RandomState(0)
+        net.blobs["x"].data[...] = random.randn(*net.blobs["x"].data.shape) + 2
+        for blob, low in zip(net.layer_dict["norm"].blobs, (-1, 1, 1)):
+            blob.tensor[...] = caffe.blob.tensor_of(random.uniform(low, 2, blob.shape).astype(np.float32))
+        return net
+    return run
+
+
+def kinds(net, graph=True):
+    return [type(step.layer) for step in net._passes.steps(0, len(net.layers) - 1, True, net.frugal, graph)[0]]
+
+
+def one_by_one(net):
+    for i in range(len(net.layers)):
+        net.run_forward(i, i)
+
+
+def back_one_by_one(net):
+    for i in reversed(range(len(net.layers))):
+        net.run_backward(i, i)
+
+
+def set_diff(net):
+    net.blobs["y"].diff[...] = np.random.RandomState(1).randn(*net.blobs["y"].data.shape) + 1
+
+
+def assert_same(found, wanted, message=""):
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6 * max(1, np.abs(wanted).max()), err_msg=message)
+
+
+def assert_alike(net, other):
+    for kind in ("data", "diff"):
+        for name in net.blobs:
+            assert_same(getattr(net.blobs[name], kind), getattr(other.blobs[name], kind), f"{name} {kind}")
+        for name in net.params:
+            for mine, theirs in zip(net.params[name], other.params[name]):
+                assert_same(getattr(mine, kind), getattr(theirs, kind), f"{name} {kind}")
+
+
+@pytest.mark.parametrize("more", [
+    {}, {"bias": "false"}, {"fixed": "batch_norm_param { use_global_stats: true }"}, {"top": "b"}, {"slope": 0.1}])
+def test_batch_norm_and_scale_learn_as_one(make, more):
+    net, other = make(**more), make(**more)
+    assert kinds(net).count(Joined) == ("top" not in more)
+    for _ in range(2):
+        net.forward()
+        one_by_one(other)
+        for one in (net, other):
+            set_diff(one)
+        net.backward()
+        back_one_by_one(other)
+    assert_alike(net, other)
+
+
+def test_a_pair_can_be_taken_apart_on_the_way_back(make):
+    """A pass that ran the two as one is followed by backward passes that end, and start, between them; and the reverse."""
+    nets = [make() for _ in range(3)]
+    for net, forward in zip(nets, (net.forward for net in nets[:2])):
+        forward()
+        set_diff(net)
+    one_by_one(nets[2])
+    set_diff(nets[2])
+    nets[0].backward()
+    nets[1].backward(end="scale")
+    nets[1].backward(start="norm")
+    nets[2].backward()
+    for net in nets[1:]:
+        assert_alike(net, nets[0])
+
+
+@pytest.mark.parametrize("more", [{}, {"bias": "false"}, {"top": "b"}, {"slope": 0.1}, {"width": 1}])
+def test_a_convolution_takes_in_what_follows(make, more):
+    net, other = (make(caffe.TEST, "false", **more) for _ in range(2))
+    assert kinds(net).count(Folded) == 2
+    assert kinds(net, graph=False)[1] is Folded
+    net.forward()
+    one_by_one(other)
+    assert_alike(net, other)
+
+
+@pytest.mark.parametrize("name", ["conv", "norm", "scale"])
+def test_a_changed_parameter_is_folded_again(make, name):
+    net, other = (make(caffe.TEST, "false") for _ in range(2))
+    net.forward()
+    for i in range(2):  # by the engine, then by a user's array
+        for one in (net, other):
+            blob = one.layer_dict[name].blobs[0]
+            (blob.data if i else blob.tensor)[...] *= 2
+        net.forward()
+        one_by_one(other)
+        assert_alike(net, other)
+
+
+def test_a_test_net_sees_each_step_of_training(tmp_path):
+    (tmp_path / "net.prototxt").write_text(
+        NET.format(force="false", width=7, bias="true", own="true", top="a", fixed="", slope=0)
+        + 'layer { name: "t" type: "Input" top: "t" input_param { shape { dim: 4 dim: 2 dim: 6 dim: 7 } } }'
+        + 'layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }')
+    (tmp_path / "solver.prototxt").write_text(
+        f'net: "{tmp_path}/net.prototxt" base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 max_iter: 9 test_iter: 1 '
+        f'test_interval: 100 snapshot_after_train: false')
+    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    losses = []
+    for net in (solver.net, solver.test_nets[0]):
+        net.blobs["x"].data[...] = np.random.RandomState(0).randn(4, 3, 6, 7)
+    for _ in range(3):
+        solver.step(1)
+        net = solver.test_nets[0]
+        net.share_with(solver.net)
+        losses.append(float(net.run_forward(keep_graph=False)))
+        assert Folded in kinds(net, graph=False)
+        one_by_one(net)
+        assert losses[-1] == pytest.approx(float(net.blobs["loss"].data), rel=1e-5)
+    assert len(set(losses)) == 3
+
+
+def test_diffs_of_a_sum_are_not_written_over(make_net):
+    """ReLU writes its diff over that of its top only where a convolution or a split has just made it."""
+    net = make_net("""force_backward: true
+        layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+        layer { name: "w" type: "Input" top: "w" input_param { shape { dim: 2 dim: 3 } } }
+        layer { name: "a" type: "Power" bottom: "x" top: "a" }
+        layer { name: "relu" type: "ReLU" bottom: "a" top: "a" }
+        layer { name: "y" type: "Eltwise" bottom: "a" bottom: "w" top: "y" }""")
+    net.blobs["x"].data[...] = [[-1, 1, -1], [1, -1, 1]]
+    net.forward()
+    net.blobs["y"].diff[...] = 5
+    net.backward()
+    np.testing.assert_array_equal(net.blobs["w"].diff, np.full((2, 3), 5))
+    np.testing.assert_array_equal(net.blobs["x"].diff, [[0, 5, 0], [5, 0, 5]])

@@ -1,0 +1,69 @@
+"""BatchNorm and the Scale behind it as one step, whose gradient reads and writes each blob once less often."""
+from typing import Any, List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from ..blob import Blob, Shape
+from .base import Layer, Tensors
+from .dense import BatchNorm
+from .neuron import Scale
+from .rows import Rows
+
+
+class Joined(Layer):
+    """What the two do, with the parameters of both; what lies between them is found again where it is asked for."""
+
+    by_hand, saves_top, repeatable = True, False, False
+
+    def __init__(self, norm: BatchNorm, scale: Scale) -> None:
+        super().__init__(norm.param, norm.phase)
+        self.norm, self.scale = norm, scale
+        self.blobs.extend([*norm.blobs, *scale.blobs])
+        self.propagate_down, self.param_wanted = norm.propagate_down, [False] * len(norm.blobs) + scale.param_wanted
+        self.needs_backward, self.may_overwrite = scale.needs_backward, norm.may_overwrite
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        return self.scale.top_shapes(self.norm.top_shapes(shapes))
+
+    def line(self, rows: Any, x: Any, params: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        """Return factor and term of each channel; fixed statistics do not look at the values."""
+        self.centre, self.factor = self.norm.statistics(rows, x, params[:3])
+        slope = self.factor * params[3]
+        return slope, (-self.centre * slope if len(params) < 5 else torch.addcmul(params[4], self.centre, slope, value=-1))
+
+    def compute(self, *tensors: Tensor) -> Tensors:
+        rows = Rows(tensors[0])
+        x = rows.of(tensors[0])
+        slope, shift = self.line(rows, x, tensors[1:])
+        return rows.back(rows.affine(x, slope, shift, x if self.may_overwrite and not self.learns else None))
+
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        rows = Rows(diffs[0])
+        x, dy = rows.of(tensors[0]), rows.of(diffs[0])
+        along, total = rows.sums(x, dy, self.centre, self.factor)
+        of_params = [None] * 3 + [found if asked else None for found, asked in zip((along, total), wanted[4:])]
+        if not wanted[0]:
+            return [None, *of_params]
+        slope = self.factor * tensors[4]
+        if self.norm.fixed:
+            return [rows.back(rows.affine(dy, slope, None)), *of_params]
+        bend = torch.mul(along, self.factor).mul_(slope).div_(-rows.count)
+        shift = torch.mul(total, slope).div_(-rows.count).addcmul_(bend, self.centre, value=-1)
+        return [rows.back(rows.affine(x, bend, shift).addcmul_(dy, rows.wide(slope))), *of_params]
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        self.norm.drop()
+        self.scale.drop()
+        super().forward(bottoms, tops, keep_graph)
+
+    def part(self) -> None:
+        """Give each of the two what it would have kept by itself."""
+        if self._kept:
+            tensors, _, kinds = self._kept
+            rows = Rows(tensors[0])
+            y = rows.back((rows.of(tensors[0]) - rows.wide(self.centre)).mul_(rows.wide(self.factor)))
+            self.norm.factor, self.norm._kept = self.factor, ([], [y], kinds)
+            self.scale._kept = ([y, *tensors[4:]], (), kinds)
+            self._kept = None
