@@ -20,7 +20,7 @@ def foldable(layer: Layer) -> bool:
     return (isinstance(layer, Convolution) and not layer.transposed and len(layer.kernel) == 2 and len(layer.param.top) == 1
             and layer.compute_type == torch.float32 and layer.blobs[0].tensor.device.type == "cpu"
             and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-            and hasattr(torch.ops.mkldnn, "_convolution_pointwise"))
+            and all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_reorder_convolution_weight")))
 
 
 class Folded(Layer):
