@@ -28,6 +28,7 @@ from data_tools import (
     plan,
     steps,
     synthetic,
+    synthetic_picture,
 )
 from data_tools import commands as common
 from data_tools.commands import Parser, add, add_step, whole
@@ -152,8 +153,8 @@ def _add_synthetic(commands: Commands) -> None:
         command.add_argument(f"--{split}", type=whole(0, synthetic.MOST), default=count, metavar="N",
                              help=f"pictures of split {split}")
     command.add_argument("--seed", type=SEED, default=1, help="of the pictures")
-    command.add_argument("--height", type=whole(synthetic.LEAST, SIDE), default=synthetic.HEIGHT, help="of the pictures")
-    command.add_argument("--width", type=whole(synthetic.LEAST, SIDE), default=synthetic.WIDTH, help="of the pictures")
+    command.add_argument("--height", type=whole(synthetic.LEAST, SIDE), default=synthetic_picture.HEIGHT, help="of the pictures")
+    command.add_argument("--width", type=whole(synthetic.LEAST, SIDE), default=synthetic_picture.WIDTH, help="of the pictures")
     _add_jobs(command)
     add_step(command, _synthetic)
 

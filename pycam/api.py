@@ -35,8 +35,8 @@ Class = Union[str, int]  # name or number
 
 
 def load_net(weights: PathLike, net: Optional[PathLike] = None, *, classes: Optional[Sequence[str]] = None, method: str = "auto",
-             cam_layer: Optional[str] = None, fc_layer: Optional[str] = None, size: int = SIZE, mean: Sequence[float] = MEAN_BGR,
-             scale: float = 1.0, engine: str = "auto", gpu: Optional[int] = None, precision: str = "fp32") -> Network:
+             cam_layer: Optional[str] = None, fc_layer: Optional[str] = None, size: Optional[int] = None, engine: str = "auto",
+             mean: Sequence[float] = MEAN_BGR, scale: float = 1.0, gpu: Optional[int] = None, precision: str = "fp32") -> Network:
     """Load a network of this project, or any Caffe network that classifies colour pictures, with its weights.
 
     Parameters
@@ -51,8 +51,8 @@ def load_net(weights: PathLike, net: Optional[PathLike] = None, *, classes: Opti
         How maps are made: CAM where the network ends in global average and classifier, else Grad-CAM; or always one of them.
     cam_layer, fc_layer : str, optional
         The layer that is mapped and the classifier, where those that are found in the graph are not meant.
-    size : int
-        Side of the square that a whole picture is resized to; the network's input is cut from its middle.
+    size : int, optional
+        Side of the square whose middle the input is cut from; left out, 256, or for a network found here 8/7 of its input (D03).
     mean, scale : sequence of float, float
         What is taken off blue, green and red (0 to 255), and what they are multiplied by then.
     engine : {"auto", "caffe", "torch"}
@@ -75,7 +75,7 @@ def load_net(weights: PathLike, net: Optional[PathLike] = None, *, classes: Opti
     """
     path = Path(net) if net else two_stages.find_net(Path(weights))
     return forward.load_net(path, Path(weights), Backend(engine, gpu, precision), classes=classes, method=method,
-                            cam_layer=cam_layer, fc_layer=fc_layer, size=size, mean=mean, scale=scale)
+                            cam_layer=cam_layer, fc_layer=fc_layer, size=size or (SIZE if net else None), mean=mean, scale=scale)
 
 
 def load_stages(stage1: Optional[PathLike] = None, stage2: Optional[PathLike] = None, net: Optional[PathLike] = None, *,

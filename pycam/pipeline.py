@@ -17,12 +17,13 @@ from typing import Any, Dict, Sequence
 from data_tools.commands import add
 from data_tools.errors import unknown
 from data_tools.files import listing, write_atomic
-from data_tools.steps import find_record, is_current, read_record
+from data_tools.steps import beside, find_record, is_current, read_record
 
 from .crops import read_rule
 from .engine import choose, weights_file
 from .errors import CamError
-from .pipeline_commands import Run, Words, commands, doctor_words, make_run, report_file
+from .init import source
+from .pipeline_commands import DEPLOY, Run, Words, commands, doctor_words, make_run, report_file
 from .table1 import table_file
 from .variables import VARIABLES, problem
 
@@ -30,8 +31,9 @@ MARK = ".skin-lesion-cam"  # the file that marks a run's folder
 MADE = ("clean", "lmdb", "crops", "stage1", "stage1_scratch", "stage2", "results")  # folders of a run
 NETWORK = ("train", "predict", "crops", "report", "doctor")  # commands that need an engine
 PROCESSOR = Path("/proc/cpuinfo")
-DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "AUGMENT": "none",
-        "REGION": "--threshold 0.65 --placement exact"}
+DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "PATCH": "96", "RECORDS": "--patches centre",
+        "EDIT": "data.batch_size=16 pool4.kernel_size=1 pool4.stride=1 CAM_dropout.dropout_ratio=0.1",
+        "REGION": "--threshold 0.75 --placement exact"}
 MAKE_ONLY = ("PYTHON", "TARGET", "CMD", "IMAGE", "OPTIONS", "GPUS", "DIGEST", "DEBIAN_MIRROR", "CPU_BASE", "GPU_BASE",
              "TORCH_BASE")  # variables that make itself uses
 TARGETS = ("stage1", "crops", "stage2", "scratch", "table", "report", "all", "demo", "doctor", "clean")
@@ -131,10 +133,11 @@ def make_target(target: str, words: Dict[str, str]) -> None:
 
 
 def target_run(target: str, words: Dict[str, str]) -> Run:
-    """Return the run that a target makes; the demo has other defaults, and its pictures in its own folder."""
+    """Return the run that a target makes; the demo has other defaults: its own pictures, and stage 1 starts from `models/`."""
     if target == "demo":
         words = {**DEMO, **words}
-        words = {"ISIC": f"{words['RUN']}/isic", "PRECISION": fast_precision(words), **words}
+        init = os.path.relpath(source("models") / "stage1.caffemodel")
+        words = {"ISIC": f"{words['RUN']}/isic", "INIT": init, "PRECISION": fast_precision(words), **words}
     return make_run(words)
 
 
@@ -190,6 +193,11 @@ def delete(folder: Path) -> None:
         if path.is_symlink() or path.is_dir():
             print(f"delete {path}")
             path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    net = folder / DEPLOY
+    if read_record(beside(net)):
+        print(f"delete {net}")
+        net.unlink(missing_ok=True)
+        beside(net).unlink()
     left = sorted(path.name for path in folder.iterdir() if path.name != MARK)
     if left:
         print(f"kept in {folder}, not made by this run: {listing(left)}")

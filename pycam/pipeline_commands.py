@@ -6,7 +6,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from .errors import CamError
 from .variables import values
 
-DEMO_PICTURES = {"train": "600", "val": "150", "seed": "1"}
+DEMO_PICTURES = {"train": "600", "val": "320", "seed": "1", "height": "330", "width": "440"}
+DEPLOY = "deploy.prototxt"  # of a run whose net has other fields than the committed one
 PREFIXES = {"vgg_gap": "", "vgg16_gap": "vgg16_", "vgg_gap_narrow": "narrow_", "googlenet_gap": "googlenet_"}  # of solver files
 
 Words = List[str]  # of a command, its module first
@@ -31,7 +32,7 @@ class Run(NamedTuple):
     @property
     def net(self) -> str:
         """Return the deploy prototxt: that of NET, or the run's own with other fields."""
-        return str(self.folder / "deploy.prototxt") if self.edits else self.named_net
+        return str(self.folder / DEPLOY) if self.edits else self.named_net
 
     @property
     def named_net(self) -> str:

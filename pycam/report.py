@@ -11,7 +11,7 @@ from data_tools import steps
 from data_tools.commands import add, add_step
 from data_tools.errors import DataError
 from data_tools.files import locked, sweep, write_atomic
-from data_tools.isic import SPLITS
+from data_tools.isic import MADE_UP, SPLITS
 from torchcaffe.errors import CaffeError
 
 from . import engine, html_page, runinfo
@@ -42,6 +42,7 @@ EXTRAS = CONTROLS, PEOPLE, LESIONS = ("Control crops", "Age and sex", "Lesions")
 TITLE = "Skin lesion classification with class activation maps"
 LEAD = ("Jia and Shen's two-stage classifier on ISIC-2017, part 3: one network on whole pictures, and again on the regions "
         "that its class activation maps point at. All figures come from this run's own files; the paper's are marked.")
+NO_SKIN = "All pictures of this page are made up. Its figures show that the pipeline works; they show nothing about skin."
 CODE = tuple(f"pycam.{name}" for name in (
     "report", "report_numbers", "report_parts", "report_pictures", "html_page", "examples", "gallery", "sheets", "drawing",
     "cells", "figures", "clinical", "metadata", "scoring", "intervals", "runinfo", "table1", "trainlog", "cam", "region_rule",
@@ -126,7 +127,9 @@ def _write(material: Run, out: Path, tables: Optional[Path]) -> None:
             parts[title] = html_page.paragraph(f"{'Not shown' if title in EXTRAS else 'Left out'}: {problem}", "note")
     if left_out == len(sections):
         raise CamError(f"{material.folder}: nothing to report yet; expected clean, crops, stage1, stage2, results in it")
-    lead = html_page.paragraph(LEAD, "soft") + html_page.head(runinfo.head(material.folder, material.split))
+    head = runinfo.head(material.folder, material.split)
+    note = html_page.paragraph(NO_SKIN, "note") if dict(head)["data"].startswith(MADE_UP) else ""
+    lead = note + html_page.paragraph(LEAD, "soft") + html_page.head(head)
     write_atomic(out, html_page.document(TITLE, parts, lead).encode())
     print(out)
 

@@ -26,6 +26,7 @@ from .drawing import card
 from .errors import CamError
 from .forward import Network, ahead, check_finite, open_net, predict, predict_with_maps
 from .init import source
+from .pipeline_commands import DEPLOY
 from .region_rule import Located, RegionRule, locate
 from .train import EDITED
 
@@ -71,9 +72,12 @@ class Answer(NamedTuple):
 
 
 def find_net(weights: Path) -> Path:
-    """Return the deploy file of ``prototxt/`` whose layers, numbers of outputs and groups are those of a weights file."""
-    record = steps.find_record(weights if weights.is_dir() else weights.parent)
+    """Return the run's own deploy file, or that of ``prototxt/`` whose layers, numbers of outputs and groups the weights have."""
+    folder = weights if weights.is_dir() else weights.parent
+    record = steps.find_record(folder)
     if record and EDITED in record.parameters:
+        if (folder.parent / DEPLOY).is_file():
+            return folder.parent / DEPLOY
         raise CamError(f"{weights}: was trained with EDIT or PATCH; name its own deploy file with --net RUN/deploy.prototxt")
     shapes = engine.weight_shapes(engine.weights_file(weights))
     for path in sorted(source("prototxt").glob("*_deploy.prototxt")):

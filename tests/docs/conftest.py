@@ -96,6 +96,7 @@ def sandbox(tmp_path_factory):
             if words[:2] == ["python", "-m"]:
                 assert box.call(words[2:]) == 0, line
         Path("build/demo").symlink_to(box.folder / "build")
+        shutil.copy("prototxt/vgg_gap_narrow_deploy.prototxt", "build/deploy.prototxt")  # in the demo's folder lies its own
         Path("build/isic").symlink_to(box.folder / "data" / "isic2017")
         yield box
     torchcaffe.set_precision("fp32")  # for the tests that come after

@@ -167,10 +167,13 @@ def test_the_head_says_what_the_run_is_of(finished_run, monkeypatch):
 
 
 @pytest.mark.parametrize(("prefix", "data"), [("SYN_", "made-up pictures"), ("MY_", "own pictures")])
-def test_the_head_names_the_data_by_their_ids(finished_run, prefix, data):
+def test_the_head_names_the_data_by_their_ids_and_the_page_begins_with_what_is_made_up(finished_run, prefix, data):
     pictures = {f"{prefix}{n}": ("0" * 64, [0, 0, 0, 0]) for n in range(9)}
     steps.write_record(finished_run / "clean" / "val" / ".clean.json", steps.Record({}, pictures, {}, True))
     assert dict(runinfo.head(finished_run, "val"))["data"] == f"{data}, val, 9 pictures"
+    assert main(["report", "--run", str(finished_run), "--out", str(finished_run / "r.html")]) == 0
+    lead = (finished_run / "r.html").read_text().split("<nav>")[0]
+    assert ("All pictures of this page are made up." in lead) == (prefix == "SYN_")
 
 
 # ---------------------------------------------------------------- up to date

@@ -17,6 +17,7 @@ from pycam.drawing import BARS, CARD, LINE, card, contour
 from pycam.errors import CamError
 from pycam.region_rule import RegionRule
 from pycam.regions import Box
+from pycam.train import EDITED
 
 from .test_predict import FakeNet
 
@@ -255,6 +256,15 @@ def test_the_network_is_found_by_the_weights(tmp_path, monkeypatch, name):
     shapes["CAM_fc3"] = [(1000, 1024)]
     with pytest.raises(CamError, match="name its deploy file"):
         two_stages.find_net(tmp_path / "w.caffemodel")
+
+
+def test_the_network_of_a_run_with_other_fields_is_the_runs_own(tmp_path):
+    steps.write_record(tmp_path / "stage1" / "origin.json", steps.Record({EDITED: [], "patch": 128}, {}, {}, True))
+    with pytest.raises(CamError, match="was trained with EDIT or PATCH"):
+        two_stages.find_net(tmp_path / "stage1")
+    (tmp_path / "deploy.prototxt").touch()
+    for weights in ("stage1", "stage1/final.caffemodel"):
+        assert two_stages.find_net(tmp_path / weights) == tmp_path / "deploy.prototxt"
 
 
 def test_a_card_shows_picture_map_crop_and_bars():

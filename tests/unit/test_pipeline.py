@@ -60,7 +60,7 @@ ORDER = {
 }
 ORDER["table"] = [*ORDER["stage2"], "predict/stage1_val", "predict/stage2_val", "table1"]
 ORDER["report"] = ORDER["all"] = [*ORDER["table"], "report"]
-ORDER["demo"] = ["synthetic", *ORDER["report"]]
+ORDER["demo"] = ["synthetic", "edit", *ORDER["report"]]
 ORDER["doctor"], ORDER["clean"] = ["doctor"], []
 
 
@@ -160,15 +160,19 @@ def test_validation_records_are_neither_augmented_nor_balanced():
 
 def test_the_demo_has_its_own_defaults_and_follows_what_is_given():
     found = texts("demo")
-    assert found["synthetic"] == "data_tools synthetic --out build/demo/isic --train 600 --val 150 --seed 1"
+    assert found["synthetic"] == ("data_tools synthetic --out build/demo/isic --train 600 --val 320 --seed 1 --height 330 "
+                                  "--width 440")
     rest = {name: text for name, text in found.items() if name != "synthetic"}
     assert rest == texts("report", RUN="build/demo", ISIC="build/demo/isic", NET="vgg_gap_narrow", SOLVERS="demo_",
-                         AUGMENT="none", REGION="--threshold 0.65 --placement exact")
+                         INIT="models/stage1.caffemodel", PATCH="96", RECORDS="--patches centre",
+                         REGION="--threshold 0.75 --placement exact",
+                         EDIT="data.batch_size=16 pool4.kernel_size=1 pool4.stride=1 CAM_dropout.dropout_ratio=0.1")
     assert "x/isic" in texts("demo", RUN="x")["synthetic"]
     assert "--isic x/isic" in texts("demo", RUN="x")["clean/train"]
     assert "--isic y" in texts("demo", RUN="x", ISIC="y")["clean/train"]
     assert "--threshold" not in texts("demo", REGION="")["crops/val"]
     assert "--hair none" in texts("demo", HAIR="none")["clean/val"]
+    assert "edit" not in texts("demo", EDIT="", PATCH="")
 
 
 @pytest.mark.parametrize(("flags", "words", "precision"), [
@@ -191,7 +195,8 @@ def test_solvers_and_networks_that_are_named_are_there(target, net):
     words = [word for text in texts(target, NET=net).values() for word in shlex.split(text)]
     named = {word for word in words if word.endswith(".prototxt")}
     assert named or target == "clean"
-    assert [name for name in named if not (ROOT / name).is_file()] == []
+    made = {"build/demo/deploy.prototxt"} if target == "demo" else set()
+    assert [name for name in named - made if not (ROOT / name).is_file()] == []
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in CHOICES.items() for value in values
@@ -227,7 +232,7 @@ def test_variables_come_from_the_environment_too_and_words_win(capsys, monkeypat
     monkeypatch.setenv("HAIR", "")
     monkeypatch.setenv("RUN", "")
     assert show("demo") == 0
-    assert capsys.readouterr().out.splitlines()[1].endswith("--out build/demo/clean/train --hair along")
+    assert capsys.readouterr().out.splitlines()[2].endswith("--out build/demo/clean/train --hair along")
 
 
 def refused(capsys, *words, target="all"):
@@ -377,8 +382,8 @@ def test_nothing_is_checked_where_nothing_works_and_the_table_is_shown(runs, tmp
 
 def test_the_demos_pictures_are_made_before_they_are_checked(runs, tmp_path):
     make(tmp_path, "demo")
-    assert [label(words) for _, words in runs.ran[:3]] == ["synthetic", "doctor", "clean/train"]
-    assert "solvers/demo_stage1.prototxt solvers/demo_stage2.prototxt" in shlex.join(runs.ran[1][1])
+    assert [label(words) for _, words in runs.ran[:3]] == ["synthetic", "edit", "doctor"]
+    assert "solvers/demo_stage1.prototxt solvers/demo_stage2.prototxt" in shlex.join(runs.ran[2][1])
 
 
 def test_what_is_checked_is_what_is_trained_and_what_follows_it(runs, tmp_path):
@@ -491,6 +496,15 @@ def test_links_are_only_unlinked(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [f"delete {run / name}" for name in ("clean", "crops", "isic")]
     assert files(tmp_path) == ["elsewhere", "elsewhere/clean", "elsewhere/clean/precious", "elsewhere/isic",
                                "elsewhere/isic/.made.json", "elsewhere/isic/precious"]
+
+
+def test_the_runs_own_net_is_deleted_too(tmp_path):
+    run = tmp_path / "r"
+    pipeline.mark(run)
+    assert main(["edit", "--net", str(ROOT / "prototxt/vgg_gap_narrow_deploy.prototxt"), "--patch", "128", "--out",
+                 str(run / "deploy.prototxt")]) == 0
+    assert main(["pipeline", "clean", f"RUN={run}"]) == 0
+    assert not run.exists()
 
 
 def test_a_run_behind_a_link_is_deleted_in_its_place(tmp_path):
