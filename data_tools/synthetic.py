@@ -1,11 +1,11 @@
 """A made-up data set in the challenge's form, for machines without the real one.
 
-Each picture is skin under uneven light with a lesion that covers a small part of it, hair over everything, and in some a
-ruler or the dark corners of a dermatoscope. Lesions of all classes are dark brown, tan or pink, with a ragged border, grain
-and globules. The classes differ in the *fine* texture: dark dots (melanoma), none (seborrheic keratosis), a net of pigment
-(nevus). In a small view of the whole picture hardly anything of it is left, and grain hides that; it is there in a crop of the
-lesion. The main tone is mostly but not always that of the class (dark brown, tan, pink): so the first stage learns something, and
-only by looking at the lesion.
+Each picture is skin under uneven light with a lesion that covers a small part of it, hair over everything, and in some a ruler
+or the dark corners of a dermatoscope. Lesions of all classes are dark brown, tan or pink, with a ragged border, grain and
+globules. The classes differ in the *fine* texture: dark dots (melanoma), none (seborrheic keratosis), a net of pigment (nevus).
+In a small view of the whole picture only a trace of it is left, which grain hides from a short training; it is there in a crop
+of the lesion. The main tone is mostly but not always that of the class (dark brown, tan, pink): so the first stage learns
+something, and only by looking at the lesion.
 """
 from __future__ import annotations
 
