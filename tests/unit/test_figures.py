@@ -68,7 +68,7 @@ def test_score_draws_each_stage_in_its_colour(files, monkeypatch, order):
     assert main(["score", words[0], *(["--against", *words[1:]] if words[1:] else []), "--truth", str(files[0]),
                  "--roc", "roc.png"]) == 0
     for axis in drawn[0].axes:
-        assert lines(axis) == {str(files[stage]): drawing.STAGES[stage - 1] for stage in order}
+        assert lines(axis) == {files[stage].name: drawing.STAGES[stage - 1] for stage in order}
         assert len(axis.collections) == len(order)  # the bands
 
 

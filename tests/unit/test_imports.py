@@ -12,7 +12,8 @@ PACKAGES = ("torchcaffe", "data_tools", "pycam")
 FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in PACKAGES}
 # What knows no network: Caffe's messages and files, what bounds them, malloc's setting, and the care for Ctrl-C.
 ALLOWED = {"torchcaffe": set(),
-           "data_tools": {f"torchcaffe.{name}" for name in ("proto", "version", "heap", "interrupts", "limits", "pictures")},
+           "data_tools": {f"torchcaffe.{name}" for name in (
+               "proto", "version", "errors", "heap", "interrupts", "limits", "pictures")},
            "pycam": {"data_tools", *(f"torchcaffe.{name}" for name in (
                "proto", "netparam", "errors", "heap", "limits", "snapshot", "wire", "hdf5"))}}
 WITHOUT_TORCH = ["torchcaffe.proto", "torchcaffe.netparam", "torchcaffe.snapshot", "torchcaffe.__main__",

@@ -65,6 +65,25 @@ def assert_alike(net, other):
                 assert_same(getattr(mine, kind), getattr(theirs, kind), f"{name} {kind}")
 
 
+@pytest.mark.parametrize("shape", [
+    (3, 1, 2, 2), (1, 1, 2, 2), (7, 1), (3, 1, 5), (7, 3), (5, 3, 1, 1), (3, 2, 40, 30), (2, 1100, 2, 2)])
+def test_batch_norm_of_any_shape_has_the_gradient_of_its_formula(make_net, shape):
+    dims = " ".join(f"dim: {side}" for side in shape)
+    net = make_net(f'force_backward: true layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {dims} }} }} }} '
+                   'layer { name: "norm" type: "BatchNorm" bottom: "x" top: "y" }', caffe.TRAIN)
+    random, axes = np.random.RandomState(2), tuple(axis for axis in range(len(shape)) if axis != 1)
+    x, dy = random.randn(2, *shape).astype(np.float32)
+    net.blobs["x"].data[...] = x
+    net.forward()
+    net.blobs["y"].diff[...] = dy
+    net.backward()
+    x, dy = x.astype(float), dy.astype(float)
+    factor = (x.var(axes, keepdims=True) + 1e-5) ** -0.5
+    y = (x - x.mean(axes, keepdims=True)) * factor
+    assert_same(net.blobs["y"].data, y)
+    assert_same(net.blobs["x"].diff, factor * (dy - dy.mean(axes, keepdims=True) - y * (dy * y).mean(axes, keepdims=True)))
+
+
 @pytest.mark.parametrize("more", [
     {}, {"bias": "false"}, {"fixed": "batch_norm_param { use_global_stats: true }"}, {"top": "b"}, {"slope": 0.1}])
 def test_batch_norm_and_scale_learn_as_one(make, more):
