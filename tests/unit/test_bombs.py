@@ -136,6 +136,7 @@ def as_layer(size):
     return field(100, len(layer) + (size - 100) // 4 * 4) + layer
 
 
+@pytest.mark.slow
 def test_weights(tmp_path):
     net, size = ROOT / "prototxt" / "vgg_gap_narrow_deploy.prototxt", 2_000_000_000
     head = as_layer(size)
@@ -152,6 +153,7 @@ def test_weights(tmp_path):
         assert peak < 1e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/dev/zero", "sparse"])
 def test_solvers_nets_and_states(tmp_path, path):
     (tmp_path / "net.prototxt").write_text('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 } } }')

@@ -39,6 +39,7 @@ def test_the_peak_of_a_flat_map_takes_no_gigabyte(tmp_path):
     assert peak < 1e9
 
 
+@pytest.mark.slow
 def test_the_largest_picture_is_cleaned_below_2_gb(tmp_path):
     image = np.full((5000, 8000, 3), 190, np.uint8)
     for x in range(0, 8000, 200):

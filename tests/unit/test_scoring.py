@@ -163,6 +163,7 @@ def test_resamples_in_parts_are_of_the_same_kind(monkeypatch):
         np.testing.assert_allclose(samples.std(axis=0), whole.std(axis=0), rtol=0.08)
 
 
+@pytest.mark.slow
 def test_time_and_memory_grow_with_the_rows(tmp_path):
     """25,000 rows took more than 170 s and 2.7 GB when each positive was compared with each negative."""
     labels, probs = simulated(25_000, 3)
