@@ -16,7 +16,7 @@ from .layers.spatial import Convolution
 
 
 class Step:
-    """A layer, or two as one, with the blobs at its ends."""
+    """A layer, or several as one, with the blobs at its ends."""
 
     def __init__(self, layer: Any, at: int, bottoms: List[Blob], tops: List[Blob]) -> None:
         self.layer, self.at, self.bottoms, self.tops = layer, at, bottoms, tops
