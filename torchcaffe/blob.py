@@ -36,7 +36,7 @@ class Memory:
     script holds stays alive, as in pycaffe. No tensor yet means zeros.
     """
 
-    __slots__ = ("_host", "_laid", "_lent", "_stale", "_tensor", "device", "shape", "shown")
+    __slots__ = ("_host", "_kept", "_laid", "_lent", "_stale", "_tensor", "device", "shape", "shown")
 
     def __init__(self, shape: Shape, device: torch.device) -> None:
         self.shape, self.device = shape, device
@@ -45,6 +45,7 @@ class Memory:
         self._laid = False   # stored in another order than the axes say
         self._stale = True   # the host copy is older than the tensor
         self._lent = False   # the tensor is somebody else's, to be copied before anybody reads it
+        self._kept = False   # the tensor is somebody else's too, to be copied before a user has an array of it
         self.shown = False   # a user has an array of it
 
     @property
@@ -73,7 +74,12 @@ class Memory:
             self._tensor, self._host, self.shown = tensor.contiguous() if overlaps else tensor, None, False
             if self.shape != tensor.shape:
                 self.shape = tuple(tensor.shape)
-        self._stale, self._lent = True, False
+        self._stale, self._lent, self._kept = True, False, False
+
+    def keep(self, tensor: Tensor) -> None:
+        """Replace the content by a tensor that a gradient needs as it is; a user gets an array of a copy of it."""
+        self.write(tensor)
+        self._kept = self._tensor is tensor
 
     def lend(self, tensor: Tensor) -> None:
         """Replace the content by a tensor that stays another's; it is copied if anybody reads the content."""
@@ -110,6 +116,9 @@ class Memory:
         """Return the content as an array that writes through."""
         self.shown = True
         tensor = self.read()
+        if self._kept:  # the array will be written into
+            tensor = self._tensor = tensor.clone()
+            self._kept = False
         if self._laid:  # scripts reshape and flatten parameters and expect to write through
             tensor = self._tensor = tensor.contiguous()
             self._laid = False
@@ -150,6 +159,11 @@ class Blob:
         self._data.write(value)
         self._diff.reshape(self._data.shape)
 
+    def keep(self, value: Tensor) -> None:
+        """Set the values to a tensor that a gradient needs as it is."""
+        self._data.keep(value)
+        self._diff.reshape(self._data.shape)
+
     @property
     def grad(self) -> Tensor:
         """Gradient, for the engine."""
@@ -157,7 +171,7 @@ class Blob:
 
     @grad.setter
     def grad(self, value: Tensor) -> None:
-        self._diff.write(value)
+        self._diff.keep(value)  # sums give all their terms the same
 
     @property
     def shown(self) -> bool:

@@ -73,7 +73,9 @@ class Graph:
         check_count(layer, "tops", len(tops), layer.tops)
         layer.check(len(param.propagate_down) in (0, len(bottoms)), "propagate_down must be given for each bottom or none")
         layer.propagate_down = list(param.propagate_down) or [self._needs[i] for i in bottoms]
-        layer.may_overwrite = any(b in producers and not producers[b].saves_top for b in bottoms[:1] if b in tops)
+        if bottoms and bottoms[0] in tops and bottoms[0] in producers:  # in place: on memory that the producer keeps, or not
+            before = producers[bottoms[0]]
+            layer.may_overwrite, before.guards_top = not before.saves_top, before.saves_top
         self._engine.append(layer)
         self._layer_names.append(param.name)
         self._ids["bottom"].append(bottoms)

@@ -66,6 +66,7 @@ class Layer:
         self.propagate_down: List[bool] = []     # which bottoms need a gradient
         self.needs_backward = False
         self.may_overwrite = False               # the bottom's memory may be used for the top (in place)
+        self.guards_top = False                  # the gradient needs the top, and the next layer works in place on it
         self.loss_weights: List[float] = []
         self._kept: Optional[Tuple[List[Tensor], Sequence[Tensor], List[torch.dtype]]] = None  # for the way back
 
@@ -140,7 +141,11 @@ class Layer:
             if top not in bottoms:
                 top.forget()  # so that the new values can take the old ones' memory
         for top, y in zip(tops, self._run(bottoms, keep_graph and self.needs_backward, bottoms[:1] == tops[:1])):
-            top.tensor = y.detach() if y.requires_grad else y
+            found = y.detach() if y.requires_grad else y
+            if self.guards_top:
+                top.keep(found)
+            else:
+                top.tensor = found
 
     @property
     def ran(self) -> bool:
@@ -154,8 +159,8 @@ class Layer:
     def _run(self, bottoms: List[Blob], keep: bool, in_place: bool) -> Sequence[Tensor]:
         tensors = [self.enter(b.tensor) for b in bottoms]
         tensors += [self._turned(b.tensor) for b in self.blobs]
-        if keep and in_place and self.saves_bottom and bottoms[0].shown:
-            tensors[0] = tensors[0].clone()  # the result will be written over what the gradient needs
+        if keep and in_place and (self.saves_bottom or self.guards_top) and bottoms[0].shown:
+            tensors[0] = tensors[0].clone()  # this result, or the next, will be written over what the gradient needs
         self.learns, graph = keep, keep and not self.by_hand
         if graph:
             tensors = [t.detach().requires_grad_(wanted) for t, wanted in zip(tensors, self._wanted())]
@@ -199,9 +204,10 @@ class Layer:
                 blob.clear_grad()
             elif asked:
                 blob.grad = grad  # type: ignore[assignment]
+        tops_memory = [diff.data_ptr() for diff in diffs]
         for blob, grad in zip(self.blobs, found[len(bottoms):]):
-            if grad is not None:
-                blob.add_grad(grad)
+            if grad is not None:  # more will be added to it: where it is the diff of a top, to a copy
+                blob.add_grad(grad.clone() if grad.data_ptr() in tops_memory else grad)
         if not retain:
             self._kept = None
 
