@@ -43,6 +43,7 @@ def test_the_threshold_box_holds_the_maximum_and_its_component(cam, margin):
 @settings(deadline=None)
 @given(maps, st.sampled_from([0.25, 2.0, 1024.0]))
 def test_the_region_does_not_depend_on_the_maps_scale(cam, factor):
+    cam = np.where(np.abs(cam) < 1e-30, np.float32(0), cam)  # numbers below 1e-38 lose digits, or become 0
     assert region(cam) == region(cam * np.float32(factor))
 
 

@@ -12,7 +12,7 @@ import torchcaffe as caffe
 from torchcaffe.proto import caffe_pb2 as pb
 
 small = st.integers(1, 4)
-EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=60, deadline=None)
 
 
 def net_of(kind, fields, shape):
