@@ -82,7 +82,7 @@ class Transformer:
             self._normalize(picture[window], window, channels, turned, picture.shape)
 
     def may_finish_later(self, picture: Array) -> bool:
-        """Return whether mean and scale can wait for `finish`: a picture is then a quarter as large until it is on the GPU."""
+        """Return whether mean and scale can wait for `finish`: a batch is then a quarter as large while it waits and is moved."""
         return picture.dtype == np.uint8 and self.mean.ndim == 1 and self.mean.size in (0, 1, picture.shape[0])
 
     def finish(self, batch: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Transformer:
         return values.mul_(self.param.scale) if self.param.scale != 1 else values
 
     def _normalize(self, picture: Array, window: Any, channels: int, out: Array, whole: Tuple[int, ...]) -> None:
-        mean = self.mean
+        mean, scale = self.mean, np.float32(self.param.scale)
         if mean.ndim == 3:
             if mean.shape != whole:
                 raise CaffeError(f"mean_file is {mean.shape}, pictures are {whole}")
@@ -103,9 +103,10 @@ class Transformer:
                 raise CaffeError(f"{mean.size} mean_value for {channels} channels; give 1 or {channels}")
             np.subtract(picture, mean[:, None, None], out=out)
         else:
-            out[...] = picture
-        if self.param.scale != 1:
-            out *= np.float32(self.param.scale)
+            np.multiply(picture, scale, out=out, dtype=np.float32)
+            return
+        if scale != 1:
+            out *= scale
 
 
 def shuffle(lines: List[Any], random: np.random.RandomState) -> None:

@@ -1,4 +1,5 @@
 """Where pictures come from: the records of an LMDB, and picture files."""
+import math
 import os
 import weakref
 from typing import Any, Iterator, Tuple
@@ -19,7 +20,7 @@ def decode(datum: Any, param: Any) -> Array:
     if not datum.encoded:
         shape = (datum.channels, datum.height, datum.width)
         flat = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-        if flat.size != np.prod(shape) or min(shape) < 1:
+        if flat.size != math.prod(shape) or min(shape) < 1:
             raise CaffeError(f"a Datum of {shape} holds {flat.size} values")
         return flat.reshape(shape)
     flag = cv2.IMREAD_COLOR if param.force_color else cv2.IMREAD_GRAYSCALE if param.force_gray else cv2.IMREAD_UNCHANGED

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 import torchcaffe as caffe
+from data_tools import lmdb_io
 from torchcaffe import data
 from torchcaffe.__main__ import main
+from torchcaffe.proto import caffe_pb2 as pb
 
 NET = """
 layer {{ name: "data" type: "{kind}" top: "data" top: "label" transform_param {{ crop_size: 5 mirror: true }} {source} }}
@@ -55,19 +57,32 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("values", ["", "mean_value: 100.25", "mean_value: 104 mean_value: 117.5 mean_value: 123 scale: 0.017"])
-def test_mean_and_scale_on_the_device_give_the_same_batches(solver_file, tmp_path, values, monkeypatch):
+def test_mean_and_scale_of_a_whole_batch_give_the_same_numbers(solver_file, tmp_path, values, monkeypatch):
     net = tmp_path / "net.prototxt"
     net.write_text(net.read_text().replace("mirror: true", f"mirror: true {values}"))
-    wanted, weights = batches(caffe.get_solver(solver_file), 5)
     kinds = []
     monkeypatch.setattr(data.Transformer, "finish", lambda self, batch, finish=data.Transformer.finish:
                         kinds.append(batch.dtype) or finish(self, batch))
-    late = caffe.get_solver(solver_file)
-    late.net._engine[0].finishes = True  # as on a GPU
-    found, same_weights = batches(late, 5)
+    found, same_weights = batches(caffe.get_solver(solver_file), 5)
+    assert {*kinds} == {torch.uint8}
+    kinds.clear()
+    monkeypatch.setattr(data.Transformer, "may_finish_later", lambda self, picture: False)
+    wanted, weights = batches(caffe.get_solver(solver_file), 5)
     assert same(found, wanted)
     assert np.array_equal(weights, same_weights)
-    assert kinds == [torch.uint8] * 5
+    assert kinds == []
+
+
+def test_records_of_several_kinds_in_one_batch(make_net, tmp_path):
+    pixels = np.arange(3 * 4, dtype=np.uint8).reshape(3, 1, 2, 2)
+    datums = [pb.Datum(channels=1, height=2, width=2, label=i, **({"float_data": p.ravel() + 0.5} if i == 1 else
+                                                                {"data": p.tobytes()})) for i, p in enumerate(pixels)]
+    lmdb_io.write_records(tmp_path / "mixed", [(b"%d" % i, datum.SerializeToString()) for i, datum in enumerate(datums)], 10 ** 6)
+    net = make_net(f'''layer {{ name: "data" type: "Data" top: "data" top: "label" transform_param {{ mean_value: 2 scale: 0.25 }}
+        data_param {{ source: "{tmp_path}/mixed" batch_size: 3 backend: LMDB }} }}''')
+    net.forward()
+    np.testing.assert_array_equal(net.blobs["data"].data, (pixels + np.array([0, 0.5, 0]).reshape(3, 1, 1, 1) - 2) / 4)
+    np.testing.assert_array_equal(net.blobs["label"].data, [0, 1, 2])
 
 
 def test_what_is_not_8_bits_or_has_a_mean_file_is_finished_before(tmp_path):

@@ -115,7 +115,6 @@ class Batches(Source):
         self.transformer.seed()  # Caffe seeds twice; the second draw counts
         context.draw()           # and once for its thread
         self.device = context.device()
-        self.finishes = self.device.type != "cpu"  # mean and scale on the device
         self.prefetcher: Optional[data.Prefetcher] = None
 
     def open(self) -> None:
@@ -146,13 +145,18 @@ class Batches(Source):
         self.transformer.skip(skipped)
         while True:
             labels = self.array((self.batch_size,), torch.float32)
+            numbers = labels.numpy()
             for i, (picture, label) in enumerate(itertools.islice(pictures, self.batch_size)):
                 if i == 0:
-                    late = self.finishes and self.transformer.may_finish_later(picture)
+                    late = self.transformer.may_finish_later(picture)
                     shape = (self.batch_size, *self.transformer.shape(picture))
                     batch = self.array(shape, torch.uint8 if late else torch.float32)
-                self.transformer(picture, batch[i].numpy())
-                labels[i] = label
+                    array = batch.numpy()
+                elif late and picture.dtype != np.uint8:  # records of several kinds
+                    batch, late = self.transformer.finish(batch), False
+                    array = batch.numpy()
+                self.transformer(picture, array[i])
+                numbers[i] = label
             yield batch, labels
 
     def array(self, shape: Shape, kind: torch.dtype) -> torch.Tensor:
