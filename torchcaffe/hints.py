@@ -1,5 +1,8 @@
 """What to write in the place of layer types and fields that BVLC Caffe, or this engine, does not have."""
+import difflib
 import re
+
+from .proto import caffe_pb2 as pb
 
 _PYTHON = "write it as a Python layer (docs/own-models.md)"
 _UPSAMPLING = ("write Deconvolution with weight_filler { type: \"bilinear\" }, "
@@ -43,6 +46,11 @@ def of_type(name: str) -> str:
 
 
 def of_fault(fault: str) -> str:
-    """Return the hint for what the parser of prototxts says, if there is one."""
-    found = re.search(r'no field named "(\w+)"', fault)
-    return f"; {_FIELDS[found.group(1)]}" if found and found.group(1) in _FIELDS else ""
+    """Return the hint for what the parser of prototxts says, if it is about a field."""
+    found = re.search(r'type "caffe\.(\w+)" has no field named "(\w+)"', fault)
+    if not found:
+        return ""
+    message, field = found.groups()
+    known = pb.DESCRIPTOR.message_types_by_name[message].fields_by_name
+    close = "".join(f"did you mean {name}?" for name in difflib.get_close_matches(field, known, 1))
+    return "; " + (_FIELDS.get(field) or close or f"does a fork of Caffe have it? leave it out, or {_PYTHON}")

@@ -41,7 +41,7 @@ def parse_text(text: str, into: Any, origin: str) -> Any:
     try:
         return text_format.Parse(text, into)
     except (text_format.ParseError, message.Error, RecursionError, ValueError, SystemError) as error:
-        fault = " ".join(str(error).split()) or type(error).__name__
+        fault = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if "surrogates not allowed" in fault or isinstance(error, SystemError):  # so protobuf ends at the name of an enum's value
             fault = "a value between quotes is not UTF-8; save the file as UTF-8"
         raise CaffeError(f"{origin}: {_V0 if _V0_FAULT in fault else fault + hints.of_fault(fault)}") from None

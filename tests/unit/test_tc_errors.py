@@ -23,7 +23,9 @@ def layer(fields):
 NETS = [
     (layer('type: "Foo" bottom: "x" top: "y"'), "layer 'it': type 'Foo' is not supported; does a fork of Caffe have it"),
     (layer('type: "ReLU" bottom: "z" top: "y"'), "unknown bottom blob 'z'"),
-    (layer('type: "ReLU" bottom: "x" top: "y" kernal: 3'), 'no field named "kernal"'),
+    (layer('type: "ReLU" bottom: "x" top: "y" kernal: 3'),
+     'no field named "kernal"; does a fork of Caffe have it. leave it out'),
+    (layer('type: "Pooling" pooling_param { kernel_siz: 3 }'), 'no field named "kernel_siz"; did you mean kernel_size.$'),
     (layer('type: "ReLU" bottom: "x" bottom: "x" top: "y"'), "layer 'it' .ReLU.: has 2 bottoms, takes 1"),
     (layer('type: "ReLU" bottom: "x" top: "y" top: "z"'), "has 2 tops, takes 1"),
     (layer('type: "Convolution" bottom: "x" top: "y"'), "kernel_size is missing"),
