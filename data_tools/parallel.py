@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from queue import SimpleQueue
 from typing import Any, Callable, Deque, Generator, Iterable, Iterator, List, NamedTuple, TypeVar, Union
 
 import cv2
@@ -89,22 +90,40 @@ def _ahead(function: Work, groups: Iterable[List[Any]], pool: ProcessPoolExecuto
     So this process computes while the others start, and what it computes need not travel.
     """
     pending: Deque[Future[Any]] = deque()
+    finished: SimpleQueue[None] = SimpleQueue()
     try:
         for group in groups:
-            if sum(not future.done() for future in pending) < WAITING * (jobs - 1):
-                with _no_interrupts():  # may start a process, where there are many
+            with _no_interrupts():  # may start a process, where there are many
+                gives = sum(not future.done() for future in pending) < WAITING * (jobs - 1)
+                if gives:
                     pending.append(pool.submit(function, group))
-            else:
+                    pending[-1].add_done_callback(lambda _: finished.put(None))
+            if not gives:
                 pending.append(_compute(function, group))
-            while pending and (pending[0].done() or len(pending) >= AHEAD * jobs):
-                yield pending.popleft().result()
+            while pending and (_is_done(pending[0]) or len(pending) >= AHEAD * jobs):
+                yield _result(pending.popleft(), finished)
         while pending:
-            yield pending.popleft().result()
+            yield _result(pending.popleft(), finished)
     except BrokenProcessPool as error:
         raise DataError("a worker process was killed, perhaps for memory; try again with fewer --jobs") from error
     finally:
-        for future in pending:
-            future.cancel()
+        with _no_interrupts():
+            for future in pending:
+                future.cancel()
+
+
+def _is_done(future: Future[Any]) -> bool:
+    """Return whether a future has its result; a Ctrl-C inside would leave it locked, and its pool waiting for ever."""
+    with _no_interrupts():
+        return future.done()
+
+
+def _result(future: Future[Any], finished: SimpleQueue[None]) -> Any:
+    """Return a future's result; `finished` gets an item whenever some future is done."""
+    while not _is_done(future):
+        finished.get()  # where a Ctrl-C may come
+    with _no_interrupts():
+        return future.result()
 
 
 def _compute(function: Work, group: List[Any]) -> Future[Any]:

@@ -2,7 +2,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from concurrent.futures import Future
 from contextlib import closing
+from queue import SimpleQueue
 
 import pytest
 
@@ -103,3 +105,21 @@ def interrupt_from_another_thread():
     thread = threading.Thread(target=kill)
     thread.start()
     thread.join()
+
+
+@pytest.mark.parametrize("ask", [parallel._is_done, lambda future: parallel._result(future, SimpleQueue())])
+def test_an_interrupt_waits_while_a_future_is_locked(monkeypatch, ask):
+    """Else it may stay locked, and the end of its pool waits for ever."""
+    future, left = Future(), []
+    future.set_result(1)
+
+    def done(self, done=Future.done):
+        with self._condition:
+            signal.raise_signal(signal.SIGINT)
+            sum(range(10))  # where Python would raise it
+            left.append(True)
+        return done(self)
+    monkeypatch.setattr(Future, "done", done)
+    with pytest.raises(KeyboardInterrupt):
+        ask(future)
+    assert left == [True]
