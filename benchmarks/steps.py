@@ -57,7 +57,7 @@ HEADS = ("engine", "what", "steps", "median", "99 %", "largest", "beyond 1e-5")
 
 def table(title: str, found: Dict[str, List[steps.Row]]) -> str:
     """Return a table of the errors of each engine, by kind, all steps and those without near ties."""
-    untied = {row[:3] for row in found["noise"] if steps.SPREAD * row[3] <= steps.BOUND}
+    untied = {key for key, change in steps.own_changes(found).items() if steps.SPREAD * change <= steps.BOUND}
     lines = [f"### {title}\n", f"| {' | '.join(HEADS)} |", "| --- " * len(HEADS) + "|"]
     clear = [row for row in found["torchcaffe"] if row[:3] in untied]
     for engine, rows in {**found, "torchcaffe, steps without near ties": clear}.items():

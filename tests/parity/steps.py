@@ -4,8 +4,9 @@ Caffe leads: it trains and takes a snapshot before each step. Another engine, or
 it goes on from each of these snapshots by one step. What a whole run hides behind the drift of near ties shows itself here.
 
 Near ties there are in single steps too: where a ReLU's input is zero but for rounding, Caffe's own kernels part. Which steps
-have them Caffe itself says: it takes each step again from weights that are changed by NOISE of their size, at random. Where that
-changes an array by more than a third of the bound, SPREAD times that change is the bound.
+have them Caffe itself says: it takes each step again from weights that are changed by NOISE of their size, at random, and with
+other kernels of its BLAS where these are asked for. Where that changes an array by more than a third of the bound, SPREAD times
+that change is the bound.
 
 Needs numpy only, as it runs on both Pythons. A job is {name, folder, solver, weights, restore, steps}, or {name, folder, seed,
 number} for a net of random_runs.py.
@@ -185,15 +186,19 @@ def compare(python: str, folder: str, jobs: List[Dict[str, Any]], kernels: Tuple
     return found
 
 
+def own_changes(found: Dict[str, List[Row]]) -> Dict[Tuple[str, int, str], float]:
+    """Return by how much Caffe differs from itself in each step and kind, at most."""
+    largest: Dict[Tuple[str, int, str], float] = {}
+    for name, at, kind, error in (row for engine, rows in found.items() if engine != "torchcaffe" for row in rows):
+        largest[name, at, kind] = max(error, largest.get((name, at, kind), 0))
+    return largest
+
+
 def judged(found: Dict[str, List[Row]]) -> Tuple[List[Tuple[Row, float]], int]:
     """Return the steps of torchcaffe that are beyond their bound, with it, and how many have near ties."""
-    beyond, ties = [], 0
-    for row, (*_, change) in zip(sorted(found["torchcaffe"]), sorted(found["noise"])):
-        bound = max(BOUND, SPREAD * change)
-        ties += bound > BOUND
-        if not row[3] <= bound:
-            beyond.append((row, bound))
-    return beyond, ties
+    bounds = {key: max(BOUND, SPREAD * change) for key, change in own_changes(found).items()}
+    beyond = [(row, bounds[row[:3]]) for row in found["torchcaffe"] if not row[3] <= bounds[row[:3]]]
+    return beyond, sum(bound > BOUND for bound in bounds.values())
 
 
 if __name__ == "__main__":

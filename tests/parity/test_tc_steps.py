@@ -49,3 +49,5 @@ def test_a_step_beyond_its_bound_is_found():
     rows = [("a", 0, "loss", 2e-5), ("a", 1, "loss", 2e-5), ("a", 2, "loss", float("nan"))]
     quiet = [("a", 0, "loss", 1e-7), ("a", 1, "loss", 1e-5), ("a", 2, "loss", 1.0)]
     assert steps.judged({"torchcaffe": rows, "noise": quiet}) == ([(rows[0], 1e-5), (rows[2], 3.0)], 2)
+    other = [(*row[:3], 1e-5 if row[1] == 0 else 0.0) for row in quiet]  # of Caffe with another kernel
+    assert steps.judged({"torchcaffe": rows, "noise": quiet, "NEHALEM": other}) == ([(rows[2], 3.0)], 3)
