@@ -1,6 +1,10 @@
 """Classic small nets as plain PyTorch, written by hand: what torchcaffe is held against in small_nets.py."""
-from typing import Any, Callable, Dict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Tuple
 
+import lmdb
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,13 +62,45 @@ MODELS: Dict[str, Callable[[], nn.Module]] = {
     "lenet": lenet, "cifar_quick": cifar_quick, "narrow": narrow, "resnet20": resnet20}
 
 
-def trainer(name: str, data: Any, labels: Any, layout: torch.memory_format) -> Callable[[], None]:
+Batches = Callable[[], Tuple[Tensor, Tensor]]
+
+
+def one_batch(data: Any, labels: Any, layout: torch.memory_format) -> Batches:
+    """Return a function that always gives the same pictures, laid out beforehand, and labels."""
+    found = torch.from_numpy(data).to(memory_format=layout), torch.from_numpy(labels).long()
+    return lambda: found
+
+
+def records(path: Path, batch: int, scale: float, layout: torch.memory_format) -> Batches:
+    """Return a function that gives the next batch of an LMDB of raw records, which a thread reads beforehand."""
+    from torchcaffe.proto import caffe_pb2
+
+    def endless() -> Iterator[Any]:
+        with lmdb.open(str(path), readonly=True, lock=False).begin() as view:
+            while True:
+                yield from view.cursor().iternext(keys=False, values=True)
+
+    def read() -> Tuple[Tensor, Tensor]:
+        datums = [caffe_pb2.Datum.FromString(next(values)) for _ in range(batch)]
+        pictures = np.stack([np.frombuffer(d.data, np.uint8).reshape(d.channels, d.height, d.width) for d in datums])
+        x = torch.from_numpy(pictures).to(dtype=torch.float32, memory_format=layout).mul_(scale)
+        return x, torch.tensor([d.label for d in datums])
+
+    def following() -> Tuple[Tensor, Tensor]:
+        waiting.append(pool.submit(read))
+        return waiting.pop(0).result()
+    values, pool = endless(), ThreadPoolExecutor(1)
+    waiting = [pool.submit(read)]
+    return following
+
+
+def trainer(name: str, batches: Batches, layout: torch.memory_format) -> Callable[[], None]:
     """Return a step of SGD with momentum and weight decay."""
     model = MODELS[name]().train().to(memory_format=layout)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=True)
-    x, y = torch.from_numpy(data).to(memory_format=layout), torch.from_numpy(labels).long()
 
     def step() -> None:
+        x, y = batches()
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(model(x), y).backward()
         optimizer.step()

@@ -47,7 +47,8 @@ def pycaffe(args: argparse.Namespace) -> Callable[[], Any]:
         from torchcaffe import heap
         solver = caffe.get_solver(args.text, frugal=True)
         solver.add_callback(lambda: None, heap.keep)
-    solver.net.blobs["data"].data[...], solver.net.blobs["label"].data[...] = data, labels
+    if not args.lmdb:
+        solver.net.blobs["data"].data[...], solver.net.blobs["label"].data[...] = data, labels
     return lambda: solver.step(1)
 
 
@@ -59,12 +60,15 @@ def handwritten(args: argparse.Namespace) -> Callable[[], Any]:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
     data, labels = batch(args)
     if args.net:
-        from handwritten_small import predictor, trainer
+        from handwritten_small import one_batch, predictor, records, trainer
 
         from torchcaffe import heap
         heap.keep()  # what is compared is the work around torch's kernels, not malloc's settings
         layout = getattr(torch, args.layout)
-        return predictor(args.net, data, layout) if args.mode == "forward" else trainer(args.net, data, labels, layout)
+        if args.mode == "forward":
+            return predictor(args.net, data, layout)
+        fed = records(args.lmdb, args.batch, args.scale, layout) if args.lmdb else one_batch(data, labels, layout)
+        return trainer(args.net, fed, layout)
     if args.mode == "forward":
         return Predictor(data, low, device).step
     return Trainer(data, labels, args.mode == "finetune", low, device).step
@@ -73,11 +77,13 @@ def handwritten(args: argparse.Namespace) -> Callable[[], Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("side", choices=("caffe", "torchcaffe", "hand"))
-    parser.add_argument("mode", choices=("finetune", "all", "forward"))
+    parser.add_argument("mode", choices=("finetune", "all", "forward", "lmdb"))
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--text", help="solver or deploy prototxt")
     parser.add_argument("--net", help="a net of handwritten_small.py")
+    parser.add_argument("--lmdb", help="where the hand-written loop reads; a solver's net names its own")
+    parser.add_argument("--scale", type=float, default=1, help="of its values")
     parser.add_argument("--layout", default="channels_last", help="of its pictures and weights in memory")
     parser.add_argument("--shape", type=int, nargs=3, default=[3, 224, 224])
     parser.add_argument("--classes", type=int, default=3)

@@ -1,8 +1,9 @@
 """Time classic small nets in torchcaffe, a hand-written PyTorch loop and real Caffe, in turn; print ratios.
 
-LeNet, CIFAR-10 quick, the narrow VGG-GAP and a ResNet-20, a training step (`solver.step`) and a forward pass. Each side is a
-process of its own; while one runs, the others wait. Ratios are medians of those of single rounds, so that other work on the
-machine meets all sides alike. With one thread, times are processor seconds.
+LeNet, CIFAR-10 quick, the narrow VGG-GAP and a ResNet-20: a training step (`solver.step`) of a batch that is there or, as in
+`torchcaffe train`, read from an LMDB, and a forward pass. Each side is a process of its own; while one runs, the others wait.
+Ratios are medians of those of single rounds, so that other work on the machine meets all sides alike. With one thread, times
+are processor seconds.
 
 example: python benchmarks/small_nets.py --rounds 15 --json benchmarks/results/small_nets.json
 """
@@ -15,14 +16,17 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
+import numpy as np
 from speed import KERNELS, ROOT, SOLVER, Side, about
 
 sys.path.insert(0, str(ROOT))
 
+from data_tools import lmdb_io
 from torchcaffe import layers as L
 from torchcaffe import net_spec
 from torchcaffe import params as P
 
+MODES = ["all", "lmdb", "forward"]
 MSRA = {"type": "msra"}
 
 
@@ -86,19 +90,34 @@ def narrow(n: Any) -> Any:
 NETS: Dict[str, Tuple[Callable[[Any], Any], Tuple[int, ...], int, List[int]]] = {  # scores, picture, classes, batches
     "lenet": (lenet, (1, 28, 28), 10, [64]), "cifar_quick": (cifar_quick, (3, 32, 32), 10, [100]),
     "resnet20": (resnet20, (3, 32, 32), 10, [128]), "narrow": (narrow, (3, 224, 224), 3, [1, 8, 32])}
+RECORDS, SCALE = 256, 1 / 256  # of an LMDB; of its values
 REPEAT = {"lenet": 5, "cifar_quick": 2, "resnet20": 1, "narrow": 1}  # steps a measurement
 
 
+def write_records(folder: Path, name: str) -> str:
+    """Write an LMDB of pictures of noise, once; return its path."""
+    path, (channels, *sides), classes = folder / name, NETS[name][1], NETS[name][2]
+    if not path.exists():
+        pictures = np.random.RandomState(0).randint(0, 256, (RECORDS, *sides, channels), dtype=np.uint8)
+        lmdb_io.write_records(path, ((b"%05d" % i, lmdb_io.encode_datum(picture, i % classes))
+                                     for i, picture in enumerate(pictures)), 2 ** 30)
+    return str(path)
+
+
 def write_text(folder: Path, name: str, batch: int, mode: str) -> str:
-    """Write a net with Input layers, and its solver; return the path of what the mode needs."""
+    """Write a net that reads an LMDB or has Input layers, and its solver; return the path of what the mode needs."""
     make, picture, _, _ = NETS[name]
     n = net_spec.NetSpec()
-    n.data = L.Input(shape={"dim": [batch, *picture]})
+    if mode == "lmdb":
+        n.data, n.label = L.Data(source=write_records(folder, name), batch_size=batch, backend=P.Data.LMDB, ntop=2,
+                                 transform_param={"scale": SCALE})
+    else:
+        n.data = L.Input(shape={"dim": [batch, *picture]})
     scores = make(n)
     if mode == "forward":
         n.prob = L.Softmax(scores)
     else:
-        n.label = L.Input(shape={"dim": [batch]})
+        n.label = n.label if mode == "lmdb" else L.Input(shape={"dim": [batch]})
         n.loss = L.SoftmaxWithLoss(scores, n.label)
     net, solver = folder / f"{name}_{batch}_{mode}.prototxt", folder / f"{name}_{batch}_{mode}_solver.prototxt"
     net.write_text(str(n.to_proto()))
@@ -108,8 +127,9 @@ def write_text(folder: Path, name: str, batch: int, mode: str) -> str:
 
 def words_of(folder: Path, name: str, batch: int, mode: str) -> List[str]:
     """Return what side.py is to do with a small net."""
+    fed = ["--lmdb", write_records(folder, name), "--scale", str(SCALE)] if mode == "lmdb" else []
     return [mode, "--batch", str(batch), "--text", write_text(folder, name, batch, mode), "--net", name, "--shape",
-            *map(str, NETS[name][1]), "--classes", str(NETS[name][2]), "--repeat", str(REPEAT[name])]
+            *map(str, NETS[name][1]), "--classes", str(NETS[name][2]), "--repeat", str(REPEAT[name]), *fed]
 
 
 def published(entry: str) -> List[str]:
@@ -144,7 +164,8 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS))
     parser.add_argument("--published", nargs="+", default=[], metavar="FILE=SIDE",
                         help="deploy prototxts, and the side of the picture, to time without a hand-written loop instead")
-    parser.add_argument("--modes", nargs="+", choices=("all", "forward"), default=["all", "forward"])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES,
+                        help="a training step, one from an LMDB, a forward pass")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--caffe", type=Path, default=ROOT / ".caffe/bin/python3", help="Python that imports real Caffe")
     parser.add_argument("--json", type=Path, help="store all numbers there")
