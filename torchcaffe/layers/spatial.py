@@ -65,9 +65,11 @@ class Convolution(Layer):
                    f"was set up for {self.channels} channels and {len(self.kernel)} spatial axes, gets {shapes[0]}")
         out = tuple(map(self.length, shapes[0][2:], self.kernel, self.stride, self.pad, self.dilation))
         self.check(min(out) > 0, f"input {shapes[0][2:]} is smaller than the kernel {tuple(self.kernel)}")
-        # oneDNN and cuDNN are faster with channels last, and their tops stay so; but in pictures of width 1 torch's dilated
-        # convolution then reads outside its memory and crashes
-        last = len(self.kernel) == 2 and not self.transposed and min(shapes[0][2:]) > 1
+        # oneDNN and cuDNN are faster with channels last, and their tops stay so. But in pictures of width 1 torch's dilated
+        # convolution reads outside its memory; and where a 1 x 1 kernel skips positions of fewer channels than oneDNN's block of
+        # 8 or 16, the gradient of the weights writes outside (oneDNN issue 6035)
+        skips = max(self.kernel) == 1 < max(self.stride) and self.channels // self.group < 16
+        last = len(self.kernel) == 2 and not self.transposed and min(shapes[0][2:]) > 1 and not skips
         self.layout = torch.channels_last if last else torch.contiguous_format
         return [(shapes[0][0], self.param.convolution_param.num_output, *out)] * len(shapes)
 
@@ -77,6 +79,8 @@ class Convolution(Layer):
             x = x.contiguous(memory_format=torch.channels_last)
             if x.shape[1] == 1:  # such memory is in both orders; strides say which is meant
                 x = x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
+        elif not self.transposed:
+            x = x.reshape(-1).view(x.shape)  # strides say which is meant, again
         return x
 
     def compute(self, *tensors: Tensor) -> Tensors:
