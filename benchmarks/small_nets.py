@@ -19,8 +19,6 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 from speed import KERNELS, ROOT, SOLVER, Side, about
 
-sys.path.insert(0, str(ROOT))
-
 from data_tools import lmdb_io
 from torchcaffe import layers as L
 from torchcaffe import net_spec

@@ -23,11 +23,15 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.parity import live  # noqa: E402
+
 CASES = {"fine-tuning, batch 8": ("finetune", 8), "all layers, batch 4": ("all", 4), "forward, batch 8": ("forward", 8)}
 BOUNDS = {"fine-tuning, batch 8": (1.5, 3.0), "all layers, batch 4": (1.6, 3.0), "forward, batch 8": (1.9, 3.5)}
 GFLOP = {"finetune": 37.4, "all": 94.0, "forward": 31.4}  # a picture (docs/performance.md, Floors)
 CUBE = 8192  # side of the matrices whose product is the measure of a GPU
-KERNELS = ("Haswell", "SKYLAKEX")  # Zen and Cooperlake are slower than both on the machines tried
+KERNELS = live.kernels("Haswell", "SKYLAKEX")  # Zen and Cooperlake are slower than both on the machines tried
 SOLVER = ('net: "{}" base_lr: 0.0001 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005 '
           'max_iter: 1 display: 1 snapshot_after_train: false\n')
 INPUT = """layer {{ name: "data" type: "Input" top: "data" top: "label" input_param {{

@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("GLOG_minloglevel", "2")
 
-from tests.parity import steps  # noqa: E402
+from tests.parity import live, steps  # noqa: E402
 
-KERNELS = ("SKYLAKEX", "NEHALEM", "SANDYBRIDGE")
+KERNELS = live.kernels("SKYLAKEX", "NEHALEM", "SANDYBRIDGE")
 
 
 def recorded(source: Path, folder: Path) -> List[Dict[str, Any]]:

@@ -17,6 +17,8 @@ from . import cases
 
 Arrays = Dict[str, np.ndarray]
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+KERNELS = {"NEHALEM": {"sse4_2"}, "SANDYBRIDGE": {"avx"}, "HASWELL": {"avx2", "fma"},  # a kernel -> the instructions it needs
+           "SKYLAKEX": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
 
 
 def error(found: Any, wanted: Any) -> float:
@@ -27,11 +29,16 @@ def error(found: Any, wanted: Any) -> float:
     return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12)) if wanted.size else 0.0
 
 
-def environment(**more: str) -> Dict[str, str]:
-    """Return the environment for real Caffe: one thread and, where the processor can, the BLAS kernel that torchcaffe follows."""
+def kernels(*names: str) -> List[str]:
+    """Return those of some kernels of OpenBLAS that this processor has the instructions for; others end Caffe by a signal."""
     with open("/proc/cpuinfo") as file:
         flags = set(file.read().split())
-    kernel = {"OPENBLAS_CORETYPE": "HASWELL"} if {"avx2", "fma"} <= flags else {}
+    return [name for name in names if KERNELS[name.upper()] <= flags]
+
+
+def environment(**more: str) -> Dict[str, str]:
+    """Return the environment for real Caffe: one thread and, where the processor can, the BLAS kernel that torchcaffe follows."""
+    kernel = {"OPENBLAS_CORETYPE": "HASWELL"} if kernels("HASWELL") else {}
     inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     return {**inherited, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1", **kernel, **more}
 

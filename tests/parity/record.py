@@ -18,7 +18,7 @@ from . import cases, live
 
 FILE = os.path.join(live.ROOT, "tests", "engine", "recorded.npz")
 MOST = 1000  # values of an array of a layer that is stored
-KERNELS = ("SKYLAKEX", "NEHALEM", "SANDYBRIDGE")
+KERNELS = live.kernels("SKYLAKEX", "NEHALEM", "SANDYBRIDGE")
 DATA = [name for name in cases.DATA if "jpeg" not in name and "files" not in name]  # JPEG differs with OpenCV's version
 NET = cases.NET.replace('layer {{ name: "data" type: "Input" top: "data" include {{ phase: TEST }}\n  input_param {{ shape {{ '
                         'dim: 4 dim: 3 dim: 16 dim: 16 }} }} }}\n',

@@ -11,7 +11,7 @@ from torchcaffe.layers import LAYERS
 LAYER_BOUND = 1e-5   # of the array's largest value
 TRAIN_BOUND = 1e-4   # of a whole run, or SPREAD times what Caffe's own BLAS kernels differ by in it, whichever is more
 SPREAD = 3
-KERNELS = ("SKYLAKEX", "NEHALEM", "SANDYBRIDGE")  # beside HASWELL, which Caffe runs with here
+KERNELS = live.kernels("SKYLAKEX", "NEHALEM", "SANDYBRIDGE")  # beside HASWELL, which Caffe runs with here
 NOT_COMPARED = {"Input", "DummyData", "MemoryData", "Python", "Silence"}  # nothing to compute
 ENGINES = ("caffe", "torchcaffe")
 
