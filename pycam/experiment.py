@@ -15,13 +15,13 @@ from torchcaffe.netparam import read_net, read_solver
 
 from . import edits, summary
 from .errors import CamError
-from .pipeline import Runner, given, mark, show
+from .pipeline import Runner, fast_precision, given, mark, show
 from .pipeline_commands import PREFIXES, Run, Words, clean_words, commands, make_run, predict_words, split_words
 from .variables import problem, values
 
 TABLE = Path("experiments/rows.csv")
 DEFAULTS = {  # where no variable is given
-    "RUN": "build/experiment", "NET": "googlenet_gap", "INIT": "data/weights/bvlc_googlenet.caffemodel", "PRECISION": "bf16",
+    "RUN": "build/experiment", "NET": "googlenet_gap", "INIT": "data/weights/bvlc_googlenet.caffemodel",
     "EXCLUDE": "ISIC_0012970,ISIC_0012175,ISIC_0012271",  # training pictures that are validation or test pictures too (D20)
 }
 WHICH = ("all", "first")  # seeds of a row
@@ -89,11 +89,11 @@ class Experiment:
     Parameters
     ----------
     given : dict
-        Values of variables; `DEFAULTS` hold for the others.
+        Values of variables; `DEFAULTS` hold for the others, and bf16 on a GPU and on a processor that has it.
     """
 
     def __init__(self, given: Dict[str, str]) -> None:
-        self.given = {**DEFAULTS, **given}
+        self.given = {**DEFAULTS, "PRECISION": "bf16" if given.get("GPU") else fast_precision(given), **given}
         self.values = values(self.given)
         self.root, self.folds = Path(self.values["RUN"]), self.values["FOLDS"] == "yes"
         self.seeds = self.values["SEEDS"].split()

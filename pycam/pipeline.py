@@ -6,7 +6,6 @@ does nothing while nothing changed that its output depends on (`data_tools.steps
 import argparse
 import importlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from data_tools.commands import add
 from data_tools.errors import unknown
 from data_tools.files import listing, write_atomic
 from data_tools.steps import beside, find_record, is_current, read_record
+from torchcaffe.processor import has_bf16
 
 from .crops import read_rule
 from .engine import choose, weights_file
@@ -30,7 +30,6 @@ from .variables import VARIABLES, problem
 MARK = ".skin-lesion-cam"  # the file that marks a run's folder
 MADE = ("clean", "lmdb", "crops", "stage1", "stage1_scratch", "stage2", "results")  # folders of a run
 NETWORK = ("train", "predict", "crops", "report", "doctor")  # commands that need an engine
-PROCESSOR = Path("/proc/cpuinfo")
 DEMO = {"RUN": "build/demo", "NET": "vgg_gap_narrow", "SOLVERS": "demo_", "PATCH": "96", "RECORDS": "--patches centre",
         "EDIT": "data.batch_size=16 pool4.kernel_size=1 pool4.stride=1 CAM_dropout.dropout_ratio=0.1",
         "REGION": "--threshold 0.75 --placement exact"}
@@ -144,7 +143,7 @@ def target_run(target: str, words: Dict[str, str]) -> Run:
 def fast_precision(words: Dict[str, str]) -> str:
     """Return bf16 where torchcaffe computes on a processor that has it, in half the time; else nothing."""
     ours = choose(words.get("ENGINE") or "auto", None, "fp32") == "torch" and not words.get("GPU")
-    return "bf16" if ours and PROCESSOR.is_file() and re.search(r"\b(avx512|amx)_bf16\b", PROCESSOR.read_text()) else ""
+    return "bf16" if ours and has_bf16() else ""
 
 
 def refuse(run: Run, needed: Sequence[Words]) -> None:

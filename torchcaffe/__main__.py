@@ -14,6 +14,7 @@ from . import __version__, heap, interrupts
 from .errors import STRAY, CaffeError, sentence
 from .limits import guard_decoder
 from .log import log, number, open_file
+from .processor import has_bf16
 from .version import PROJECT
 
 _USAGE = """\
@@ -111,6 +112,8 @@ def _choose_precision(name: str) -> None:
     context.set_precision(name)
     if name != "fp32":
         log("caffe.cpp:203", f"Precision {name}: layers compute in {name}; weights, solver, softmax and losses in fp32.")
+    if name == "bf16" and context.device().type == "cpu" and not has_bf16():
+        log("caffe.cpp:204", "This processor has no bf16 arithmetic: -precision fp32 is faster.")
 
 
 def _required(flags: Any, name: str, purpose: str) -> str:

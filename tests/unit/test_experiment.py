@@ -10,6 +10,7 @@ from pycam.__main__ import main
 from pycam.errors import CamError
 from pycam.experiment import Experiment, read_table
 from pycam.summary import read_rows, read_specs
+from torchcaffe import processor
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "experiments" / "rows.csv"
@@ -19,6 +20,8 @@ TABLE = ROOT / "experiments" / "rows.csv"
 def commands(tmp_path, monkeypatch):
     """Return a function that gives the commands of an experiment in a folder E, joined, each once."""
     monkeypatch.setattr(experiment, "TABLE", TABLE)
+    monkeypatch.setattr(processor, "INFO", tmp_path / "cpuinfo")
+    processor.INFO.write_text("flags : fpu avx512_bf16\n")
     (tmp_path / "w").touch()
 
     def of(rows, **more):
@@ -43,6 +46,15 @@ def test_the_pictures_are_cleaned_once_for_all_seeds(commands):
         f"E/seed{seed} --weights W --engine auto --precision bf16 --seed {seed}" for seed in (1, 2)]
     assert len(of(lines, "pycam train", "--stage stage2")) == 2
     assert lines.index(of(lines, "train", "stage1.prototxt")[0]) < lines.index(of(lines, "crops")[0])
+
+
+@pytest.mark.parametrize(("flags", "more", "precision"), [
+    ("avx2", {}, ""), ("avx2", {"GPU": "0"}, "bf16"), ("avx2", {"PRECISION": "bf16"}, "bf16"), ("amx_bf16", {}, "bf16"),
+    ("amx_bf16", {"ENGINE": "caffe"}, ""), ("amx_bf16", {"PRECISION": "fp32"}, "fp32")])
+def test_it_computes_in_bf16_where_that_is_fast(commands, flags, more, precision):
+    processor.INFO.write_text(f"flags : {flags}\n")
+    trainings = of(commands("stages", **more), "pycam train")
+    assert {line.partition("--precision ")[2][:4] for line in trainings} == {precision}
 
 
 def test_a_second_stage_shares_the_first_of_its_seed(commands):

@@ -13,6 +13,7 @@ from pycam import pipeline, variables
 from pycam.__main__ import main
 from pycam.pipeline import MAKE_ONLY, MARK, TARGETS, commands, make_run, parse
 from pycam.variables import FORMS, NETS, VARIABLES
+from torchcaffe import processor as its_processor
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = ("ROWS", "SEEDS", "FOLDS")
@@ -30,8 +31,8 @@ def _here(monkeypatch):
 @pytest.fixture(autouse=True)
 def processor(monkeypatch, tmp_path):
     """Return the file that tells of the processor; unless a test writes it there is none."""
-    monkeypatch.setattr(pipeline, "PROCESSOR", tmp_path / "cpuinfo")
-    return pipeline.PROCESSOR
+    monkeypatch.setattr(its_processor, "INFO", tmp_path / "cpuinfo")
+    return its_processor.INFO
 
 
 def texts(target, **words):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import torchcaffe as caffe
-from torchcaffe import context
+from torchcaffe import context, processor
 from torchcaffe.__main__ import main
 from torchcaffe.errors import CaffeError
 
@@ -138,7 +138,12 @@ def test_torch_rounds_factors_on_a_gpu_only_when_asked_and_only_in_a_pass(make_n
     assert [backend.allow_tf32 for backend in backends] == before
 
 
-def test_the_log_states_it(tmp_path, capsys):
+@pytest.mark.parametrize(("flags", "slow"), [("avx2", True), ("avx512_bf16", False)])
+def test_the_log_states_it(tmp_path, capsys, monkeypatch, flags, slow):
+    monkeypatch.setattr(processor, "INFO", tmp_path / "cpuinfo")
+    processor.INFO.write_text(f"flags : {flags}\n")
     (tmp_path / "net.prototxt").write_text(NET)
     assert main(["time", "-model", str(tmp_path / "net.prototxt"), "-iterations", "1", "-precision", "bf16"]) == 0
-    assert "Precision bf16: layers compute in bf16; weights, solver, softmax and losses in fp32." in capsys.readouterr().err
+    log = capsys.readouterr().err
+    assert "Precision bf16: layers compute in bf16; weights, solver, softmax and losses in fp32." in log
+    assert ("This processor has no bf16 arithmetic: -precision fp32 is faster." in log) == slow
