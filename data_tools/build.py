@@ -18,7 +18,7 @@ from data_tools.estimate import check_disk, estimate_sizes
 from data_tools.files import JPEG_QUALITY, at_a_time, flush, partial_folder, read_image, sha256_file
 from data_tools.isic import Sample, count_classes, picture_inputs, refuse_unreadable
 from data_tools.lmdb_io import DATA_FILE, Record, encode_datum, write_records
-from data_tools.parallel import Jobs, Workers, workers
+from data_tools.parallel import Jobs, Workers, result, submit, workers
 from data_tools.plan import Plan, Task, make_plan
 
 DECISIONS = ["D01", "D02", "D03", "D15"]
@@ -87,9 +87,9 @@ def build(samples: Sequence[Sample], out: Path, variants: Sequence[Variant], *, 
             order, together = hashlib.sha256(), CHUNK_BYTES * len(plan) // sizes[encoding]
             with contextlib.closing(pool.map(work, _hashed(plan, order), len(plan), together)) as records:
                 write_records(folder, tqdm(records, "lmdb", len(plan), unit="record", disable=None), map_size)
-            flushed = disk.submit(_finish, folder)  # the disk writes while the hash is computed
+            flushed = submit(disk, _finish, folder)  # the disk writes while the hash is computed
             data_sha256 = manifest.sha256_data(folder, pool)
-        flushed.result()
+        result(flushed)
         made = _describe(plan, order.hexdigest(), data_sha256, folder, seed, parameters)
         manifest.write(folder, made)
     return made

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from queue import SimpleQueue
 from typing import Any, Callable, Deque, Generator, Iterable, Iterator, List, NamedTuple, TypeVar, Union
@@ -65,7 +65,7 @@ def workers(jobs: Jobs) -> Iterator[Workers]:
             yield Workers(_here)
             return
         with ProcessPoolExecutor(jobs - 1, multiprocessing.get_context("spawn"), _start_process) as pool:
-            with _no_interrupts(), _environment(OPENBLAS_NUM_THREADS="1"):
+            with no_interrupts(), _environment(OPENBLAS_NUM_THREADS="1"):
                 for _ in range(jobs - 1):
                     pool.submit(int)
             yield Workers(functools.partial(_ahead, pool=pool, jobs=jobs), jobs)
@@ -90,39 +90,41 @@ def _ahead(function: Work, groups: Iterable[List[Any]], pool: ProcessPoolExecuto
     So this process computes while the others start, and what it computes need not travel.
     """
     pending: Deque[Future[Any]] = deque()
-    finished: SimpleQueue[None] = SimpleQueue()
     try:
         for group in groups:
-            with _no_interrupts():  # may start a process, where there are many
-                gives = sum(not future.done() for future in pending) < WAITING * (jobs - 1)
-                if gives:
-                    pending.append(pool.submit(function, group))
-                    pending[-1].add_done_callback(lambda _: finished.put(None))
-            if not gives:
-                pending.append(_compute(function, group))
+            with no_interrupts():
+                waiting = sum(not future.done() for future in pending)
+            pending.append(submit(pool, function, group) if waiting < WAITING * (jobs - 1) else _compute(function, group))
             while pending and (_is_done(pending[0]) or len(pending) >= AHEAD * jobs):
-                yield _result(pending.popleft(), finished)
+                yield result(pending.popleft())
         while pending:
-            yield _result(pending.popleft(), finished)
+            yield result(pending.popleft())
     except BrokenProcessPool as error:
         raise DataError("a worker process was killed, perhaps for memory; try again with fewer --jobs") from error
     finally:
-        with _no_interrupts():
+        with no_interrupts():
             for future in pending:
                 future.cancel()
 
 
 def _is_done(future: Future[Any]) -> bool:
-    """Return whether a future has its result; a Ctrl-C inside would leave it locked, and its pool waiting for ever."""
-    with _no_interrupts():
+    with no_interrupts():
         return future.done()
 
 
-def _result(future: Future[Any], finished: SimpleQueue[None]) -> Any:
-    """Return a future's result; `finished` gets an item whenever some future is done."""
-    while not _is_done(future):
-        finished.get()  # where a Ctrl-C may come
-    with _no_interrupts():
+def submit(pool: Executor, function: Callable[..., Result], *args: Any) -> Future[Result]:
+    """Give a pool a call. A Ctrl-C waits: it could leave a lock of the pool locked, which the pool's end would wait for."""
+    with no_interrupts():
+        return pool.submit(function, *args)
+
+
+def result(future: Future[Result]) -> Result:
+    """Wait for a future's result. A Ctrl-C comes while nothing is locked, for the reason of `submit`."""
+    done: SimpleQueue[None] = SimpleQueue()
+    with no_interrupts():
+        future.add_done_callback(lambda _: done.put(None))
+    done.get()
+    with no_interrupts():
         return future.result()
 
 
@@ -187,11 +189,15 @@ def default_jobs() -> int:
 
 
 @contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
+def no_interrupts() -> Iterator[None]:
     """Put off Ctrl-C to the end of the block; processes started in it never see one, their parent stops them.
 
-    The mask is for them, they inherit it. It does not keep another thread of this process from taking the signal.
+    The mask is for them, they inherit it. It does not keep another thread of this process from taking the signal. Only the main
+    thread has Ctrl-C; in others the block does nothing.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     seen: List[int] = []
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     handler = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))

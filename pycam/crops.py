@@ -16,7 +16,7 @@ from data_tools.commands import add, add_step
 from data_tools.errors import DataError, unknown
 from data_tools.files import JPEG_QUALITY, read_image, write_atomic, write_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, Sample, find_pictures, load_samples, picture_inputs, write_groundtruth
-from data_tools.parallel import default_jobs
+from data_tools.parallel import default_jobs, result, submit
 from data_tools.records import Count, read_file, read_row, read_table
 
 from . import engine, region_rule
@@ -221,7 +221,7 @@ class Cropping:
             return Row(sample.image_id, *region.box, found.followed, region.reason, *size)
 
         with ThreadPoolExecutor(default_jobs()) as pool:
-            return list(pool.map(crop, range(len(part))))
+            return [result(row) for row in [submit(pool, crop, number) for number in range(len(part))]]
 
     def _finish(self, rows: Sequence[Row]) -> None:
         """Write boxes.csv and then groundtruth.csv; the journal is no longer needed."""

@@ -14,7 +14,7 @@ from data_tools.augment import SIZE, picture_side
 from data_tools.commands import add, add_step, whole
 from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
-from data_tools.parallel import default_jobs
+from data_tools.parallel import default_jobs, result, submit
 from data_tools.records import read_text
 from data_tools.steps import Step, beside, code
 from torchcaffe import heap
@@ -211,10 +211,10 @@ def ahead(function: Callable[[Item], Result], items: Sequence[Item], size: int) 
     parts = [items[start:start + size] for start in range(0, len(items), size)]
     with ThreadPoolExecutor(default_jobs()) as pool, \
             tqdm(total=len(items), unit="picture", file=sys.stderr, disable=None) as progress:
-        coming: List[Future[Result]] = [pool.submit(function, item) for item in items[:size]]
+        coming: List[Future[Result]] = [submit(pool, function, item) for item in items[:size]]
         for part, following in itertools.zip_longest(parts, parts[1:], fillvalue=()):
-            ready, coming = coming, [pool.submit(function, item) for item in following]
-            yield list(zip(part, [future.result() for future in ready]))
+            ready, coming = coming, [submit(pool, function, item) for item in following]
+            yield list(zip(part, map(result, ready)))
             progress.update(len(part))
 
 

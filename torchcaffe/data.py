@@ -1,7 +1,6 @@
 """Batches as Caffe makes them of pictures: transformed, shuffled, read ahead by a thread."""
-import contextlib
-import queue
 import threading
+from queue import SimpleQueue
 from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -122,41 +121,40 @@ def shuffle(lines: List[Any], random: np.random.RandomState) -> None:
 
 
 class Prefetcher:
-    """Runs an iterator in a thread, a few items ahead; an exception there is raised by `next` here."""
+    """Runs an iterator in a thread, `depth` items ahead; an exception there is raised by `next` here, each time.
+
+    The two queues have no lock that a Ctrl-C could leave locked, as `queue.Queue` has.
+    """
 
     def __init__(self, items: Iterator[Any], depth: int) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue(max(1, depth))
+        self._wanted: SimpleQueue[None] = SimpleQueue()  # an entry for each item that may be made
+        self._ready: SimpleQueue[Tuple[Any, Optional[BaseException]]] = SimpleQueue()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=_produce, args=(items, self._queue, self._stop), daemon=True)
+        for _ in range(max(1, depth) + 1):
+            self._wanted.put(None)
+        self._thread = threading.Thread(target=_produce, args=(items, self._wanted, self._ready, self._stop), daemon=True)
         self._thread.start()
 
     def next(self) -> Any:
         """Return the next item."""
-        item, error = self._queue.get()
+        item, error = self._ready.get()
         if error is not None:
+            self._ready.put((None, error))
             raise error
+        self._wanted.put(None)
         return item
 
     def stop(self) -> None:
         """End the thread."""
         self._stop.set()
-        while self._thread.is_alive():
-            with contextlib.suppress(queue.Empty):
-                self._queue.get(timeout=0.01)
+        self._wanted.put(None)
+        self._thread.join()
 
 
-def _produce(items: Iterator[Any], out: "queue.Queue[Any]", stop: threading.Event) -> None:
-    while not stop.is_set():
-        entry: Tuple[Any, Optional[BaseException]]
+def _produce(items: Iterator[Any], wanted: SimpleQueue[None], ready: SimpleQueue[Any], stop: threading.Event) -> None:
+    while wanted.get() is None and not stop.is_set():
         try:
-            entry = (next(items), None)
+            ready.put((next(items), None))
         except BaseException as error:
-            entry = (None, error)
-        while not stop.is_set():
-            try:
-                out.put(entry, timeout=0.1)
-                break
-            except queue.Full:
-                continue
-        if entry[1] is not None:
+            ready.put((None, error))
             return

@@ -1,10 +1,11 @@
 import multiprocessing
 import os
+import re
 import signal
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from queue import SimpleQueue
+from pathlib import Path
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_control_c_while_a_process_is_started_comes_at_the_end_even_by_another_t
     def start():
         interrupt_from_another_thread()
         done.append(1)
-    with pytest.raises(KeyboardInterrupt), parallel._no_interrupts():
+    with pytest.raises(KeyboardInterrupt), parallel.no_interrupts():
         start()
     assert done
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -107,19 +108,43 @@ def interrupt_from_another_thread():
     thread.join()
 
 
-@pytest.mark.parametrize("ask", [parallel._is_done, lambda future: parallel._result(future, SimpleQueue())])
-def test_an_interrupt_waits_while_a_future_is_locked(monkeypatch, ask):
+@pytest.mark.parametrize("ask", [parallel._is_done, parallel.result])
+def test_a_control_c_waits_while_a_future_is_locked(monkeypatch, ask):
     """Else it may stay locked, and the end of its pool waits for ever."""
     future, left = Future(), []
     future.set_result(1)
-
-    def done(self, done=Future.done):
-        with self._condition:
-            signal.raise_signal(signal.SIGINT)
-            sum(range(10))  # where Python would raise it
-            left.append(True)
-        return done(self)
-    monkeypatch.setattr(Future, "done", done)
+    for name in ("done", "result", "add_done_callback"):
+        monkeypatch.setattr(Future, name, interrupted(getattr(Future, name), left))
     with pytest.raises(KeyboardInterrupt):
         ask(future)
     assert left == [True]
+
+
+def interrupted(function, left):
+    """Return a function during which Ctrl-C is pressed."""
+    def run(*args):
+        signal.raise_signal(signal.SIGINT)
+        sum(range(10))  # where Python would raise it
+        left.append(True)
+        return function(*args)
+    return run
+
+
+def test_a_control_c_waits_while_a_pool_is_locked(monkeypatch):
+    left = []
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted(ThreadPoolExecutor.submit, left))
+    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+        parallel.submit(pool, int)
+    assert left == [True]
+
+
+def test_threads_other_than_the_first_may_use_pools():
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as inner:
+        assert pool.submit(lambda: parallel.result(parallel.submit(inner, int, "7"))).result() == 7
+
+
+def test_all_code_uses_pools_of_this_machine_in_this_way():
+    root = Path(__file__).parents[2]
+    files = [path for package in ("data_tools", "pycam", "torchcaffe") for path in (root / package).rglob("*.py")]
+    plain = {path.name for path in files if re.search(r"\.(submit|result)\(", path.read_text())}
+    assert plain == {"parallel.py", "cluster.py"}  # the latter: Dask's
