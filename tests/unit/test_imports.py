@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torchcaffe", "data_tools", "pycam")
 FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in PACKAGES}
-# What knows no network: Caffe's messages and files, what bounds them, malloc's setting, and the care for Ctrl-C.
+# What knows no network: Caffe's messages and files, what bounds them, malloc's setting, the care for Ctrl-C, the processor.
 ALLOWED = {"torchcaffe": set(),
            "data_tools": {f"torchcaffe.{name}" for name in (
                "proto", "version", "errors", "heap", "interrupts", "limits", "pictures")},
            "pycam": {"data_tools", *(f"torchcaffe.{name}" for name in (
-               "proto", "netparam", "errors", "heap", "limits", "snapshot", "wire", "hdf5"))}}
+               "proto", "netparam", "errors", "heap", "limits", "processor", "snapshot", "wire", "hdf5"))}}
 WITHOUT_TORCH = ["torchcaffe.proto", "torchcaffe.netparam", "torchcaffe.snapshot", "torchcaffe.__main__",
                  *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES["data_tools"] + FILES["pycam"])]
 TRY = """
