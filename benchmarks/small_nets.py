@@ -5,7 +5,7 @@ LeNet, CIFAR-10 quick, the narrow VGG-GAP and a ResNet-20: a training step (`sol
 Ratios are medians of those of single rounds, so that other work on the machine meets all sides alike. With one thread, times
 are processor seconds.
 
-example: python benchmarks/small_nets.py --rounds 15 --json benchmarks/results/small_nets.json
+example: python benchmarks/small_nets.py --rounds 15 --json benchmarks/results/small_nets_zen4.json
 """
 import argparse
 import json
