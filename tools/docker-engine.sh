@@ -110,11 +110,11 @@ base() { # SUITE NAME
       *) sources+=("deb $address $1 main" "deb $address $1-updates main") ;;
     esac
   done
-  "$dir/engine/usr/bin/mmdebstrap" --quiet --variant=minbase --architectures=amd64 --aptopt="$APT_SETTINGS" \
+  PATH=$dir/engine/usr/bin:$PATH mmdebstrap --quiet --variant=minbase --architectures=amd64 --aptopt="$APT_SETTINGS" \
     --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    --customize-hook='rm -f "$1"/var/cache/apt/*.bin' "$1" "$dir/$1.tar" "${sources[@]}" ||
-    fail "no $1 from $(echo $addresses): set DEBIAN_MIRROR to a mirror that has it"
+    --customize-hook='rm -f "$1"/var/cache/apt/*.bin' "$1" "$dir/$1.tar" "${sources[@]}" 2>"$dir/$1.said" ||
+    fail "no $1 from $(echo $addresses) ($(head -n 1 "$dir/$1.said")): set DEBIAN_MIRROR to a mirror that has it"
   "$dir/bin/docker" import -c 'CMD ["bash"]' -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
     "$dir/$1.tar" "$2" >/dev/null || fail "the engine cannot take $2 (reason above)"
   rm "$dir/$1.tar"
