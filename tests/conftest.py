@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def _signals_as_in_a_new_process():
     """Let Ctrl-C raise: an earlier test may have trained, which takes signals, or all tests run with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _no_name_told_twice():
+    """Forget that `caffe` is torchcaffe: an earlier test may have run its command line, which says so for the whole process."""
+    if sys.modules.get("caffe", sys) is sys.modules.get("torchcaffe"):
+        del sys.modules["caffe"]
 
 
 @pytest.fixture
