@@ -11,7 +11,7 @@ from tests.docs.test_commands import RESULTS
 ROOT = RESULTS.parents[1]
 PREDICTIONS = RESULTS / "predictions"
 TABLES = ("table1", "folds", "vgg16", "vgg16_test", "vgg16_folds", "fusion", "fusion_test", "googlenet_test",
-          "googlenet224", "googlenet224_test")
+          "googlenet224", "googlenet224_test", "sharper", "sharper_test")
 CELL = re.compile(r"[-+]?\d\.\d{3} \([^)]*\d\.\d{3}\)")  # a figure with its interval
 
 
@@ -37,8 +37,9 @@ def test_table_of_the_test_pictures(tmp_path):
 
 
 @pytest.mark.parametrize(("split", "name", "truth"), [("val", "", "groundtruth.csv"), ("test", "_test", "groundtruth_test.csv")])
-def test_tables_of_googlenet_gap_at_224_pixels(tmp_path, split, name, truth):
+def test_tables_of_googlenet_gap_trained_anew(tmp_path, split, name, truth):
     check_table(f"googlenet224{name}", truth, tmp_path, "--split", split, "--run", "googlenet{seed}")
+    check_table(f"sharper{name}", truth, tmp_path, "--split", split, "--run", "sharp{seed}")
 
 
 def test_table_of_the_fold(tmp_path):
