@@ -136,9 +136,9 @@ def published(entry: str) -> List[str]:
     return ["forward", "--batch", "1", "--text", os.path.abspath(path), "--net", Path(path).stem, "--shape", "3", side, side]
 
 
-def time_case(words: List[str], names: Sequence[str], caffe: str, rounds: int, repeat: int) -> Dict[str, Any]:
-    """Return the medians of each side, and of the ratios of single rounds."""
-    sides = {side: Side(sys.executable, [side, *words]) for side in names}
+def time_start(words: List[str], names: Sequence[str], caffe: str, rounds: int, repeat: int) -> Dict[str, List[float]]:
+    """Start a process for each side, let them take turns; return the seconds of each round."""
+    sides = {side: Side(sys.executable, [side.split()[0], *words]) for side in names}
     for kernel in KERNELS if caffe else ():
         sides[f"caffe {kernel}"] = Side(caffe, ["caffe", *words], OPENBLAS_CORETYPE=kernel)
     seconds: Dict[str, List[float]] = {side: [] for side in sides}
@@ -147,18 +147,32 @@ def time_case(words: List[str], names: Sequence[str], caffe: str, rounds: int, r
             seconds[side].append(process.step() / repeat)
     for process in sides.values():
         process.end()
+    return seconds
+
+
+def time_case(words: List[str], names: Sequence[str], caffe: str, args: argparse.Namespace, repeat: int) -> Dict[str, Any]:
+    """Return the medians of each side, and of the ratios of single rounds; with several starts, also the ratios of each start."""
+    starts = [time_start(words, names, caffe, args.rounds, repeat) for _ in range(args.starts)]
+    seconds = {side: [value for start in starts for value in start[side]] for side in starts[0]}
     found: Dict[str, Any] = {"seconds": {side: statistics.median(values) for side, values in seconds.items()}}
-    if "hand" in sides:
-        found["torchcaffe / hand"] = statistics.median(a / b for a, b in zip(seconds["torchcaffe"], seconds["hand"]))
+    pairs = [(side, "hand") for side in names if "hand" in names and side != "hand"]
     if caffe:
-        best = min((side for side in sides if side.startswith("caffe")), key=found["seconds"].__getitem__)
-        found["Caffe / torchcaffe"] = statistics.median(a / b for a, b in zip(seconds[best], seconds["torchcaffe"]))
+        best = min((side for side in seconds if side.startswith("caffe")), key=found["seconds"].__getitem__)
+        pairs.append((best, "torchcaffe"))
+    for a, b in pairs:
+        name = f"{'Caffe' if a.startswith('caffe') else a} / {b}"
+        each = [statistics.median(x / y for x, y in zip(start[a], start[b])) for start in starts]
+        found[name] = statistics.median(each)
+        if args.starts > 1:
+            found[f"{name}, each start"] = each
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each side in a start")
+    parser.add_argument("--starts", type=int, default=1, help="times that the processes are started, each fast or slow for good")
+    parser.add_argument("--again", action="store_true", help="also time the hand-written loop against a second process of itself")
     parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS))
     parser.add_argument("--published", nargs="+", default=[], metavar="FILE=SIDE",
                         help="deploy prototxts, and the side of the picture, to time without a hand-written loop instead")
@@ -175,15 +189,16 @@ def main() -> None:
             flags = ["--cpu-time"] if threads == 1 else []
             cases = {f"{Path(entry).stem}, batch 1, forward": (published(entry), ["torchcaffe"], 1) for entry in args.published}
             cases = cases or {f"{name}, batch {batch}, {mode}": (
-                words_of(Path(folder), name, batch, mode), ["torchcaffe", "hand"], REPEAT[name])
+                words_of(Path(folder), name, batch, mode), ["torchcaffe", "hand", *["hand again"] * args.again], REPEAT[name])
                 for name in args.nets for batch in NETS[name][3] for mode in args.modes}
             for case, (words, names, repeat) in cases.items():
-                row = rows[f"{case}, threads {threads}"] = time_case([*words, *flags], names, caffe, args.rounds, repeat)
-                ratios = ", ".join(f"{key} {value:.2f}" for key, value in row.items() if key != "seconds")
+                row = rows[f"{case}, threads {threads}"] = time_case([*words, *flags], names, caffe, args, repeat)
+                ratios = ", ".join(f"{key} {value:.2f}" for key, value in row.items() if isinstance(value, float))
                 times = ", ".join(f"{side} {1000 * t:.1f}" for side, t in row["seconds"].items())
                 print(f"{case}, threads {threads}: {times} ms; {ratios}", flush=True)
                 if args.json:
-                    args.json.write_text(json.dumps({"about": about(), "rounds": args.rounds, "cases": rows}, indent=1) + "\n")
+                    made = {"about": about(), "rounds": args.rounds, "starts": args.starts, "cases": rows}
+                    args.json.write_text(json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":

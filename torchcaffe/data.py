@@ -24,6 +24,7 @@ class Transformer:
 
     def __init__(self, param: Any, phase: int) -> None:
         self.param, self.phase = param, phase
+        self.crop, self.mirrors = int(param.crop_size), bool(param.mirror)  # looked up for each picture
         self.random: Optional[np.random.RandomState] = None
         self.mean = self._read_mean()
         if param.force_color and param.force_gray:
@@ -40,12 +41,12 @@ class Transformer:
 
     def seed(self) -> None:
         """Start the random stream from the main generator, if anything here is random (``InitRand``)."""
-        if self.param.mirror or (self.phase == pb.TRAIN and self.param.crop_size):
+        if self.mirrors or (self.phase == pb.TRAIN and self.crop):
             self.random = np.random.RandomState(context.draw())
 
     def skip(self, pictures: int) -> None:
         """Leave out the random numbers of so many pictures."""
-        draws = bool(self.param.mirror) + 2 * bool(self.phase == pb.TRAIN and self.param.crop_size)
+        draws = self.mirrors + 2 * bool(self.phase == pb.TRAIN and self.crop)
         if self.random is not None:
             self.random.randint(0, 2**32, pictures * draws, dtype=np.uint32)
 
@@ -56,20 +57,20 @@ class Transformer:
     def shape(self, picture: Array) -> Tuple[int, int, int]:
         """Return the shape (C, H, W) of a picture once transformed."""
         channels, height, width = picture.shape
-        crop = self.param.crop_size
+        crop = self.crop
         if height < crop or width < crop:
             raise CaffeError(f"crop_size {crop} exceeds a picture of {height} x {width}")
         return (channels, crop, crop) if crop else (channels, height, width)
 
     def __call__(self, picture: Array, out: Array) -> None:
         """Transform a picture (C x H x W, any number type) into `out`: float32, or uint8 for `finish` to go on with."""
-        p, (channels, height, width) = self.param, picture.shape
+        channels, height, width = picture.shape
         if out.shape != self.shape(picture):
             raise CaffeError(f"a picture of {channels} x {height} x {width} does not fit a batch of {out.shape}")
-        mirror = p.mirror and self._draw(2)
+        mirror = self.mirrors and self._draw(2)
         row = column = 0
-        if p.crop_size:
-            rows, columns = height - p.crop_size, width - p.crop_size
+        if self.crop:
+            rows, columns = height - self.crop, width - self.crop
             train = self.phase == pb.TRAIN
             row = self._draw(rows + 1) if train else rows // 2
             column = self._draw(columns + 1) if train else columns // 2

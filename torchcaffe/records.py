@@ -19,7 +19,8 @@ def decode(datum: Any, param: Any) -> Array:
     """Return the picture of a Datum as C x H x W, uint8 or float32."""
     if not datum.encoded:
         shape = (datum.channels, datum.height, datum.width)
-        flat = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+        values = datum.data  # a copy
+        flat = np.frombuffer(values, np.uint8) if values else np.array(datum.float_data, np.float32)
         if flat.size != math.prod(shape) or min(shape) < 1:
             raise CaffeError(f"a Datum of {shape} holds {flat.size} values")
         return flat.reshape(shape)

@@ -200,8 +200,9 @@ class Data(Batches):
 
     def pictures(self, skipped: int) -> Iterator[Tuple[Any, int]]:
         first, count = self.turns(skipped)
+        decode, param = _source().decode, self.param.transform_param
         for datum in itertools.islice(self._records(), first % self.env.stat()["entries"], None, count):
-            yield _source().decode(datum, self.param.transform_param), datum.label
+            yield decode(datum, param), datum.label
 
 
 @register
