@@ -11,7 +11,7 @@ from tests.docs.test_commands import RESULTS
 ROOT = RESULTS.parents[1]
 PREDICTIONS = RESULTS / "predictions"
 TABLES = ("table1", "folds", "vgg16", "vgg16_test", "vgg16_folds", "fusion", "fusion_test", "googlenet_test",
-          "googlenet224", "googlenet224_test", "sharper", "sharper_test", "fusion_fold")
+          "googlenet224", "googlenet224_test", "sharper", "sharper_test", "fusion_fold", "folds112")
 CELL = re.compile(r"[-+]?\d\.\d{3} \([^)]*\d\.\d{3}\)")  # a figure with its interval
 
 
@@ -44,6 +44,7 @@ def test_tables_of_googlenet_gap_trained_anew(tmp_path, split, name, truth):
 
 def test_table_of_the_fold(tmp_path):
     check_table("fusion_fold", "fold1/groundtruth.csv", tmp_path, "--seeds", "1", rows="fusion_fold")
+    check_table("folds112", "../fold1/groundtruth.csv", tmp_path, "--seeds", "1", "--run", "fold{seed}", root=PREDICTIONS / "folds112")
     check_table("folds", "fold{seed}/groundtruth.csv", tmp_path, "--seeds", "1", "--run", "fold{seed}")
 
 
