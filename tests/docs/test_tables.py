@@ -44,7 +44,8 @@ def test_tables_of_googlenet_gap_trained_anew(tmp_path, split, name, truth):
 
 def test_table_of_the_fold(tmp_path):
     check_table("fusion_fold", "fold1/groundtruth.csv", tmp_path, "--seeds", "1", rows="fusion_fold")
-    check_table("folds112", "../fold1/groundtruth.csv", tmp_path, "--seeds", "1", "--run", "fold{seed}", root=PREDICTIONS / "folds112")
+    check_table("folds112", "../fold1/groundtruth.csv", tmp_path, "--seeds", "1", "--run", "fold{seed}",
+                root=PREDICTIONS / "folds112")
     check_table("folds", "fold{seed}/groundtruth.csv", tmp_path, "--seeds", "1", "--run", "fold{seed}")
 
 
