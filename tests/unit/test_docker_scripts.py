@@ -165,6 +165,13 @@ def test_versions_must_come_out_as_they_are_pinned(tmp_path, variables, status, 
 
 
 # ---------------------------------------------------------------- an engine for the tests
+def write_programs(folder, programs):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+
+
 MACHINE = {  # programs of a machine on which an engine could be brought up
     "id": "echo 0", "unshare": "", "docker": "exit 1", "dpkg": "echo amd64", "dpkg-deb": "exit 1",
     "apt-get": 'case "$*" in *indextargets*) echo Debian http://debian.example/debian ;; *download*) touch a.deb ;; esac'}
@@ -177,9 +184,7 @@ MACHINE = {  # programs of a machine on which an engine could be brought up
     ({"apt-get": MACHINE["apt-get"].replace("touch a.deb", "exit 100")}, 0, "apt-get cannot download docker.io containerd runc"),
     ({}, 1, "")], ids=["no root", "no privileges", "no packages", "no network", "a fault"])
 def test_without_an_engine_the_images_are_counted_and_what_ends_without_a_reason_fails(tmp_path, changed, status, words):
-    for name, text in {**MACHINE, **changed}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
+    write_programs(tmp_path, {**MACHINE, **changed})
     done = subprocess.run(["bash", str(SCRIPTS.parent / "tools" / "test-images.sh"), sys.executable], text=True, check=False,
                           env={**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True)
     assert done.returncode == status, done.stdout + done.stderr
@@ -188,10 +193,20 @@ def test_without_an_engine_the_images_are_counted_and_what_ends_without_a_reason
     assert ("passed" in done.stdout, "skipped" in done.stdout) == (False, not status)
 
 
+@pytest.mark.parametrize(("program", "status", "words"), [
+    ("mmtarfilter && touch '{folder}/bookworm.tar'", 0, ""),
+    ("echo E: not signed >&2; exit 1", 1, "error: no bookworm from http://a http://a-security (E: not signed): set")])
+def test_a_base_is_made_by_the_engines_own_programs_or_the_reason_is_told(tmp_path, program, status, words):
+    write_programs(tmp_path / "engine" / "usr" / "bin", {"mmdebstrap": program.format(folder=tmp_path), "mmtarfilter": ""})
+    write_programs(tmp_path / "bin", {"docker": ""})
+    script = SCRIPTS.parent / "tools" / "docker-engine.sh"
+    done = subprocess.run(["bash", str(script), "base", str(tmp_path), "bookworm", "debian"],
+                          env={"PATH": "/usr/bin:/bin", "DEBIAN_MIRROR": "http://a"}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:len(words)]) == (status, words), done.stderr
+
+
 def test_an_engine_that_answers_is_used_by_its_address(tmp_path):
-    for name, text in (("docker", '[ "$1" = info ] || echo unix:///its.sock'), ("python", 'echo "$IMAGES $DOCKER_HOST"')):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
+    write_programs(tmp_path, {"docker": '[ "$1" = info ] || echo unix:///its.sock', "python": 'echo "$IMAGES $DOCKER_HOST"'})
     done = subprocess.run(["bash", str(SCRIPTS.parent / "tools" / "test-images.sh"), str(tmp_path / "python")], text=True,
                           check=False, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True)
     assert (done.stdout, done.stderr) == ("found unix:///its.sock\n", "")
