@@ -12,8 +12,8 @@ __version__ = "1.0.0"  # the Caffe whose rules this follows
 _WHERE = {
     "blob": ["Blob"],
     "classifier": ["Classifier"],
-    "context": ["set_device", "set_mode_cpu", "set_mode_gpu", "set_precision", "set_random_seed", "set_solver_count",
-                "set_solver_rank", "solver_count", "solver_rank"],
+    "context": ["set_device", "set_mode_cpu", "set_mode_gpu", "set_precision", "set_random_seed", "set_multiprocess",
+                "set_solver_count", "set_solver_rank", "solver_count", "solver_rank"],
     "detector": ["Detector"],
     "errors": ["CaffeError"],
     "layers.python": ["Layer"],
@@ -24,10 +24,10 @@ _WHERE = {
     "timer": ["Timer"],
 }
 _SOURCE = {name: module for module, names in _WHERE.items() for name in names}
-_MODULES = ("coord_map", "draw", "io", "net_spec", "proto")
+_MODULES = ("coord_map", "draw", "io", "net_spec", "proto", "pycaffe")
 _SOLVERS = ("SGDSolver", "NesterovSolver", "AdaGradSolver", "RMSPropSolver", "AdaDeltaSolver", "AdamSolver")
 
-__all__ = sorted([*_SOURCE, *_SOLVERS, "io", "layer_type_list", "proto"])
+__all__ = sorted([*_SOURCE, *_SOLVERS, "has_nccl", "init_log", "io", "layer_type_list", "log", "proto"])
 
 
 def layer_type_list() -> "list[str]":
@@ -39,6 +39,16 @@ def layer_type_list() -> "list[str]":
 def has_nccl() -> bool:
     """Return False: several GPUs work through torch.distributed, not through NCCL objects."""
     return False
+
+
+def init_log(level: int = 0, stderr: bool = False) -> None:
+    """Do nothing: log lines go to standard error from the start, and GLOG_minloglevel says which."""
+
+
+def log(message: str) -> None:
+    """Write a log line."""
+    from .glog import log as write
+    write("_caffe.cpp:68", message)
 
 
 def __getattr__(name: str) -> Any:

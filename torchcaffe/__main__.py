@@ -12,8 +12,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import __version__, heap, interrupts
 from .errors import STRAY, CaffeError, sentence
+from .glog import log, number, open_file
 from .limits import guard_decoder
-from .log import log, number, open_file
 from .processor import has_bf16
 from .version import PROJECT
 

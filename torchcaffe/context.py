@@ -131,3 +131,7 @@ def solver_count() -> int:
 def set_solver_count(count: int) -> None:
     """Set how many processes train together."""
     _context.count = count
+
+
+def set_multiprocess(together: bool) -> None:
+    """Do nothing: the number of processes alone says whether several train together."""

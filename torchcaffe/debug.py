@@ -3,7 +3,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .log import log, number
+from .glog import log, number
 
 
 def forward(net: Any, i: int) -> None:

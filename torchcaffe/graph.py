@@ -6,9 +6,9 @@ import torch
 from . import hints
 from .blob import Blob, alias
 from .errors import CaffeError
+from .glog import log
 from .layers import LAYERS, Layer
 from .layers.base import NEVER, check_count
-from .log import log
 from .proto import caffe_pb2 as pb
 
 

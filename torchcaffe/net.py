@@ -11,9 +11,9 @@ from torch import Tensor
 from . import context, debug, snapshot, threads
 from .blob import Blob, share, tensor_of
 from .errors import CaffeError
+from .glog import WARNING, log
 from .graph import Graph
 from .layers.inputs import Source
-from .log import WARNING, log
 from .netparam import filter_net, insert_splits, message_net, read_net
 from .passes import Passes
 from .proto import caffe_pb2 as pb

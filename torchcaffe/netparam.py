@@ -9,8 +9,8 @@ from google.protobuf import message, text_format
 
 from . import hints
 from .errors import CaffeError
+from .glog import WARNING, log
 from .limits import MAX_AXES, MAX_COUNT, MAX_TABLE, MAX_TEXT, read_bytes
-from .log import WARNING, log
 from .proto import caffe_pb2 as pb
 
 _V1_TYPES = {

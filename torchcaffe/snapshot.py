@@ -17,8 +17,8 @@ import numpy as np
 
 from . import hdf5, wire
 from .errors import CaffeError
+from .glog import WARNING, log
 from .limits import check_target
-from .log import WARNING, log
 from .netparam import blob_array, read_file
 from .proto import caffe_pb2 as pb
 from .proto.build import build

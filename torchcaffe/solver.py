@@ -10,7 +10,7 @@ from torch import Tensor
 from . import context, rates, snapshot, threads
 from .blob import tensor_of
 from .errors import CaffeError
-from .log import log, number
+from .glog import log, number
 from .net import Net
 from .netparam import complete_prefix, read_solver
 from .proto import caffe_pb2 as pb

@@ -3,7 +3,7 @@ import functools
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from .errors import CaffeError
-from .log import log
+from .glog import log
 from .net import Net
 from .netparam import message_net, read_net
 from .proto import caffe_pb2 as pb

@@ -172,6 +172,18 @@ def test_what_forks_have_comes_with_a_hint(tmp_path, fields, hint):
     assert "\n" not in str(caught.value)
 
 
+ABSENT = ["BatchReindex", "Embed", "Filter", "HDF5Output", "Im2col", "LSTM", "LSTMUnit", "MultinomialLogisticLoss", "Parameter",
+          "RNN", "SPP", "WindowData"]  # real Caffe has them
+
+
+@pytest.mark.parametrize("kind", ABSENT)
+def test_no_fork_is_blamed_for_a_type_of_caffe_itself(tmp_path, kind):
+    assert kind not in caffe.layer_type_list()
+    with pytest.raises(caffe.CaffeError, match="is not supported; ") as caught:
+        caffe.Net(write(tmp_path / "net.prototxt", f'layer {{ name: "f" type: "{kind}" top: "y" }}'), caffe.TEST)
+    assert "fork" not in str(caught.value)
+
+
 # ------------------------------------------------------------ files that are none
 WHOLE = pb.NetParameter(name="n" * 50, layer=[pb.LayerParameter(name="a", type="ReLU")]).SerializeToString()
 NO_MODELS = {"lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer; .*git lfs pull"),
@@ -293,6 +305,29 @@ def test_python_layers_that_import_caffe(tmp_path):
         assert 'write "import torchcaffe as caffe" there' in python(code, tmp_path, PYTHONPATH=env["PYTHONPATH"])
 
 
+SEVERAL = """
+import sys
+import torchcaffe
+sys.modules["caffe"] = torchcaffe
+import caffe
+from caffe.pycaffe import Net, SGDSolver
+caffe.init_log()
+caffe.init_log(0, True)
+caffe.set_multiprocess(True)
+net = Net("net.prototxt", caffe.TEST)
+caffe.log("after a net was made")
+print(Net is caffe.Net, SGDSolver is caffe.SGDSolver)
+"""
+
+
+def test_names_that_scripts_for_several_gpus_use(tmp_path):
+    write(tmp_path / "net.prototxt", IP)
+    done = subprocess.run([sys.executable, "-c", SEVERAL], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()},
+                          capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
+    assert done.stderr.splitlines()[-1].endswith(" _caffe.cpp:68] after a net was made")
+
+
 def test_a_picture_of_a_file_object():
     data = cv2.imencode(".png", np.full((4, 5, 3), 255, np.uint8))[1].tobytes()
     assert caffe.io.load_image(io.BytesIO(data)).tolist() == np.ones((4, 5, 3)).tolist()
@@ -368,16 +403,16 @@ def test_draw(tmp_path, monkeypatch):
 @pytest.mark.parametrize("flag", [["-log_dir", "."], ["--log_dir=."], ["-alsologtostderr=1"], ["--logtostderr"],
                                   ["-nologtostderr"], ["-minloglevel=2"], ["--v=1"], ["-stderrthreshold", "0"]])
 def test_flags_of_glog(tmp_path, monkeypatch, flag, capsys):
-    from torchcaffe import log
+    from torchcaffe import glog
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(log, "_files", [])
+    monkeypatch.setattr(glog, "_files", [])
     monkeypatch.setenv("GLOG_minloglevel", "0")
     net = write(tmp_path / "net.prototxt", IP)
     assert main([*flag, "time", "-model", net, "-iterations", "1"]) == 0
     shown, written = capsys.readouterr().err, list(tmp_path.glob("caffe.*.log.INFO.*"))
     assert ("Total Time" in shown) == (flag != ["-minloglevel=2"])
     assert len(written) == ("log_dir" in flag[0])
-    for file in log._files:
+    for file in glog._files:
         file.close()
     if written:
         assert "Total Time" in (tmp_path / "caffe.INFO").read_text()

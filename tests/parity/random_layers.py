@@ -101,14 +101,16 @@ def _plain(r: Random) -> Made:
     a, b, c = (round(float(x), 3) for x in r.rand(3) + 0.1)
     axis = r.randint(-4, 4)
     texts = {
-        "ReLU": ["", f"relu_param {{ negative_slope: {a} }}"], "PReLU": ["", "prelu_param { channel_shared: true }"],
-        "ELU": [f"elu_param {{ alpha: {a} }}"], "Swish": [f"swish_param {{ beta: {a} }}"],
+        "ReLU": ["", *(f"relu_param {{ negative_slope: {slope} }}" for slope in (a, -a))],
+        "PReLU": ["", "prelu_param { channel_shared: true }"],
+        "ELU": [f"elu_param {{ alpha: {alpha} }}" for alpha in (a, -a)], "Swish": [f"swish_param {{ beta: {a} }}"],
         "Sigmoid": [""], "TanH": [""], "AbsVal": [""], "BNLL": [""], "Dropout": ["dropout_param { dropout_ratio: 0 }"],
         "Power": [f"power_param {{ power: {p} scale: {s} shift: {c} }}" for p in (0, 1, 2, 3) for s in (0, 1, b)],
         "Exp": [f"exp_param {{ base: {base} scale: {b} shift: {c} }}" for base in (-1, 2, 0.5)],
         "Clip": [f"clip_param {{ min: {-a} max: {b} }}"],
         "BatchNorm": ["", f"batch_norm_param {{ moving_average_fraction: {a / 2} eps: 0.01 }}"],
-        "MVN": ["", "mvn_param { across_channels: true }", "mvn_param { normalize_variance: false }"],
+        "MVN": ["", "mvn_param { across_channels: true }", "mvn_param { normalize_variance: false }",
+                f"mvn_param {{ eps: {a} }}"],
         "Softmax": [f"softmax_param {{ axis: {axis} }}"], "Tile": [f"tile_param {{ axis: {axis} tiles: {r.randint(1, 4)} }}"],
         "Flatten": [f"flatten_param {{ axis: {r.randint(0, 2)} end_axis: {r.randint(2, 4)} }}"],
         "Reduction": [f"reduction_param {{ operation: {how} axis: {axis} coeff: {a} }}"

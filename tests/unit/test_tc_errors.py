@@ -45,6 +45,8 @@ NETS = [
     (layer('type: "ImageData" top: "y" top: "l" image_data_param { source: "/nowhere" }'), "source '/nowhere': No such file"),
     (layer('type: "Eltwise" bottom: "x" top: "y"'), "has 1 bottoms, takes at least 2"),
     (layer('type: "Dropout" bottom: "x" top: "y" dropout_param { dropout_ratio: 1 }'), "must be at least 0 and below 1"),
+    (layer('type: "Clip" bottom: "x" top: "y" clip_param { min: 1 max: -1 }'), "min is 1, max is -1; min must not be above max"),
+    (layer('type: "MVN" bottom: "x" top: "y"').replace("dim: ", "dim: 1 dim: ", 1), "it may have 4 axes at most"),
     (layer('type: "Python" bottom: "x" top: "y" python_param { module: "nowhere" layer: "L" }'), "is it on PYTHONPATH"),
     (layer('type: "ReLU" bottom: "x" top: "x" loss_weight: 1 loss_weight: 2'), "2 loss_weight for 1 tops"),
     (layer('type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 1 bias_term: false } param {} param {}'),

@@ -40,6 +40,13 @@ def test_forward_only(make_net, kind):
         run(make_net, kind, "h")
 
 
+@pytest.mark.parametrize(("kind", "more"), [("ReLU", "relu_param { negative_slope: -0.5 }"),
+                                            ("ELU", "elu_param { alpha: -0.5 }")])
+def test_forward_only_where_the_top_hides_the_sign(make_net, monkeypatch, kind, more):
+    monkeypatch.setitem(MORE, kind, more)
+    test_forward_only(make_net, kind)
+
+
 @pytest.mark.parametrize("kind", ["AbsVal", "Flatten", "LRN", "Split"])
 def test_refused(make_net, kind):
     with pytest.raises(caffe.CaffeError, match=r"layer 'odd' .*cannot work in place; give its top 'h' another name"):

@@ -106,19 +106,43 @@ class BatchNorm(Layer):
 
 @register
 class MVN(Layer):
-    """Zero mean and, unless switched off, unit variance of each picture or of each of its channels."""
+    """Zero mean and, unless switched off, unit variance of each picture or of each of its channels (mvn_layer.cpp).
 
-    in_place = FORWARD_ONLY
+    Its gradient is Caffe's, which takes the deviation plus `eps` for the deviation. As in Caffe, the top has four axes.
+    """
+
+    in_place, by_hand = FORWARD_ONLY, True
+
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        self.check(len(shapes[0]) <= 4, f"the bottom has shape {shapes[0]}, it may have 4 axes at most")
+        return [_four_axes(shapes[0])]
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        p, x = self.param.mvn_param, tensors[0]
-        axes = list(range(1 if p.across_channels else 2, x.dim()))
-        moved = x - x.mean(axes, keepdim=True)
-        if not p.normalize_variance:
-            return moved
-        var = (moved * moved).mean(axes, keepdim=True)
-        varies = var > 0  # the root has no gradient at 0, where Caffe's is that of the mean alone
-        return moved / (torch.where(varies, var, 1.0).sqrt() * varies + p.eps)
+        moved = self._moved(tensors[0])
+        return moved / self._scale(moved) if self.param.mvn_param.normalize_variance else moved
+
+    def _moved(self, x: Tensor) -> Tensor:
+        x = x.reshape(_four_axes(tuple(x.shape)))
+        return x - self._mean(x)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        return x.mean([1, 2, 3] if self.param.mvn_param.across_channels else [2, 3], keepdim=True)
+
+    def _scale(self, moved: Tensor) -> Tensor:
+        eps: float = self.param.mvn_param.eps
+        return self._mean(moved * moved).sqrt() + eps
+
+    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
+               ) -> Sequence[Optional[Tensor]]:
+        (x,), (y,), (dy,) = tensors, ys, diffs
+        found = dy - self._mean(dy)
+        if self.param.mvn_param.normalize_variance:
+            found = (found - y * self._mean(y * dy)) / self._scale(self._moved(x))
+        return [found.reshape(x.shape)]
+
+
+def _four_axes(shape: Shape) -> Shape:
+    return (*shape, *[1] * (4 - len(shape)))
 
 
 @register
@@ -156,7 +180,7 @@ class ArgMax(Layer):
 
     def compute(self, *tensors: Tensor) -> Tensors:
         p = self.param.argmax_param
-        x = tensors[0] if self.at is not None else tensors[0].flatten(1)
+        x = tensors[0] if self.at is not None else tensors[0].reshape(len(tensors[0]), -1)
         at = self.at if self.at is not None else 1
         values, index = torch.sort(x.flip(at), dim=at, descending=True, stable=True)
         values, index = values.narrow(at, 0, p.top_k), self.size - 1 - index.narrow(at, 0, p.top_k)

@@ -17,7 +17,8 @@ from .rows import Rows
 class ReLU(Layer):
     """max(x, 0) + negative_slope * min(x, 0); the gradient at 0 is that of negative values (relu_layer.cpp).
 
-    Needs only its top on the way back, so it overwrites its bottom where the net allows it.
+    Needs only its top on the way back, so it overwrites its bottom where the net allows it. A slope below 0 hides the sign of x
+    in the top: then it needs the bottom, and has no right gradient in place.
     """
 
     in_place = ALWAYS
@@ -26,6 +27,8 @@ class ReLU(Layer):
 
     def setup(self, shapes: List[Shape]) -> None:
         self.slope = self.param.relu_param.negative_slope
+        self.saves_bottom = self.slope < 0
+        self.in_place = FORWARD_ONLY if self.saves_bottom else ALWAYS
 
     def compute(self, *tensors: Tensor) -> Tensors:
         slope, x = self.slope, tensors[0]
@@ -37,7 +40,7 @@ class ReLU(Layer):
                ) -> Sequence[Optional[Tensor]]:
         (y,), (dy,), slope = ys, diffs, self.slope
         if slope:
-            return [torch.where(y > 0, dy, dy * slope)]
+            return [torch.where((tensors[0] if self.saves_bottom else y) > 0, dy, dy * slope)]
         if self.owns_diff:
             return [torch.ops.aten.threshold_backward.grad_input(dy, y, 0, grad_input=dy)]
         return [torch.ops.aten.threshold_backward(dy, y, 0)]
@@ -130,6 +133,10 @@ class Clip(Layer):
 
     in_place = FORWARD_ONLY
 
+    def setup(self, shapes: List[Shape]) -> None:
+        p = self.param.clip_param
+        self.check(p.min <= p.max, f"min is {p.min:g}, max is {p.max:g}; min must not be above max")
+
     def compute(self, *tensors: Tensor) -> Tensors:
         return tensors[0].clamp(self.param.clip_param.min, self.param.clip_param.max)
 
@@ -138,7 +145,10 @@ class Clip(Layer):
 class ELU(Layer):
     """x for positive values, alpha * (exp(x) - 1) for others."""
 
-    in_place = ALWAYS
+    in_place = ALWAYS  # of the usual alpha
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self.in_place = FORWARD_ONLY if self.param.elu_param.alpha < 0 else ALWAYS  # the top hides the sign of x
 
     def compute(self, *tensors: Tensor) -> Tensors:
         return F.elu(tensors[0], self.param.elu_param.alpha)
