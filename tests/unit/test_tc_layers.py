@@ -209,7 +209,8 @@ def test_planes_of_one_value_are_zero_where_they_have_no_axes(make_net):
     """Without spatial axes MVN's planes and ArgMax's rows have one value each (mvn_layer.cpp, argmax_layer.cpp)."""
     net = make_net('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
                    'layer { name: "r" type: "Input" top: "r" input_param { shape { dim: 4 } } }'
-                   'layer { name: "mvn" type: "MVN" bottom: "x" top: "y" } layer { name: "a" type: "ArgMax" bottom: "r" top: "z" }')
+                   'layer { name: "mvn" type: "MVN" bottom: "x" top: "y" }'
+                   'layer { name: "a" type: "ArgMax" bottom: "r" top: "z" }')
     net.blobs["x"].data[...] = [[1, 2, 4], [0, 5, 3]]
     net.blobs["r"].data[...] = [3, 1, 2, 0]
     tops = net.forward()
