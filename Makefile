@@ -41,7 +41,7 @@ help:
 	@echo "make setup|caffe            .venv with all packages; real CPU Caffe in $(CAFFE)"
 	@echo "make docker|docker-run      build the image TARGET; run CMD in it with ISIC read-only and the results your own"
 	@echo "make test-images            build every image and run the pipeline in them, with an engine of its own where none is"
-	@echo "make test|test-all          the tests that take about four minutes on two cores; these and all others"
+	@echo "make test|test-all          the tests that take four to seven minutes on two cores; these and all others"
 	@echo "make check|bench|resolve    style and types; measurements; are all pinned versions still to be had"
 	@echo "variables:"; python3 -m pycam.variables
 

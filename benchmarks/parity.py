@@ -39,7 +39,7 @@ cases run in the test suite (`tests/parity`), where they fail beyond their bound
 *error*: the largest difference, relative to the largest value of the array (losses: relative to each loss).
 *noise floor*: the same between Caffe and Caffe with another BLAS kernel (`OPENBLAS_CORETYPE=%s`).
 
-%s: %d cases, largest error relative to its bound %.2g, %d beyond their bound.
+%s: %d cases of layers, batches and trainings, largest error relative to its bound %.2g, %d beyond their bound.
 """
 NOTES = """\
 ## Why whole runs part

@@ -4,7 +4,7 @@ Recorded trainings (--set, a folder of recordings with index.json) and random ne
 kernels of its BLAS, and from weights that are changed by 3e-7 of their size, which shows where rounding
 decides (tests/parity/steps.py).
 
-example: python benchmarks/steps.py --random 500 --set ../shared/golden --out benchmarks/results/steps.md
+example: python benchmarks/steps.py --random 500 --set recordings --out benchmarks/results/steps.md
 """
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A picture is an array H x W x 3 of uint8 whose channels are blue, green, red, as OpenCV has them; with ``colour="rgb"`` a function
 takes and gives red, green, blue, as Pillow and matplotlib have them. In the place of a picture stands a list of pictures, of
-any sizes, where several are asked about; the result is then a list too. An array that cannot be meant so is refused by a
+any sizes, where several are asked about; the result is then a list too. Any other array raises a
 `CamError`: it says what was found and what was expected.
 """
 import os

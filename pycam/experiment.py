@@ -17,6 +17,7 @@ from . import edits, summary
 from .errors import CamError
 from .pipeline import Runner, fast_precision, given, mark, show
 from .pipeline_commands import PREFIXES, Run, Words, clean_words, commands, make_run, predict_words, split_words
+from .public_weights import SOURCES
 from .variables import problem, values
 
 TABLE = Path("experiments/rows.csv")
@@ -121,8 +122,9 @@ class Experiment:
         if own & set(self.names):
             raise CamError(f"ROWS: {', '.join(sorted(own & set(self.names)))} are for FOLDS=no; leave them out")
         if not Path(self.values["INIT"]).is_file():
-            raise CamError(f"{self.values['INIT']}: no pretrained weights there; make weights INIT={self.values['INIT']} fetches "
-                           f"them, pycam weights import makes them of arrays")
+            init = self.values["INIT"]
+            what = f"INIT={init} fetches them" if Path(init).name in SOURCES else "fetches public ones"
+            raise CamError(f"{init}: no pretrained weights there; make weights {what}, pycam weights import makes them of arrays")
 
     def work(self) -> Iterator[Tuple[Run, List[Words]]]:
         """Yield the commands of every row and seed, with the run that they are of, in an order in which they can be run."""

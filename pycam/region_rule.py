@@ -153,15 +153,18 @@ def read_recorded(pictures: Dict[str, Any], where: Path) -> Optional[Tuple[Regio
 
 
 # ---------------------------------------------------------------- command lines
-def add_arguments(parser: argparse.ArgumentParser, several: bool = False, but: Sequence[str] = ()) -> None:
-    """Add an option for each field `but` some; with `several`, one that takes a list of values (not the margin)."""
+def add_arguments(parser: argparse.ArgumentParser, several: bool = False, but: Sequence[str] = (), default: str = "") -> None:
+    """Add an option for each field `but` some; with `several`, one that takes a list of values (not the margin).
+
+    The help says `default` of all, or of each field its own.
+    """
     for name in (name for name in CHOICES if name not in but):
         values, text = CHOICES[name]
         parser.add_argument("--class" if name == "class_rule" else f"--{name}", dest=name, choices=values,
-                            nargs="+" if several else None, help=f"{text} (default: {getattr(RegionRule, name)})")
+                            nargs="+" if several else None, help=f"{text} (default: {default or getattr(RegionRule, name)})")
     for name, text in SHARES.items():
         parser.add_argument(f"--{name}", type=_share, nargs="+" if several and name == "threshold" else None,
-                            metavar=name[0].upper(), help=f"{text} (default: {getattr(RegionRule, name)})")
+                            metavar=name[0].upper(), help=f"{text} (default: {default or getattr(RegionRule, name)})")
 
 
 def given(args: argparse.Namespace) -> Dict[str, Any]:

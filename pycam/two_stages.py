@@ -224,7 +224,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--no-hair-removal", dest="hair", action="store_const", const="none",
                         help="for pictures that have been cleaned: the same as --hair none")
     parser.add_argument("--maps", action="store_true", help="write the maps as the network gives them too, DIR/<name>.npy")
-    region_rule.add_arguments(parser)
+    region_rule.add_arguments(parser, default="that of stage 2's record")
     engine.add_arguments(parser)
     parser.set_defaults(run=run)
 

@@ -31,8 +31,8 @@ VARIABLES: Dict[str, Variable] = {
     "SPLIT": Variable("val", "pictures that are scored and shown: val, or test", ("val", "test")),
     "ENGINE": Variable("auto", "caffe, torch, or auto: Caffe where Python has it, else torchcaffe", ("auto", "caffe", "torch")),
     "GPU": Variable("", "number of the GPU; none: the CPU", form=NUMBER),
-    "PRECISION": Variable("", "bf16, or on a GPU tf32: torchcaffe computes with fewer bits, faster; none: fp32, as Caffe",
-                          ("", "fp32", "tf32", "bf16")),
+    "PRECISION": Variable("", "bf16, or on a GPU tf32: torchcaffe computes with fewer bits, faster; none: fp32, as Caffe, but "
+                          "bf16 in demo and experiment where the processor has it", ("", "fp32", "tf32", "bf16")),
     "BATCH": Variable("", "pictures computed at a time, when memory is short; iter_size keeps the batch", form=NUMBER),
     "SEED": Variable("", "of the records' order and of the training, instead of the files'", form=NUMBER),
     "MAX_ITER": Variable("", "iterations of each training, for a short run; tests and snapshots scale with it", form=NUMBER),

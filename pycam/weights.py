@@ -28,8 +28,9 @@ def add_parser(subparsers: Any) -> None:
         subparsers, "weights", "show which layers a weights file fills, fetch a public one, or make one of plain arrays",
         "python -m pycam weights --net prototxt/vgg_gap_deploy.prototxt --weights vgg16CAM.caffemodel",
         "show: print a table of the layers with parameters: copied from the file, fresh (random), or mismatched. fetch: get "
-        "public VGG-GAP or VGG-16 weights under their own name first, and check them. import: write a .caffemodel with the "
-        "layers of the network that a file of arrays has: an .npz with <layer>_w and <layer>_b, or Keras' VGG-16.")
+        "public weights of VGG-GAP, VGG-16 or GoogLeNet under their own name first, and check them. import: write "
+        "a .caffemodel with the layers of the network that a file of arrays has: an .npz with <layer>_w and <layer>_b, or "
+        "Keras' VGG-16.")
     parser.add_argument("action", nargs="?", choices=("show", "fetch", "import"), default="show", help="default: show")
     parser.add_argument("--net", type=Path, required=True, metavar="DEPLOY", help="deploy prototxt")
     parser.add_argument("--weights", type=Path, required=True, metavar="W", help=".caffemodel; .npz or .h5 to import")
