@@ -119,7 +119,7 @@ class Memory:
         if self._kept:  # the array will be written into
             tensor = self._tensor = tensor.clone()
             self._kept = False
-        if self._laid:  # scripts reshape and flatten parameters and expect to write through
+        if self._laid or not tensor.is_contiguous():  # scripts reshape and flatten arrays and expect to write through
             tensor = self._tensor = tensor.contiguous()
             self._laid = False
         if tensor.device.type == "cpu" and tensor.dtype == torch.float32:

@@ -3,7 +3,7 @@
 LONGEST = 1500  # characters of an error's line
 
 
-class CaffeError(Exception):
+class CaffeError(RuntimeError):
     """What real Caffe would abort on (a failed CHECK), or what torchcaffe does not support, in one line."""
 
 

@@ -19,7 +19,8 @@ def number(value: float) -> str:
 
 def log(where: str, message: str, level: int = INFO) -> None:
     """Print a line; `where` stands for Caffe's file and line. GLOG_minloglevel hides lines below its value."""
-    if level < int(os.environ.get("GLOG_minloglevel") or 0):  # noqa: SIM112  (glog spells it so)
+    least = os.environ.get("GLOG_minloglevel", "")  # noqa: SIM112  (glog spells it so)
+    if least.isdecimal() and level < int(least):  # anything else counts as 0, as for glog
         return
     now = time.time()
     stamp = time.strftime("%m%d %H:%M:%S", time.localtime(now))

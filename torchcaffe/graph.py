@@ -64,7 +64,9 @@ class Graph:
     def _add_layer(self, param: Any, producers: Dict[int, Layer]) -> Layer:
         if param.type not in LAYERS:
             raise CaffeError(f"layer {param.name!r}: type {param.type!r} is not supported{hints.of_type(param.type)}")
-        layer = LAYERS[param.type](param, param.phase if param.HasField("phase") else self.phase)
+        if not param.HasField("phase"):
+            param.phase = self.phase
+        layer = LAYERS[param.type](param, param.phase)
         bottoms = [self._read_blob(layer, name) for name in param.bottom]
         tops = [self._write_blob(layer, name, bottoms) for name in param.top]
         needed = (layer.tops[0] if layer.auto_top else 0) - len(tops)
@@ -81,6 +83,7 @@ class Graph:
         self._ids["bottom"].append(bottoms)
         self._ids["top"].append(tops)
         layer.setup([self._blobs[i].shape for i in bottoms])
+        layer.take(param.blobs)
         layer.reshape(*self._ends(len(self._engine) - 1))
         self._set_loss_weights(layer, tops)
         self._add_params(layer)

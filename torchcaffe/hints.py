@@ -20,7 +20,7 @@ _TYPES = {
     **dict.fromkeys(("LSTM", "RNN", "Recurrent", "GRU"), _LOOP),
     "Axpy": "write Scale with two bottoms and axis: 0, then Eltwise", "CuDNNReLU": "write ReLU",
     "HDF5Output": "read the blobs in Python (net.blobs) and write them with h5py", "ReLU6": "write ReLU, then Clip with max: 6",
-    "MultinomialLogisticLoss": "write InfogainLoss with the unit matrix, or SoftmaxWithLoss on the scores",
+    "MultinomialLogisticLoss": "write SoftmaxWithLoss on the scores, without the Softmax before it",
     "Parameter": "write DummyData with value 0, and Bias with axis: 0 and num_axes: -1 on it",
     "SPP": "write Pooling once a level, Flatten each, and Concat", "Embed": "write InnerProduct on one-hot vectors",
     "WindowData": "cut the windows out beforehand (data_tools, convert_imageset) and read them with Data or ImageData"}

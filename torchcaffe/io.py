@@ -2,6 +2,7 @@
 
 Pictures here are H x W x K, float, RGB and in [0, 1], as pycaffe's documentation has them; `Transformer` makes K x H x W of them.
 """
+import importlib
 import math
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -18,11 +19,21 @@ from .proto import caffe_pb2 as pb
 __all__ = ["Transformer", "array_to_blobproto", "array_to_datum", "arraylist_to_blobprotovector_str", "blobproto_to_array",
            "blobprotovector_str_to_arraylist", "caffe_pb2", "datum_to_array", "load_image", "oversample", "resize_image"]
 Array = Any  # numpy arrays
+_IMPORTED = {"resize": "skimage.transform", "zoom": "scipy.ndimage"}
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of R, G, B, as scikit-image's rgb2gray has them
 
 
 class ArrayError(CaffeError, ValueError):
     """An array whose shape does not fit; a ValueError too, as pycaffe's users expect."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return what scripts take from pycaffe's `io` because it imports it itself."""
+    if name == "skimage":
+        return importlib.import_module("skimage.io") and importlib.import_module("skimage")
+    if name in _IMPORTED:
+        return getattr(importlib.import_module(_IMPORTED[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 # ---------------------------------------------------------------- messages

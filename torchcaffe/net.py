@@ -2,7 +2,7 @@
 import functools
 import os
 from collections import OrderedDict
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class Net(Graph):
             text = message_net(network_file, "Net")
         else:
             text = read_net(os.fsdecode(network_file))
+            text.state.level = 0  # as in Caffe, that of the arguments alone
             if phase is None:
                 raise CaffeError("Net: the phase is missing; give TRAIN or TEST")
         if phase is not None:
@@ -59,6 +60,7 @@ class Net(Graph):
         self.frugal = False
         self._borrows = False  # the parameters are another net's
         self._rounds, self._low = context.rounds_products(), context.compute_type() != torch.float32
+        self._hooks: Dict[str, List[Callable[[int], Any]]] = {}  # what scripts want to be called, by when
         self._told: Set[str] = set()  # blobs of which it was said that they have no gradient
         if weights:
             self.copy_from(weights)
@@ -71,13 +73,15 @@ class Net(Graph):
         Without `keep_graph` no backward pass can follow; without `keep_blobs` a blob is freed after its last reader.
         """
         end = len(self._engine) - 1 if end is None else end
-        steps, apart = self._passes.steps(start, end, not self.debug_info, not keep_blobs, keep_graph)
+        steps, apart = self._passes.steps(start, end, not (self.debug_info or self._hooks), not keep_blobs, keep_graph)
         for pair in apart:
             pair.layer.drop()
         losses: List[Tensor] = []
         with context.products(self._rounds):
             for step in steps:
+                self._call("before_forward", step.at)
                 step.forward(keep_graph, losses)
+                self._call("after_forward", step.at)
                 if self.debug_info:
                     debug.forward(self, step.at)
                 elif not keep_blobs:
@@ -96,11 +100,12 @@ class Net(Graph):
         Without `keep_blobs` the diff of a blob is freed when the layer that made it has used it.
         """
         start = len(self._engine) - 1 if start is None else start
-        steps, apart = self._passes.steps(end, start, not self.debug_info, not keep_blobs, True)
+        steps, apart = self._passes.steps(end, start, not (self.debug_info or self._hooks), not keep_blobs, True)
         for pair in apart:
             pair.layer.part()
         with context.products(self._rounds):
             for step in self._passes.backward(steps):
+                self._call("before_backward", step.at)
                 if step.layer.needs_backward:
                     step.backward(retain)
                     if self.debug_info:
@@ -108,8 +113,29 @@ class Net(Graph):
                     elif not keep_blobs:
                         for blob in step.made:
                             blob.forget_grad()
+                self._call("after_backward", step.at)
         if self.debug_info and (start, end) == (len(self._engine) - 1, 0):
             debug.params(self)
+
+    def _call(self, when: str, layer: int) -> None:
+        for function in self._hooks.get(when, ()):
+            function(layer)
+
+    def before_forward(self, function: Callable[[int], Any]) -> None:
+        """Call a function with a layer's number before the layer runs."""
+        self._hooks.setdefault("before_forward", []).append(function)
+
+    def after_forward(self, function: Callable[[int], Any]) -> None:
+        """Call a function with a layer's number after the layer ran."""
+        self._hooks.setdefault("after_forward", []).append(function)
+
+    def before_backward(self, function: Callable[[int], Any]) -> None:
+        """Call a function with a layer's number before the layer's gradient is computed."""
+        self._hooks.setdefault("before_backward", []).append(function)
+
+    def after_backward(self, function: Callable[[int], Any]) -> None:
+        """Call a function with a layer's number after the layer's gradient was computed."""
+        self._hooks.setdefault("after_backward", []).append(function)
 
     def _forward(self, start: int, end: int) -> float:
         if self.frugal and self._low and self.phase == pb.TEST and not self._borrows:

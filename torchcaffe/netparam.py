@@ -39,7 +39,11 @@ def read_file(path: str, most: int = MAX_TEXT) -> bytes:
 def parse_text(text: str, into: Any, origin: str) -> Any:
     """Parse prototxt text into a message and return it."""
     try:
-        return text_format.Parse(text, into)
+        text_format.Parse(text, into)
+        missing = into.FindInitializationErrors()
+        if missing:
+            raise ValueError(f"required, but missing: {', '.join(missing)}")
+        return into
     except (text_format.ParseError, message.Error, RecursionError, ValueError, SystemError) as error:
         fault = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if "surrogates not allowed" in fault or isinstance(error, SystemError):  # so protobuf ends at the name of an enum's value

@@ -142,7 +142,7 @@ class Passes:
 
 
 def _explain(layer: Layer, error: RuntimeError) -> NoReturn:
-    """Say in one line which layer torch could not compute: out of memory, sizes beyond its limits; user layers' errors stay."""
-    if layer.type == "Python":
+    """Say in one line which layer torch could not compute: out of memory, sizes beyond its limits; other errors stay."""
+    if layer.type == "Python" or isinstance(error, CaffeError):
         raise error
     raise CaffeError(f"layer {layer.name!r} ({layer.type}): {(str(error).splitlines() or [type(error).__name__])[0]}") from error

@@ -87,6 +87,8 @@ class Solver:
             raise CaffeError(f"solver: unknown regularization_type {p.regularization_type!r}; known: L1, L2")
         if self.type in ("AdaGrad", "RMSProp") and p.momentum:
             raise CaffeError(f"solver: momentum cannot be used with {self.type}")
+        if self.type == "Adam" and p.momentum == 1:
+            raise CaffeError("solver: momentum is 1, Adam divides by what it lacks to 1")
         if self.type == "RMSProp" and not 0 <= p.rms_decay < 1:
             raise CaffeError(f"solver: rms_decay is {p.rms_decay:g}, it must lie in [0, 1)")
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from .. import context
-from ..blob import Blob, Blobs, Shape
+from ..blob import Blob, Blobs, Shape, tensor_of
 from ..errors import CaffeError
 from ..fillers import fill
+from ..netparam import blob_array
 
 FULL, LOW, ANY = "float32", "the chosen precision", "whatever comes in"  # what a layer computes in
 EACH_TIME = "each time"  # of a layer whose tops may get other shapes though its bottoms do not
@@ -108,6 +109,14 @@ class Layer:
         blob = Blob(shape)
         blob.tensor = self.drawn(shape, filler).to(blob.tensor.device)
         self.blobs.append(blob)
+
+    def take(self, blobs: Sequence[Any]) -> None:
+        """Copy parameters that the layer's text holds, in the place of those that were drawn."""
+        self.check(len(blobs) in (0, len(self.blobs)), f"its text holds {len(blobs)} blobs, it has {len(self.blobs)}")
+        for mine, theirs in zip(self.blobs, blobs):
+            array = blob_array(theirs)
+            self.check(array.size == mine.count, f"its text holds a blob of shape {array.shape}, it has {mine.shape}")
+            mine.tensor.copy_(tensor_of(array.reshape(mine.shape)))
 
     def drawn(self, shape: Shape, filler: Any) -> Tensor:
         """Return what a filler draws; an error names the layer."""

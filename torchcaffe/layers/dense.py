@@ -24,14 +24,14 @@ class InnerProduct(Layer):
         p = self.param.inner_product_param
         self.transposed = bool(p.transpose)
         self.check(p.num_output > 0, "num_output must be positive")
-        self.at = self.axis(p.axis, shapes[0])
-        self.inputs = math.prod(shapes[0][self.at:])
+        self.inputs = math.prod(shapes[0][self.axis(p.axis, shapes[0]):])
         self.add_param((self.inputs, p.num_output) if p.transpose else (p.num_output, self.inputs), p.weight_filler)
         self.numbers = FULL if self.inputs * p.num_output <= SMALL else LOW  # rounded scores would tie in rankings
         if p.bias_term:
             self.add_param((p.num_output,), p.bias_filler)
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        self.at = self.axis(self.param.inner_product_param.axis, shapes[0])
         found = math.prod(shapes[0][self.at:])
         self.check(found == self.inputs, f"was set up for {self.inputs} inputs, gets {found} from shape {shapes[0]}")
         return [(*shapes[0][:self.at], self.param.inner_product_param.num_output)]
@@ -151,8 +151,9 @@ class Softmax(Layer):
 
     in_place = ALWAYS
 
-    def setup(self, shapes: List[Shape]) -> None:
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         self.at = self.axis(self.param.softmax_param.axis, shapes[0])
+        return [shapes[0]]
 
     def compute(self, *tensors: Tensor) -> Tensors:
         return F.softmax(tensors[0], self.at)
@@ -164,14 +165,11 @@ class ArgMax(Layer):
 
     no_gradient = (0,)
 
-    def setup(self, shapes: List[Shape]) -> None:
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p = self.param.argmax_param
         self.at = self.axis(p.axis, shapes[0]) if p.HasField("axis") else None
         self.size = shapes[0][self.at] if self.at is not None else math.prod(shapes[0][1:])
         self.check(1 <= p.top_k <= self.size, f"top_k is {p.top_k}, there are {self.size} values")
-
-    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
-        p = self.param.argmax_param
         if self.at is not None:
             return [(*shapes[0][:self.at], p.top_k, *shapes[0][self.at + 1:])]
         shape = [1] * max(3, len(shapes[0]))
@@ -194,10 +192,8 @@ class ArgMax(Layer):
 class Reduction(Layer):
     """Sum, sum of absolute values, of squares, or mean of everything from `axis` on, times `coeff`."""
 
-    def setup(self, shapes: List[Shape]) -> None:
-        self.at = self.axis(self.param.reduction_param.axis, shapes[0])
-
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        self.at = self.axis(self.param.reduction_param.axis, shapes[0])
         return [shapes[0][:self.at]]
 
     def compute(self, *tensors: Tensor) -> Tensors:

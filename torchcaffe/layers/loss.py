@@ -214,6 +214,7 @@ class HingeLoss(_Loss):
     def compute(self, *tensors: Tensor) -> Tensors:
         scores, labels = tensors
         scores = scores.flatten(1)
+        self.check(labels.numel() == len(scores), f"{labels.numel()} labels for {len(scores)} items")
         index, _ = self.labels(labels.reshape(-1), scores.shape[1], None)
         sign = torch.ones_like(scores).scatter_(1, index[:, None], -1)
         margin = (1 + sign * scores).clamp(min=0)

@@ -57,6 +57,11 @@ class PReLU(Layer):
         self.check(len(shapes[0]) >= 2, f"the bottom has shape {shapes[0]}, it needs a channel axis")
         self.add_param(() if p.channel_shared else (shapes[0][1],), _filler(p, 0.25))
 
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        found = self.blobs[0].shape
+        self.check(not found or found == shapes[0][1:2], f"was set up for {found} channels, gets shape {shapes[0]}")
+        return [shapes[0]]
+
     def compute(self, *tensors: Tensor) -> Tensors:
         return F.prelu(tensors[0], tensors[1].reshape(-1))
 
@@ -75,7 +80,7 @@ class Dropout(Layer):
     def compute(self, *tensors: Tensor) -> Tensors:
         x, = tensors
         if self.phase == pb.TEST:
-            return x.view_as(x)
+            return x.view_as(x) if self.param.top[0] == self.param.bottom[0] else x.clone()  # Caffe's top has its own memory
         mask = torch.empty_like(x).bernoulli_(1 - self.ratio, generator=context.generator(x.device))
         return x * mask.div_(1 - self.ratio)
 
@@ -215,18 +220,18 @@ class _Affine(Layer):
 
     def setup(self, shapes: List[Shape]) -> None:
         p = getattr(self.param, self.field)
-        self.at = self.axis(p.axis, shapes[0]) if shapes[0] else 0
         if len(shapes) == 1:
+            at = self.axis(p.axis, shapes[0]) if shapes[0] else 0
             self.check(p.num_axes >= -1, f"num_axes is {p.num_axes}, it must be -1 or more")
-            end = len(shapes[0]) if p.num_axes == -1 else self.at + p.num_axes
+            end = len(shapes[0]) if p.num_axes == -1 else at + p.num_axes
             self.check(end <= len(shapes[0]), f"axis {p.axis} + num_axes {p.num_axes} exceeds the axes of {shapes[0]}")
-            self.operand = shapes[0][self.at:end]
+            self.operand = shapes[0][at:end]
             self.add_param(self.operand, _filler(p, self.constant))
-        else:
-            self.at = 0 if not shapes[1] else self.at
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         operand = shapes[1] if len(shapes) > 1 else self.operand
+        scalar = not shapes[0] or (len(shapes) > 1 and not operand)
+        self.at = 0 if scalar else self.axis(getattr(self.param, self.field).axis, shapes[0])
         self.check(shapes[0][self.at:self.at + len(operand)] == operand,
                    f"operand of shape {operand} does not fit axis {self.at} of a bottom with shape {shapes[0]}")
         return [shapes[0]]
@@ -246,7 +251,7 @@ class Scale(_Affine):
         if p.bias_term:
             operand = shapes[1] if len(shapes) > 1 else self.operand
             self.add_param(operand, p.bias_filler)
-        self.by_channel = self.at == 1 and len(shapes) == 1 and len(self.operand) == 1
+        self.by_channel = self.param.scale_param.axis == 1 and len(shapes) == 1 and len(self.operand) == 1
 
     def compute(self, *tensors: Tensor) -> Tensors:
         x, factor = tensors[:2]

@@ -10,6 +10,8 @@ from .base import Layer as EngineLayer
 class Layer:
     """Base of user layers, as pycaffe's: `setup`, `reshape`, `forward(bottom, top)`, `backward(top, propagate_down, bottom)`.
 
+    `backward` sets `bottom[i].diff` where `propagate_down[i]`; a layer whose gradient nobody asks for needs none.
+
     Attributes `param_str`, `phase` and `blobs` are there from the start; `blobs.add_blob(*shape)` adds a parameter.
     """
 
@@ -17,6 +19,9 @@ class Layer:
     param_str = ""
     phase = 0
     blobs: Blobs
+
+    def __init__(self, p_object: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Take the layer's LayerParameter, as pycaffe's layers do."""
 
     def setup(self, bottom: List[Blob], top: List[Blob]) -> None:
         """Read `param_str`, add parameters."""
@@ -26,9 +31,6 @@ class Layer:
 
     def forward(self, bottom: List[Blob], top: List[Blob]) -> None:
         """Set `top[i].data`."""
-
-    def backward(self, top: List[Blob], propagate_down: List[bool], bottom: List[Blob]) -> None:
-        """Set `bottom[i].diff` where `propagate_down[i]`."""
 
 
 @register
@@ -41,12 +43,12 @@ class Python(EngineLayer):
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.python_param
         try:
-            made = getattr(importlib.import_module(p.module), p.layer)()
+            kind = getattr(importlib.import_module(p.module), p.layer)
         except (ImportError, AttributeError) as error:
             caffe = isinstance(error, ImportError) and (error.name or "").split(".")[0] == "caffe"
             hint = 'write "import torchcaffe as caffe" there' if caffe else "is it on PYTHONPATH?"
             self.fail(f"cannot load {p.layer!r} of module {p.module!r}: {error}; {hint}")
-        self.user: Any = made
+        self.user: Any = kind(self.param)
         self.user.param_str, self.user.phase, self.user.blobs = p.param_str, self.phase, self.blobs
         self.started = False
 
@@ -65,4 +67,5 @@ class Python(EngineLayer):
         self.user.forward(bottoms, tops)
 
     def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
+        self.check(hasattr(self.user, "backward"), "its class has no method backward, which the gradient needs")
         self.user.backward(tops, self.propagate_down, bottoms)

@@ -28,17 +28,21 @@ class Split(Layer):
         return [functools.reduce(torch.add, diffs)]
 
 
+def _axis_of(layer: Layer, kind: str) -> int:
+    """Return the axis of a Concat or Slice, which has an older name."""
+    p, older = getattr(layer.param, f"{kind}_param"), f"{kind}_dim"
+    layer.check(not (p.HasField("axis") and p.HasField(older)), f"give either axis or {older}, not both")
+    return int(getattr(p, older) if p.HasField(older) else p.axis)
+
+
 @register
 class Concat(Layer):
     """Bottoms put one after the other along `axis`."""
 
     bottoms, numbers = (1, None), ANY
 
-    def setup(self, shapes: List[Shape]) -> None:
-        p = self.param.concat_param
-        self.at = self.axis(p.concat_dim if p.HasField("concat_dim") else p.axis, shapes[0])
-
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        self.at = self.axis(_axis_of(self, "concat"), shapes[0])
         rest = {(*s[:self.at], *s[self.at + 1:]) for s in shapes}
         self.check(len(rest) == 1 and len({len(s) for s in shapes}) == 1,
                    f"bottoms have shapes {shapes}; they may differ only in axis {self.at}")
@@ -56,7 +60,7 @@ class Slice(Layer):
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p, shape = self.param.slice_param, shapes[0]
-        self.at = self.axis(p.slice_dim if p.HasField("slice_dim") else p.axis, shape)
+        self.at = self.axis(_axis_of(self, "slice"), shape)
         size, parts = shape[self.at], len(self.param.top)
         points = [0, *p.slice_point, size]
         if not p.slice_point:
@@ -68,7 +72,7 @@ class Slice(Layer):
         return [(*shape[:self.at], n, *shape[self.at + 1:]) for n in self.lengths]
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        return [part.contiguous() for part in torch.split(tensors[0], self.lengths, self.at)]
+        return [part.clone(memory_format=torch.contiguous_format) for part in torch.split(tensors[0], self.lengths, self.at)]
 
 
 @register
@@ -113,12 +117,10 @@ class Flatten(Layer):
 
     numbers = ANY
 
-    def setup(self, shapes: List[Shape]) -> None:
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p = self.param.flatten_param
         self.first, self.last = self.axis(p.axis, shapes[0]), self.axis(p.end_axis, shapes[0], "end_axis")
         self.check(self.first <= self.last, f"axis {p.axis} comes after end_axis {p.end_axis}")
-
-    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         s = shapes[0]
         return [(*s[:self.first], math.prod(s[self.first:self.last + 1]), *s[self.last + 1:])]
 
@@ -160,11 +162,9 @@ class Tile(Layer):
 
     numbers = ANY
 
-    def setup(self, shapes: List[Shape]) -> None:
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         self.at = self.axis(self.param.tile_param.axis, shapes[0])
         self.check(self.param.tile_param.tiles > 0, "tiles must be positive")
-
-    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         s = shapes[0]
         return [(*s[:self.at], s[self.at] * self.param.tile_param.tiles, *s[self.at + 1:])]
 

@@ -268,4 +268,4 @@ class Crop(Layer):
         return [whole[:axis] + like[axis:]]
 
     def compute(self, *tensors: Tensor) -> Tensors:
-        return tensors[0][self.window].contiguous()
+        return tensors[0][self.window].clone(memory_format=torch.contiguous_format)
