@@ -10,7 +10,7 @@ from tests.docs.test_commands import RESULTS
 
 ROOT = RESULTS.parents[1]
 PREDICTIONS = RESULTS / "predictions"
-TABLES = ("table1", "folds", "vgg16", "vgg16_test", "vgg16_folds", "fusion", "fusion_test", "googlenet_test",
+TABLES = ("table1", "folds", "vgg16", "vgg16_test", "vgg16_folds", "fusion", "fusion_test", "table1_test",
           "googlenet224", "googlenet224_test", "sharper", "sharper_test", "fusion_fold", "folds112")
 CELL = re.compile(r"[-+]?\d\.\d{3} \([^)]*\d\.\d{3}\)")  # a figure with its interval
 
@@ -33,7 +33,7 @@ def test_table_of_the_validation_pictures(tmp_path):
 
 
 def test_table_of_the_test_pictures(tmp_path):
-    check_table("googlenet_test", "groundtruth_test.csv", tmp_path, "--split", "test")
+    check_table("table1_test", "groundtruth_test.csv", tmp_path, "--split", "test")
 
 
 @pytest.mark.parametrize(("split", "name", "truth"), [("val", "", "groundtruth.csv"), ("test", "_test", "groundtruth_test.csv")])
