@@ -60,7 +60,8 @@ Caffe's own weights and history (`python benchmarks/steps.py`).
 
 Layers whose top is their bottom work where Caffe computes them right. Tried one by one on real Caffe with a random gradient:
 BNLL, Clip, Log, MVN and Power give the right output but a wrong gradient there, as they read what they have written over
-(errors of 0.6 to 38 of the largest value); Eltwise, LRN and Pooling give a wrong output. torchcaffe refuses those in one line.
+(errors of 0.6 to 38 of the largest value). So do ReLU and ELU whose slope or alpha is below 0. Eltwise, LRN and Pooling give a
+wrong output. torchcaffe refuses those in one line.
 
 No bound of a layer or a whole run was loosened to let a case pass. That of single steps was widened once: it was three times what
 Caffe differs by when its weights are changed by 3e-7 of their size, 16 times at random. Now other kernels of its BLAS count, too.

@@ -88,7 +88,7 @@ class Solver:
         if self.type in ("AdaGrad", "RMSProp") and p.momentum:
             raise CaffeError(f"solver: momentum cannot be used with {self.type}")
         if self.type == "Adam" and p.momentum == 1:
-            raise CaffeError("solver: momentum is 1, Adam divides by what it lacks to 1")
+            raise CaffeError("solver: momentum is 1, it must be below 1 for Adam")
         if self.type == "RMSProp" and not 0 <= p.rms_decay < 1:
             raise CaffeError(f"solver: rms_decay is {p.rms_decay:g}, it must lie in [0, 1)")
 

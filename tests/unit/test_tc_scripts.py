@@ -196,7 +196,7 @@ def test_an_adam_that_would_divide_by_zero_is_refused(tmp_path):
     net = blob("x", 2, 3) + layer("InnerProduct", "inner_product_param { num_output: 1 }")
     text = f'net_param {{ {net} }} type: "Adam" momentum: 1 base_lr: 0.1 lr_policy: "fixed" snapshot_after_train: false'
     (tmp_path / "solver.prototxt").write_text(text)
-    with pytest.raises(caffe.CaffeError, match=r"solver: momentum is 1, Adam divides by what it lacks to 1"):
+    with pytest.raises(caffe.CaffeError, match=r"solver: momentum is 1, it must be below 1 for Adam"):
         caffe.get_solver(str(tmp_path / "solver.prototxt"))
 
 
