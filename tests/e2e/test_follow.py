@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from google.protobuf import text_format
 
 from data_tools import synthetic
@@ -86,7 +87,10 @@ def world(tmp_path_factory):
             write_solver(folder / "solvers" / f"{name}_{stage}.prototxt", name, stage)
     for stage in ("stage1", "stage2"):
         write_solver(folder / "solvers" / f"fast_{stage}.prototxt", "tiny", stage, 0.003)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # here and in other processes: another number of threads trains to other weights
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
         patch.chdir(folder)
         patch.setattr(train, "execute", in_this_process)
         patch.setattr(doctor, "run", lambda args: None)  # which tries an engine in a process of its own
@@ -94,6 +98,7 @@ def world(tmp_path_factory):
             write_weights(folder / f"{name}.caffemodel", seed)
         run("A")
         yield folder
+    torch.set_num_threads(threads)
 
 
 def write_weights(path, seed):
