@@ -30,7 +30,8 @@ class ArrayError(CaffeError, ValueError):
 def __getattr__(name: str) -> Any:
     """Return what scripts take from pycaffe's `io` because it imports it itself."""
     if name == "skimage":
-        return importlib.import_module("skimage.io") and importlib.import_module("skimage")
+        import skimage.io
+        return skimage
     if name in _IMPORTED:
         return getattr(importlib.import_module(_IMPORTED[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

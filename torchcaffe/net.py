@@ -121,21 +121,14 @@ class Net(Graph):
         for function in self._hooks.get(when, ()):
             function(layer)
 
-    def before_forward(self, function: Callable[[int], Any]) -> None:
-        """Call a function with a layer's number before the layer runs."""
-        self._hooks.setdefault("before_forward", []).append(function)
+    def _add_hook(self, when: str, function: Callable[[int], Any]) -> None:
+        """Call a function with a layer's number before or after the layer runs, or its gradient is computed."""
+        self._hooks.setdefault(when, []).append(function)
 
-    def after_forward(self, function: Callable[[int], Any]) -> None:
-        """Call a function with a layer's number after the layer ran."""
-        self._hooks.setdefault("after_forward", []).append(function)
-
-    def before_backward(self, function: Callable[[int], Any]) -> None:
-        """Call a function with a layer's number before the layer's gradient is computed."""
-        self._hooks.setdefault("before_backward", []).append(function)
-
-    def after_backward(self, function: Callable[[int], Any]) -> None:
-        """Call a function with a layer's number after the layer's gradient was computed."""
-        self._hooks.setdefault("after_backward", []).append(function)
+    before_forward = functools.partialmethod(_add_hook, "before_forward")
+    after_forward = functools.partialmethod(_add_hook, "after_forward")
+    before_backward = functools.partialmethod(_add_hook, "before_backward")
+    after_backward = functools.partialmethod(_add_hook, "after_backward")
 
     def _forward(self, start: int, end: int) -> float:
         if self.frugal and self._low and self.phase == pb.TEST and not self._borrows:
