@@ -210,3 +210,14 @@ def test_an_engine_that_answers_is_used_by_its_address(tmp_path):
     done = subprocess.run(["bash", str(SCRIPTS.parent / "tools" / "test-images.sh"), str(tmp_path / "python")], text=True,
                           check=False, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True)
     assert (done.stdout, done.stderr) == ("found unix:///its.sock\n", "")
+
+
+# ---------------------------------------------------------------- resolve.sh
+def test_pinned_versions_are_resolved_by_descriptions_alone(tmp_path):
+    """An old pip would download every package for that."""
+    write_programs(tmp_path, {"python": f'echo "$*" >>{tmp_path}/asked; echo "no such version" >&2; exit 1'})
+    done = subprocess.run(["sh", str(SCRIPTS.parent / "tools" / "resolve.sh"), str(tmp_path / "python")], capture_output=True,
+                          text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: docker/requirements-gpu.txt does not resolve for Python 3.9: "
+                                                 "no such version\n")
+    assert (tmp_path / "asked").read_text().startswith("-m uv pip compile ")
