@@ -92,12 +92,12 @@ class Convolution(Layer):
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
-        count, axes = len(tensors) - len(self.blobs), [0, *range(2, diffs[0].dim())]
+        count, axes = len(tensors) - len(self.blobs), [*range(2, diffs[0].dim())]
         found = [torch.ops.aten.convolution_backward(dy, x, tensors[count], None, *self.how, [asked, wanted[count], False])
                  for x, dy, asked in zip(tensors, diffs, wanted)]
         of_weight = functools.reduce(torch.add, [of_w for _, of_w, _ in found]) if wanted[count] else None
-        # oneDNN's sum for the bias is off by up to 4e-5 of it, torch's by 1e-7
-        of_bias = [functools.reduce(torch.add, [dy.sum(axes) for dy in diffs]) for asked in wanted[count + 1:] if asked]
+        # oneDNN's sum for the bias is off by up to 4e-5 of it, torch's by 1e-7; a picture at a time its threads share the work
+        of_bias = [functools.reduce(torch.add, [dy.sum(axes).sum(0) for dy in diffs]) for asked in wanted[count + 1:] if asked]
         return [*[of_x for of_x, _, _ in found], of_weight, *of_bias]
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
@@ -185,7 +185,7 @@ class Pooling(Layer):
         if not self.learns and len(self.param.top) < 2:
             return torch.max_pool2d(x, *self.window, ceil_mode=True)
         y, self.index = F.max_pool2d(x, *self.window, ceil_mode=True, return_indices=True)
-        return (y, self.index.to(torch.float32))[:max(1, len(self.param.top))]
+        return (y, self.index.to(torch.float32)) if len(self.param.top) > 1 else y
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
