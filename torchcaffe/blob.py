@@ -1,4 +1,5 @@
 """Caffe's Blob: an N-dimensional float32 array and its gradient, visible from Python as numpy arrays."""
+import math
 import warnings
 from typing import Any, Optional, Tuple
 
@@ -28,18 +29,19 @@ def tensor_of(array: Any) -> Tensor:
 
 
 class Memory:
-    """One array of a blob; Caffe's SyncedMemory.
+    """The values, or the gradient, of one blob or of several that share them; Caffe's SyncedMemory.
 
     The engine works on tensors (``read``, ``write``); users see numpy (``array``). Float32 on a CPU is the same memory.
     On a GPU or in bfloat16 the user's array is a copy. It is made at the first access, and read back before the engine reads.
     Once a user has an array, later results are copied into it rather than put beside it, so that an array that a
-    script holds stays alive, as in pycaffe. No tensor yet means zeros.
+    script holds stays alive, as in pycaffe. No tensor yet means zeros. Each blob has its own shape; one with fewer values than
+    there are sees the first of them.
     """
 
-    __slots__ = ("_host", "_kept", "_laid", "_lent", "_stale", "_tensor", "device", "shape", "shown")
+    __slots__ = ("_host", "_kept", "_laid", "_lent", "_stale", "_tensor", "device", "shown", "size")
 
-    def __init__(self, shape: Shape, device: torch.device) -> None:
-        self.shape, self.device = shape, device
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.size, self.device = size, device
         self._tensor: Optional[Tensor] = None
         self._host: Optional[Tensor] = None
         self._laid = False   # stored in another order than the axes say
@@ -53,27 +55,41 @@ class Memory:
         """True when nothing was written yet: the array is zero and takes no memory."""
         return self._tensor is None
 
-    def read(self) -> Tensor:
+    def read(self, shape: Shape) -> Tensor:
         """Return the tensor for the engine, after taking back what a user changed."""
         if self._tensor is None:
-            self._tensor = allocate(self.shape, self.device)
+            self._tensor = allocate(shape if math.prod(shape) >= self.size else (self.size,), self.device)
         if self._lent:
             self._tensor, self._lent = self._tensor.clone(), False
         if self._host is not None and not self._stale:
             self._tensor.copy_(self._host)
             self._stale = True
-        return self._tensor
+        return self._tensor if self._tensor.shape == shape else self._seen(shape)
+
+    def _seen(self, shape: Shape) -> Tensor:
+        """Return the first values in another shape; make room for them where a blob that shares them has cut them off."""
+        self._order()
+        tensor: Any = self._tensor
+        if tensor.numel() < math.prod(shape):
+            self._replace(torch.cat([tensor.view(-1), tensor.new_zeros(math.prod(shape) - tensor.numel())]))
+        return _first(self._tensor, shape)
+
+    def _order(self) -> None:
+        """Store the content in the order of its axes."""
+        if self._laid or not self._tensor.is_contiguous():  # type: ignore[union-attr]
+            self._tensor, self._laid = self._tensor.contiguous(), False  # type: ignore[union-attr]
+
+    def _replace(self, tensor: Tensor) -> None:
+        self._tensor, self._host, self.shown, self.size = tensor, None, False, tensor.numel()
 
     def write(self, tensor: Tensor) -> None:
-        """Replace the content (and the shape) by a tensor of the engine."""
-        if self.shown and tensor.shape == self.shape and self._tensor is not None:
-            if self._tensor.data_ptr() != tensor.data_ptr() or self._tensor.stride() != tensor.stride():
-                self._tensor.copy_(tensor)
+        """Replace the content by a tensor of the engine."""
+        if self.shown and self._tensor is not None and self.size >= tensor.numel():
+            mine = _first(self._tensor, tensor.shape)
+            if mine.data_ptr() != tensor.data_ptr() or mine.stride() != tensor.stride():
+                mine.data.copy_(tensor)  # a layer may have kept it for its gradient, which Caffe takes from the new values
         else:
-            overlaps = 0 in tensor.stride() and tensor.numel() > 1
-            self._tensor, self._host, self.shown = tensor.contiguous() if overlaps else tensor, None, False
-            if self.shape != tensor.shape:
-                self.shape = tuple(tensor.shape)
+            self._replace(tensor.contiguous() if 0 in tensor.stride() and tensor.numel() > 1 else tensor)
         self._stale, self._lent, self._kept = True, False, False
 
     def keep(self, tensor: Tensor) -> None:
@@ -86,88 +102,85 @@ class Memory:
         self.write(tensor)
         self._lent = self._tensor is tensor
 
-    def clear(self) -> None:
+    def clear(self, shape: Shape) -> None:
         """Set to zero."""
         if self.shown:
-            self.read().zero_()
+            self.read(shape).zero_()
             self._stale = True
         else:
             self._tensor, self._lent = None, False
 
-    def lay(self, layout: torch.memory_format) -> None:
+    def lay(self, shape: Shape, layout: torch.memory_format) -> None:
         """Store the content in the engine's preferred memory layout, until a user accesses the array."""
-        if not self.shown and not self.read().is_contiguous(memory_format=layout):
-            self._tensor, self._laid = self.read().contiguous(memory_format=layout), True
+        if not self.shown and not self.read(shape).is_contiguous(memory_format=layout):
+            self._tensor, self._laid = self.read(shape).contiguous(memory_format=layout), True
 
-    def round(self, kind: torch.dtype) -> None:
+    def round(self, shape: Shape, kind: torch.dtype) -> None:
         """Store the content in another number type, until a user accesses the array."""
-        if not self.shown and self.read().dtype != kind:
-            self._tensor = self.read().to(kind)
+        if not self.shown and self.read(shape).dtype != kind:
+            self._tensor = self.read(shape).to(kind)
 
-    def reshape(self, shape: Shape) -> None:
-        """Change the shape; the content survives where the count stays the same."""
-        if shape == self.shape:
-            return
-        same = self._tensor is not None and self._tensor.numel() == int(np.prod(shape))
-        self._tensor = self.read().reshape(shape) if same else None
-        self.shape, self._host, self.shown = shape, None, False
-
-    def array(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    def array(self, shape: Shape) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """Return the content as an array that writes through."""
+        self.read(shape)
         self.shown = True
-        tensor = self.read()
         if self._kept:  # the array will be written into
-            tensor = self._tensor = tensor.clone()
-            self._kept = False
-        if self._laid or not tensor.is_contiguous():  # scripts reshape and flatten arrays and expect to write through
-            tensor = self._tensor = tensor.contiguous()
-            self._laid = False
+            self._tensor, self._kept = self._tensor.clone(), False  # type: ignore[union-attr]
+        self._order()  # scripts reshape and flatten arrays and expect to write through
+        tensor: Any = self._tensor
         if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
-            return tensor.numpy()  # type: ignore[no-any-return]
+            return _first(tensor, shape).numpy()  # type: ignore[no-any-return]
         if self._host is None:
             self._host = torch.empty_like(tensor, device="cpu", dtype=torch.float32)
         if self._stale:
             self._host.copy_(tensor)
         self._stale = False
-        return self._host.numpy()  # type: ignore[no-any-return]
+        return _first(self._host, shape).numpy()  # type: ignore[no-any-return]
+
+
+def _first(tensor: Any, shape: Shape) -> Tensor:
+    """Return as many values of a contiguous tensor as a shape has, in this shape."""
+    return tensor if tensor.shape == shape else tensor.view(-1)[:math.prod(shape)].view(shape)  # type: ignore[no-any-return]
 
 
 class Blob:
     """An N-dimensional array ``data`` and its gradient ``diff``, float32, N x C x H x W for pictures."""
 
     def __init__(self, shape: Shape = (), device: Optional[torch.device] = None) -> None:
-        where = device or context.device()
-        self._data, self._diff = Memory(tuple(shape), where), Memory(tuple(shape), where)
+        self._shape, where = tuple(shape), device or context.device()  # lengths of the axes
+        self._data, self._diff = Memory(self.count, where), Memory(self.count, where)
 
     @property
     def data(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """Values, as a numpy array that writes through, on a GPU too."""
-        return self._data.array()
+        return self._data.array(self._shape)
 
     @property
     def diff(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """Gradient, as a numpy array that writes through; after an update of the solver, the step taken."""
-        return self._diff.array()
+        return self._diff.array(self._shape)
 
     @property
     def tensor(self) -> Tensor:
         """Values, for the engine."""
-        return self._data.read()
+        return self._data.read(self._shape)
 
     @tensor.setter
     def tensor(self, value: Tensor) -> None:
+        if value.shape != self._shape:
+            self.reshape(*value.shape)
         self._data.write(value)
-        self._diff.reshape(self._data.shape)
 
     def keep(self, value: Tensor) -> None:
         """Set the values to a tensor that a gradient needs as it is."""
+        if value.shape != self._shape:
+            self.reshape(*value.shape)
         self._data.keep(value)
-        self._diff.reshape(self._data.shape)
 
     @property
     def grad(self) -> Tensor:
         """Gradient, for the engine."""
-        return self._diff.read()
+        return self._diff.read(self._shape)
 
     @grad.setter
     def grad(self, value: Tensor) -> None:
@@ -180,21 +193,21 @@ class Blob:
 
     def lay(self, layout: torch.memory_format) -> None:
         """Store the values in the engine's preferred memory layout, until a user accesses them."""
-        self._data.lay(layout)
+        self._data.lay(self._shape, layout)
 
     def round(self, kind: torch.dtype) -> None:
         """Store the values in another number type; users see float32."""
-        self._data.round(kind)
+        self._data.round(self._shape, kind)
 
     def forget(self) -> None:
         """Free the values, unless a user has an array of them."""
         if not self.shown:
-            self._data.clear()
+            self._data.clear(self._shape)
 
     def forget_grad(self) -> None:
         """Free the gradient, unless a user has an array of it."""
         if not self._diff.shown:
-            self._diff.clear()
+            self._diff.clear(self._shape)
 
     def lend_grad(self, value: Tensor) -> None:
         """Set the gradient to a tensor that stays another's."""
@@ -205,7 +218,7 @@ class Blob:
         if self._diff.empty:
             self._diff.write(value.float())
         else:
-            self._diff.read().add_(value)
+            self._diff.read(self._shape).add_(value)
 
     @property
     def grad_empty(self) -> bool:
@@ -214,25 +227,30 @@ class Blob:
 
     def clear_grad(self) -> None:
         """Set the gradient to zero."""
-        self._diff.clear()
+        self._diff.clear(self._shape)
 
     @property
     def shape(self) -> Shape:
         """Lengths of the axes."""
-        return self._data.shape
+        return self._shape
 
     @property
     def count(self) -> int:
         """Number of values."""
-        return int(np.prod(self.shape))
+        return math.prod(self._shape)
 
     def reshape(self, *shape: int) -> None:
-        """Change the shape; the values survive where their number stays the same."""
-        self._data.reshape(tuple(int(n) for n in shape))
-        self._diff.reshape(self._data.shape)
+        """Change the shape; the memory stays, with its values, where it has room for the new one."""
+        if min(shape, default=0) < 0:
+            raise CaffeError(f"a blob cannot have the shape {shape}; lengths start at 0")
+        self._shape = tuple(int(n) for n in shape)
+        if self.count > self._data.size:
+            self._data = Memory(self.count, self._data.device)
+        if self.count > self._diff.size:
+            self._diff = Memory(self.count, self._diff.device)
 
     def _legacy(self, axis: int) -> int:
-        return self.shape[axis] if axis < len(self.shape) else 1
+        return self._shape[axis] if axis < len(self._shape) else 1
 
     num = property(lambda self: self._legacy(0), doc="Length of axis 0, or 1.")
     channels = property(lambda self: self._legacy(1), doc="Length of axis 1, or 1.")
@@ -240,9 +258,11 @@ class Blob:
     width = property(lambda self: self._legacy(3), doc="Length of axis 3, or 1.")
 
 
-def share(source: Blob, target: Blob) -> None:
-    """Let `target` use the memory of `source` for its values (``ShareData``)."""
+def share(source: Blob, target: Blob, diff: bool = False) -> None:
+    """Let `target` use the memory of `source` for its values (``ShareData``), and for its gradient (``ShareDiff``)."""
     target._data = source._data
+    if diff:
+        target._diff = source._diff
 
 
 class Blobs(list):  # type: ignore[type-arg]
@@ -252,10 +272,3 @@ class Blobs(list):  # type: ignore[type-arg]
         """Append a parameter of the given shape, filled with zeros."""
         self.append(Blob(shape))
         return self[-1]  # type: ignore[no-any-return]
-
-
-def alias(source: Blob, target: Blob) -> None:
-    """Let `target`, of another shape but as many values, use the memory of `source` for values and gradient."""
-    for mine, theirs in ((target._data, source._data), (target._diff, source._diff)):
-        theirs.shown = mine.shown = True  # from now on both are only ever written in place
-        mine._tensor = theirs.read().view(mine.shape)

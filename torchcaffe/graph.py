@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Set, Tuple
 import torch
 
 from . import hints
-from .blob import Blob, alias
+from .blob import Blob, share
 from .errors import CaffeError
 from .glog import log
 from .layers import LAYERS, Layer
@@ -52,8 +52,9 @@ class Graph:
         producers: Dict[int, Layer] = {}
         for param in text.layer:
             layer = self._add_layer(param, producers)
+            made = producers.get(self._ids["bottom"][-1][0], layer) if layer.shares_diff else layer
             for i in self._ids["top"][-1]:
-                producers[i] = layer
+                producers[i] = made
         self._prune_backward()
         if text.force_backward:
             self._force_backward()
@@ -148,10 +149,11 @@ class Graph:
         layer.check(fits, f"cannot share param {spec.name!r} of layer {owner.layer!r}: its shape is {owner.blob.shape}, "
                           f"here {mine.shape} is needed")
         owner.join(spec, spec.name)
+        layer.borrowed.append(i)
         if mine.shape == owner.blob.shape:
             layer.blobs[i] = owner.blob
         else:
-            alias(owner.blob, mine)
+            share(owner.blob, mine, diff=True)
 
     def _prune_backward(self) -> None:
         """Drop the backward pass of what no loss depends on (second half of ``Net::Init``)."""

@@ -104,14 +104,14 @@ def datasets(group: Any, prefix: str = "", depth: int = 0, seen: Any = None) -> 
 
 
 def layers(file: Any) -> Dict[str, List[Any]]:
-    """Return the datasets of each layer of a weights file, in their order."""
+    """Return the datasets of each layer of a weights file by number; Caffe leaves out, here None, what is another layer's too."""
     found: Dict[str, Dict[int, Any]] = {}
     for path, dataset in datasets(member(file, "data")):
         layer, _, number = path.rpartition("/")
-        if not number.isdecimal():
+        if not number.isdecimal() or int(number) > MAX_OBJECTS:
             raise ValueError(f"{path!r} is no <layer>/<number>")
         found.setdefault(layer, {})[int(number)] = dataset
-    return {layer: [blobs[number] for number in sorted(blobs)] for layer, blobs in found.items()}
+    return {layer: [blobs.get(number) for number in range(max(blobs) + 1)] for layer, blobs in found.items()}
 
 
 def written(fill: Callable[[Any], None]) -> bytes:

@@ -263,8 +263,11 @@ class Net(Graph):
                 log("net.cpp:744", f"Ignoring source layer {name}")
                 continue
             layer = layers[name]
-            layer.check(len(arrays) == len(layer.blobs), f"{path} holds {len(arrays)} blobs for it, it has {len(layer.blobs)}")
-            for i, (blob, array) in enumerate(zip(layer.blobs, arrays)):
+            there = [i for i, array in enumerate(arrays) if array is not None]
+            layer.check({*there, *layer.borrowed} == {*range(len(layer.blobs))},
+                        f"{path} holds {len(there)} blobs for it, it has {len(layer.blobs)}")
+            for i in there:
+                blob, array = layer.blobs[i], arrays[i]
                 legacy = (1,) * (4 - len(blob.shape)) + blob.shape  # blobs of old files have four axes
                 if array.shape not in (blob.shape, legacy):
                     layer.fail(f"cannot copy param {i} from {path}: shape mismatch, {array.shape} in the file, {blob.shape} "

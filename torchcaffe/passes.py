@@ -96,14 +96,18 @@ class Passes:
 
     def _find_readers(self, kept: List[int]) -> None:
         """Find where each blob is read last, but for outputs and what is filled once or read on the way back perhaps."""
-        last = {b: i for i, bottoms in enumerate(self._bottoms) for b in bottoms}
-        last.update({b: i for i, tops in enumerate(self._tops) for b in tops if b in last and i >= last[b]})
-        stays = set(kept)
+        owner = list(range(len(self._blobs)))  # of the memory that a blob shares
+        for step, bottoms, tops in zip(self._single, self._bottoms, self._tops):
+            for b in tops if step.layer.shares_data else []:
+                owner[b] = owner[bottoms[0]]
+        last = {owner[b]: i for i, bottoms in enumerate(self._bottoms) for b in bottoms}
+        last.update({owner[b]: i for i, tops in enumerate(self._tops) for b in tops if i >= last.get(owner[b], i + 1)})
+        stays = {owner[b] for b in kept}
         for step, bottoms, tops in zip(self._single, self._bottoms, self._tops):
             if not bottoms or step.layer.type == "Python":
-                stays.update(bottoms, tops)
+                stays.update(owner[b] for b in [*bottoms, *tops])
             losses = [top for top, _ in step.losses]
-            step.made = [b for b in step.tops if b not in step.bottoms and b not in losses]
+            step.made = [b for b in step.tops if b not in step.bottoms and b not in losses and not step.layer.shares_diff]
         for b, i in last.items():
             if b not in stays:
                 self._single[i].read.append(self._blobs[b])

@@ -89,7 +89,7 @@ def _fill(proto: Any, values: Array, diff: Array = None) -> None:
 
 
 def read_weights(path: str, room: Optional[Room] = None) -> Weights:
-    """Return [(layer name, [arrays])] of a weights file, in file order.
+    """Return [(layer name, [arrays])] of a weights file, in file order; None stands for an array that it leaves out (HDF5).
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def read_shapes(path: str) -> Dict[str, List[Tuple[int, ...]]]:
     """Return the shapes of the blobs of each layer that has some in a weights file."""
     if is_hdf5(path):
         with hdf5.opened(path, "weights") as file:
-            return {name: [hdf5.shape_of(item) for item in items] for name, items in hdf5.layers(file).items()}
+            return {name: [hdf5.shape_of(item) for item in items if item] for name, items in hdf5.layers(file).items()}
     with wire.reading(path, "NetParameter") as reader:
         return {layer.name: [blob.shape for blob in layer.blobs] for layer in _distinct(reader.layers()) if layer.blobs}
 
@@ -137,8 +137,11 @@ def _absent(shapes: List[Tuple[int, ...]]) -> List[Array]:
 
 
 def _datasets(items: List[Any], room: Optional[Room], name: str) -> List[Array]:
-    shapes = [hdf5.shape_of(item) for item in items]
-    return [hdf5.values(item) for item in items] if _fits(name, shapes, room) else _absent(shapes)
+    shapes = [hdf5.shape_of(item) if item else None for item in items]
+    there = [shape for shape in shapes if shape is not None]
+    if not _fits(name, there, room):
+        return _absent(there)
+    return [hdf5.values(item) if item else None for item in items]
 
 
 def _blobs(reader: wire.Reader, blobs: List[wire.StoredBlob], room: Optional[Room], name: str) -> List[Array]:

@@ -2,6 +2,7 @@
 
 import os
 
+import h5py
 import numpy as np
 import pytest
 
@@ -116,3 +117,29 @@ def test_diffs_are_written_when_asked_for(make_solver, tmp_path):
     model = pb.NetParameter.FromString((tmp_path / "s_iter_1.caffemodel").read_bytes())
     np.testing.assert_array_equal(np.array(model.layer[2].blobs[0].diff, np.float32),
                                   solver.net.params["a"][0].diff.ravel())
+
+
+def test_caffes_hdf5_leaves_out_what_is_another_layers(tmp_path):
+    """Caffe writes a shared parameter once, where it is first named; `b` shares its weights, `c` its bias too."""
+    ip = ('layer {{ name: "{0}" type: "InnerProduct" bottom: "{1}" top: "{0}" {2} inner_product_param {{ num_output: 3 '
+          'weight_filler {{ type: "gaussian" }} }} }}\n')  # fmt: skip
+    text = ('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+            + ip.format("a", "x", 'param { name: "w" } param { name: "v" }') + ip.format("b", "a", 'param { name: "w" }')
+            + ip.format("c", "b", 'param { name: "w" } param { name: "v" }') + ip.format("d", "c", ""))
+    (tmp_path / "net.prototxt").write_text(text)
+    written, read = (caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST) for _ in range(2))
+    for i, blob in enumerate(blob for blobs in written.params.values() for blob in blobs):
+        blob.data[...] = i + 1
+    path = str(tmp_path / "w.h5")
+    written.save_hdf5(path)
+    with h5py.File(path, "a") as file:
+        for name in ("b/0", "c/0", "c/1"):
+            del file["data"][name]
+    read.copy_from(path)
+    for name, blobs in written.params.items():
+        for mine, theirs in zip(read.params[name], blobs):
+            np.testing.assert_array_equal(mine.data, theirs.data)
+    with h5py.File(path, "a") as file:
+        del file["data/d/0"]
+    with pytest.raises(caffe.CaffeError, match=r"layer 'd' .*holds 1 blobs for it, it has 2"):
+        read.copy_from(path)

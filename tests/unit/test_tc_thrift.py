@@ -19,9 +19,13 @@ layer { name: "relu" type: "ReLU" bottom: "a" top: "a" }
 layer { name: "b" type: "Convolution" bottom: "a" top: "b"
   convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "msra" } } }
 layer { name: "relu_b" type: "ReLU" bottom: "b" top: "b" }
-layer { name: "fc" type: "InnerProduct" bottom: "b" top: "fc" inner_product_param { num_output: 3
+layer { name: "flat" type: "Flatten" bottom: "b" top: "flat" }
+layer { name: "fc" type: "InnerProduct" bottom: "flat" top: "fc" inner_product_param { num_output: 3
   weight_filler { type: "msra" } } }
-layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+layer { name: "too" type: "InnerProduct" bottom: "b" top: "too" inner_product_param { num_output: 3
+  weight_filler { type: "msra" } } }
+layer { name: "sum" type: "Eltwise" bottom: "fc" bottom: "too" top: "sum" }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "sum" bottom: "label" top: "loss" }
 """
 
 
@@ -43,8 +47,9 @@ def test_a_frugal_solver_learns_the_same_and_frees_blobs(solver):
             np.testing.assert_array_equal(a.data, b.data)
     assert plain.net.blobs["b"].data.any()
     assert plain.net.blobs["b"].diff.any()
-    assert frugal.net.blobs["b"]._data.empty
-    assert frugal.net.blobs["b"]._diff.empty
+    for name in ("b", "flat"):
+        assert frugal.net.blobs[name]._data.empty
+        assert frugal.net.blobs[name]._diff.empty
     assert frugal.net.blobs["x"].data.any()  # filled once, so kept
     assert frugal.net.blobs["loss"].data == plain.net.blobs["loss"].data
 

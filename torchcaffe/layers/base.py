@@ -51,6 +51,7 @@ class Layer:
     shaped: Optional[List[Shape]] = None  # the bottoms' shapes when that was last done
     saves_top = True      # the gradient may need the top again, so no later layer may overwrite it
     saves_bottom = True   # the gradient may need the bottoms again
+    shares_data = shares_diff = False  # its tops are its bottom's memory
     by_hand = False       # the gradient is written out in `slopes`, and needs no graph of autograd
     learns = False        # a gradient is wanted of this pass
     numbers = FULL        # what bottoms and parameters are turned into before `compute`
@@ -64,6 +65,7 @@ class Layer:
         self.compute_type = context.compute_type()
         self.blobs = Blobs()
         self.param_wanted: List[bool] = []       # which parameters need a gradient
+        self.borrowed: List[int] = []            # which parameters are another layer's, by name
         self.propagate_down: List[bool] = []     # which bottoms need a gradient
         self.needs_backward = False
         self.may_overwrite = False               # the bottom's memory may be used for the top (in place)

@@ -6,26 +6,47 @@ from typing import List, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..blob import Shape
+from ..blob import Blob, Shape, share
 from .base import ANY, Layer, Tensors, register
 
 
+class _Sharing(Layer):
+    """Layers whose tops are, in another shape perhaps, their bottom's memory: what is written into one is seen in the other."""
+
+    numbers = ANY
+
+    def reshape(self, bottoms: List[Blob], tops: List[Blob]) -> None:
+        super().reshape(bottoms, tops)
+        self._share(bottoms, tops)
+
+    def _share(self, bottoms: List[Blob], tops: List[Blob]) -> None:
+        for top in tops if self.shares_data else []:
+            share(bottoms[0], top, self.shares_diff)
+
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        if self.shares_data:
+            self._share(bottoms, tops)
+        else:
+            super().forward(bottoms, tops, keep_graph)
+
+    def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
+        if not self.shares_diff:
+            super().backward(bottoms, tops, retain)
+
+
 @register
-class Split(Layer):
+class Split(_Sharing):
     """The same blob for several readers; the net inserts it. Its gradient is the sum of theirs."""
 
-    tops, numbers = (1, None), ANY
-    saves_bottom, by_hand = False, True
+    tops = (1, None)
+    shares_data = True
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         return [shapes[0]] * len(self.param.top)
 
-    def compute(self, *tensors: Tensor) -> Tensors:
-        return [tensors[0].view_as(tensors[0]) for _ in self.param.top]
-
-    def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
-               ) -> Sequence[Optional[Tensor]]:
-        return [functools.reduce(torch.add, diffs)]
+    def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
+        if self.propagate_down[0]:
+            bottoms[0].grad = functools.reduce(torch.add, [top.grad for top in tops])
 
 
 def _axis_of(layer: Layer, kind: str) -> int:
@@ -36,10 +57,13 @@ def _axis_of(layer: Layer, kind: str) -> int:
 
 
 @register
-class Concat(Layer):
+class Concat(_Sharing):
     """Bottoms put one after the other along `axis`."""
 
-    bottoms, numbers = (1, None), ANY
+    bottoms = (1, None)
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self.shares_data = self.shares_diff = len(shapes) == 1
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         self.at = self.axis(_axis_of(self, "concat"), shapes[0])
@@ -53,10 +77,13 @@ class Concat(Layer):
 
 
 @register
-class Slice(Layer):
+class Slice(_Sharing):
     """A blob cut along `axis`, at the given points or into equal parts."""
 
-    tops, numbers = (1, None), ANY
+    tops = (1, None)
+
+    def setup(self, shapes: List[Shape]) -> None:
+        self.shares_data = self.shares_diff = len(self.param.top) == 1
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p, shape = self.param.slice_param, shapes[0]
@@ -112,27 +139,24 @@ class Eltwise(Layer):
 
 
 @register
-class Flatten(Layer):
+class Flatten(_Sharing):
     """Axes from `axis` to `end_axis` made one."""
 
-    numbers = ANY
+    shares_data = shares_diff = True
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p = self.param.flatten_param
-        self.first, self.last = self.axis(p.axis, shapes[0]), self.axis(p.end_axis, shapes[0], "end_axis")
-        self.check(self.first <= self.last, f"axis {p.axis} comes after end_axis {p.end_axis}")
+        first, last = self.axis(p.axis, shapes[0]), self.axis(p.end_axis, shapes[0], "end_axis")
+        self.check(first <= last, f"axis {p.axis} comes after end_axis {p.end_axis}")
         s = shapes[0]
-        return [(*s[:self.first], math.prod(s[self.first:self.last + 1]), *s[self.last + 1:])]
-
-    def compute(self, *tensors: Tensor) -> Tensors:
-        return tensors[0].flatten(self.first, self.last)
+        return [(*s[:first], math.prod(s[first:last + 1]), *s[last + 1:])]
 
 
 @register
-class Reshape(Layer):
+class Reshape(_Sharing):
     """New lengths for `num_axes` axes from `axis` on; 0 keeps a length, -1 is inferred (reshape_layer.cpp)."""
 
-    numbers = ANY
+    shares_data = shares_diff = True
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p, shape = self.param.reshape_param, shapes[0]
@@ -149,11 +173,7 @@ class Reshape(Layer):
             top[top.index(-1)] = math.prod(shape) // known
         self.check(-1 not in top and math.prod(top) == math.prod(shape),
                    f"{tuple(top)} holds another number of values than {shape}")
-        self.shape = tuple(top)
-        return [self.shape]
-
-    def compute(self, *tensors: Tensor) -> Tensors:
-        return tensors[0].reshape(self.shape)
+        return [tuple(top)]
 
 
 @register
