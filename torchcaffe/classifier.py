@@ -46,11 +46,15 @@ class Classifier(Net):
 
         With `oversample` they are means over four corners, the centre, and these mirrored, else those of the centre.
         """
+        if not len(inputs):
+            raise io.ArrayError("no pictures to classify; give at least one")
         resized: Any = np.stack([io.resize_image(picture, self.image_dims) for picture in inputs])
         if oversample:
             crops = io.oversample(resized, self.crop_dims)
         else:
             top, left = (np.array(self.image_dims) - self.crop_dims) // 2
+            if min(top, left) < 0:
+                raise io.ArrayError(f"image_dims {list(self.image_dims)} are smaller than the input {self.crop_dims.tolist()}")
             crops = resized[:, top:top + self.crop_dims[0], left:left + self.crop_dims[1]]
         name = self.inputs[0]
         given: Dict[str, Any] = {name: np.stack([self.transformer.preprocess(name, crop) for crop in crops])}

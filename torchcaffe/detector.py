@@ -31,6 +31,8 @@ class Detector(Net):
         self.context_pad = context_pad or 0
         name = self.inputs[0]
         size = self.blobs[name].data.shape[1:]
+        if not 0 <= 2 * self.context_pad < min(size[1:]):
+            raise CaffeError(f"context_pad {context_pad} leaves nothing of an input of {size[1]} x {size[2]} pixels")
         around = self.transformer.mean.get(name, np.zeros(1)) / self.transformer.raw_scale.get(name, 1)
         around = np.broadcast_to(around, size).transpose(1, 2, 0)  # the mean, as a picture, is what lies outside of pictures
         swap = self.transformer.channel_swap.get(name)
@@ -50,6 +52,8 @@ class Detector(Net):
             for window in windows:
                 inputs.append(self.transformer.preprocess(name, self.crop(picture, window)))
                 found.append({"window": window, "filename": path})
+        if not inputs:
+            return []
         given: Dict[str, Any] = {name: np.stack(inputs)}
         scores = self.forward_all(**given)[self.outputs[0]]
         flat = scores.reshape(len(inputs), -1)
@@ -62,22 +66,28 @@ class Detector(Net):
 
     def crop(self, im: Any, window: Sequence[float]) -> Any:
         """Return a window of a picture, with its surroundings where `context_pad` asks for them, in the net's input size."""
-        ymin, xmin, ymax, xmax = (round(float(v)) for v in window)
+        ymin, xmin, ymax, xmax = (float(v) for v in window)
         if not self.context_pad:
-            return im[ymin:ymax, xmin:xmax]
-        height, width = self.blobs[self.inputs[0]].data.shape[2:]
-        scale = [side / (side - 2 * self.context_pad) for side in (height, width)]
-        centre = (ymin + ymax) / 2, (xmin + xmax) / 2
-        half = (ymax - ymin) / 2 * scale[0], (xmax - xmin) / 2 * scale[1]
-        low = [round(c - h) for c, h in zip(centre, half)]
-        high = [round(c + h) for c, h in zip(centre, half)]
-        inside = [slice(max(lo, 0), min(hi, n)) for lo, hi, n in zip(low, high, im.shape)]
+            return im[round(ymin):round(ymax), round(xmin):round(xmax)]
         found = self.outside.astype(np.float32).copy()
-        target = []
-        for lo, hi, part, side in zip(low, high, inside, (height, width)):
-            ratio = side / max(hi - lo, 1)
-            start = round((part.start - lo) * ratio)
-            target.append(slice(start, min(side, start + max(1, round((part.stop - part.start) * ratio)))))
-        shape = [part.stop - part.start for part in target]
-        found[target[0], target[1]] = io.resize_image(im[inside[0], inside[1]], shape)
+        (rows, above), (columns, left) = (_with_surroundings(*span, length, side, self.context_pad) for span, length, side in zip(
+            ((ymin, ymax), (xmin, xmax)), im.shape, found.shape))
+        part, place = im[rows, columns], found[above, left]
+        if not part.size or not place.size:
+            raise CaffeError(f"window {tuple(window)} lies outside of its picture, {im.shape[0]} x {im.shape[1]}")
+        place[...] = io.resize_image(part, place.shape[:2])
         return found
+
+
+def _with_surroundings(low: float, high: float, length: int, side: int, pad: int) -> Tuple[slice, slice]:
+    """Return which part of an axis of a picture a window and `pad` pixels around it show, and its place in the net's input.
+
+    Both ends of a window count, as in Caffe (detector.py), which takes the input's width for both axes.
+    """
+    half = (high - low + 1) / 2
+    wide = half * side / (side - 2 * pad)
+    start, stop = round(low + half - wide), round(low + half + wide)
+    scale = side / (stop - start + 1)
+    before = round(max(0, -start) * scale)
+    first, last = (min(max(end, 0), length) for end in (start, stop))
+    return slice(first, last), slice(before, min(side, before + round((last - first + 1) * scale)))

@@ -36,7 +36,8 @@ def opened(path: str, kind: str) -> Iterator[Any]:
         with open_regular(path) as handle, h5py.File(handle, "r") as file:  # by its name HDF5 would lock it, which a writer does
             yield file
     except (OSError, KeyError, TypeError, ValueError, OverflowError, RuntimeError, AttributeError, CaffeError) as error:
-        raise CaffeError(f"{path}: not {kind} in HDF5: {' '.join(str(error).split())[:300]}") from None
+        told = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # the text of a KeyError has quotes
+        raise CaffeError(f"{path}: not {kind} in HDF5: {' '.join(told.split())[:300]}") from None
 
 
 def member(group: Any, name: str) -> Any:

@@ -101,7 +101,7 @@ def datum_to_array(datum: Any) -> Array:
 def load_image(filename: Any, color: bool = True) -> Array:
     """Return a picture, a file or what a file object holds, as float32 in [0, 1].
 
-    H x W x 3 RGB, or H x W x 1 grey without `color`; alpha is dropped.
+    H x W x 3 RGB, or H x W x 1 grey without `color`; alpha is dropped, but for grey, where it lies on white as in scikit-image.
     """
     data = filename.read() if hasattr(filename, "read") else read_file(filename, MAX_PICTURE)
     try:
@@ -109,7 +109,10 @@ def load_image(filename: Any, color: bool = True) -> Array:
     except PictureError as error:
         raise CaffeError(f"{filename}: {error}") from None
     whole = {1: 255, 2: 65535}.get(picture.itemsize, 1)  # white of 8 and 16 bits; floats are in [0, 1] already
-    picture = np.atleast_3d(picture)[:, :, 2::-1] / whole  # BGR (and alpha), or one channel
+    picture = np.atleast_3d(picture) / whole  # BGR (and alpha), or one channel
+    if picture.shape[2] == 4 and not color:
+        picture = 1 + (picture - 1) * picture[:, :, 3:]
+    picture = picture[:, :, 2::-1]
     if color:
         return np.broadcast_to(picture, (*picture.shape[:2], 3)).astype(np.float32)
     return (picture @ _LUMINANCE[:, None] if picture.shape[2] == 3 else picture).astype(np.float32)

@@ -4,10 +4,10 @@
 """
 from typing import Any
 
-from . import dense, inputs, loss, neuron, python, shaping, spatial
+from . import arrays, dense, inputs, loss, neuron, python, shaping, spatial
 from .base import LAYERS, Layer
 
-__all__ = ["LAYERS", "Layer", "dense", "inputs", "loss", "neuron", "python", "shaping", "spatial"]
+__all__ = ["LAYERS", "Layer", "arrays", "dense", "inputs", "loss", "neuron", "python", "shaping", "spatial"]
 
 
 def __getattr__(name: str) -> Any:

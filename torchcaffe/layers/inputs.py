@@ -1,7 +1,6 @@
 """Layers without bottoms: where a net's data come from."""
 import copy
 import itertools
-import math
 import re
 import weakref
 from typing import Any, Iterator, List, Optional, Tuple
@@ -9,10 +8,10 @@ from typing import Any, Iterator, List, Optional, Tuple
 import numpy as np
 import torch
 
-from .. import context, data, hdf5
+from .. import context, data
 from ..blob import Blob, Shape
 from ..errors import CaffeError
-from ..limits import MAX_TABLE, MAX_VALUES, check_size, open_regular
+from ..limits import MAX_TABLE, check_size, open_regular
 from ..proto import caffe_pb2 as pb
 from .base import Layer, register
 
@@ -51,14 +50,15 @@ class DummyData(Layer):
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p, count = self.param.dummy_data_param, len(self.param.top)
-        legacy = [p.num, p.channels, p.height, p.width]
+        legacy, times = [p.num, p.channels, p.height, p.width], "once" if count == 1 else f"1 or {count} times"
         if any(legacy):
             self.check(not p.shape, "give either shape or num, channels, height and width")
-            self.check(all(len(f) in (1, count) for f in legacy), f"num ... width must be given 1 or {count} times")
+            self.check(all(len(f) in (1, count) for f in legacy), f"num, channels, height, width: each must be given {times}")
             given = list(zip(*[list(f) * count if len(f) == 1 else list(f) for f in legacy]))
         else:
             given = [tuple(s.dim) for s in p.shape]
-            self.check(len(given) in (1, count), f"has {len(given)} shapes for {count} tops; give 1 or {count}")
+            self.check(len(given) in (1, count), f"has {len(given)} shapes for {count} tops; shape must be given {times}")
+            self.check(all(n >= 0 for shape in given for n in shape), "a dim of its shape is below 0")
         fillers = list(p.data_filler) or [pb.FillerParameter(type="constant")]
         self.check(len(fillers) in (1, count), f"has {len(fillers)} fillers for {count} tops; give none, 1 or {count}")
         self.fillers = fillers * count if len(fillers) == 1 else fillers
@@ -232,7 +232,7 @@ class ImageData(Batches):
         for path, blank, label in rows:
             line, tab = f"{path}{blank}{label}", "; a tab stands where a blank must" if "\t" in label.strip() else ""
             self.check(bool(path) and re.fullmatch("-?[0-9]{1,10}", label.strip()) is not None,
-                       f"source {source!r}: line {line[:200]!r} is not 'path label'{tab}")
+                       f"source {source!r}: line {line[:200]!r} is not 'path label', the label a whole number{tab}")
         return [(path, int(label)) for path, _, label in rows]
 
     def _read(self, path: str) -> Any:
@@ -258,99 +258,3 @@ class ImageData(Batches):
             at = 0
             if self.param.image_data_param.shuffle:
                 data.shuffle(self.lines, self.random)
-
-
-@register
-class MemoryData(Layer):
-    """Arrays given by `net.set_input_arrays`, a batch after the other."""
-
-    bottoms, tops = (0, 0), (2, 2)
-    reshapes = False
-
-    def setup(self, shapes: List[Shape]) -> None:
-        p = self.param.memory_data_param
-        self.shape = (p.batch_size, p.channels, p.height, p.width)
-        self.check(math.prod(self.shape) > 0, "batch_size, channels, height and width must be positive")
-        self.arrays: Optional[Tuple[Any, Any]] = None
-        self.at = 0
-
-    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
-        return [self.shape, self.shape[:1]]
-
-    def set_arrays(self, pictures: Any, labels: Any) -> None:
-        """Take float32 arrays N x C x H x W and N; N must be a multiple of the batch size."""
-        count = len(pictures)
-        self.check(tuple(pictures.shape[1:]) == self.shape[1:], f"data is {pictures.shape}, expected N x {self.shape[1:]}")
-        self.check(labels.size == count, f"{labels.size} labels for {count} pictures")
-        self.check(count > 0 and count % self.shape[0] == 0, f"{count} pictures are no multiple of {self.shape[0]}")
-        self.arrays, self.at = (pictures, labels.reshape(-1)), 0
-
-    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
-        if self.arrays is None:
-            self.fail("has no data; call net.set_input_arrays(data, labels) first")
-        end = self.at + self.shape[0]
-        for top, array in zip(tops, self.arrays):
-            part = np.array(array[self.at:end], np.float32)
-            part = part.reshape(-1, 1, 1, 1) if part.ndim == 1 else part  # four axes from the first batch on, as in Caffe
-            top.tensor = torch.from_numpy(part).to(context.device())
-        self.at = end % len(self.arrays[0])
-
-
-@register
-class HDF5Data(Source):
-    """Rows of the datasets that are named like the tops, in HDF5 files that a text file lists (hdf5_data_layer.cpp).
-
-    With `shuffle` the files, and the rows of each, come in an order of torch's generator, not of the C library's as in Caffe.
-    """
-
-    tops = (1, None)
-
-    def setup(self, shapes: List[Shape]) -> None:
-        p = self.param.hdf5_data_param
-        self.check(not self.param.HasField("transform_param"), "does not transform its input; leave transform_param out")
-        self.check(p.batch_size > 0, "batch_size must be positive")
-        try:
-            with open_regular(p.source, encoding="utf-8", errors="surrogateescape") as file:
-                check_size(file, MAX_TABLE)
-                self.files = file.read().split()
-        except OSError as error:
-            self.fail(f"source {p.source!r}: {error.strerror}")
-        self.check(bool(self.files), f"source {p.source!r} names no file")
-        seed = int(torch.randint(2**31, (), generator=context.generator())) if p.shuffle else 0
-        self.random = np.random.RandomState(seed)
-        self.first = self._load(self.files[0])
-
-    def _load(self, path: str) -> List[Any]:
-        """Return the datasets of a file, float32."""
-        with hdf5.opened(path, f"a file with datasets {', '.join(self.param.top)}") as file:
-            items = [hdf5.member(file, name) for name in self.param.top]
-            sizes = [math.prod(hdf5.shape_of(item)) for item in items]
-            self.check(sum(sizes) <= MAX_VALUES, f"{path}: {sum(sizes)} values, at most {MAX_VALUES} fit; make several files")
-            found = [hdf5.values(item) for item in items]
-        self.check(all(len(a.shape) and len(a) == len(found[0]) > 0 for a in found),
-                   f"{path}: datasets have shapes {[a.shape for a in found]}; they need as many rows, at least one")
-        return found
-
-    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
-        return [(self.param.hdf5_data_param.batch_size, *array.shape[1:]) for array in self.first]
-
-    def _mix(self, items: List[Any]) -> List[Any]:
-        return [items[i] for i in self.random.permutation(len(items))] if self.param.hdf5_data_param.shuffle else items
-
-    def _rows(self) -> Iterator[List[Any]]:
-        """Yield one entry of each dataset, without end."""
-        arrays = self.first
-        while True:
-            for path in self._mix(self.files):
-                arrays = self._load(path) if len(self.files) > 1 else arrays
-                for i in self._mix(list(range(len(arrays[0])))):
-                    yield [array[i] for array in arrays]
-
-    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
-        size = self.param.hdf5_data_param.batch_size
-        if not self.reads:
-            first, step = self.turns(self.taken * size)
-            self.mine, self.reads = itertools.islice(self._rows(), first, None, step), True
-        self.taken += 1
-        for top, rows in zip(tops, zip(*itertools.islice(self.mine, size))):
-            top.tensor = torch.from_numpy(np.stack(rows)).to(context.device())

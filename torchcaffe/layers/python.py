@@ -10,7 +10,8 @@ from .base import Layer as EngineLayer
 class Layer:
     """Base of user layers, as pycaffe's: `setup`, `reshape`, `forward(bottom, top)`, `backward(top, propagate_down, bottom)`.
 
-    `backward` sets `bottom[i].diff` where `propagate_down[i]`; a layer whose gradient nobody asks for needs none.
+    `reshape` calls `top[i].reshape(...)` for every top, `forward` sets `top[i].data`, `backward` sets `bottom[i].diff` where
+    `propagate_down[i]`; a layer whose gradient nobody asks for needs no `backward`.
 
     Attributes `param_str`, `phase` and `blobs` are there from the start; `blobs.add_blob(*shape)` adds a parameter.
     """
@@ -25,12 +26,6 @@ class Layer:
 
     def setup(self, bottom: List[Blob], top: List[Blob]) -> None:
         """Read `param_str`, add parameters."""
-
-    def reshape(self, bottom: List[Blob], top: List[Blob]) -> None:
-        """Call `top[i].reshape(...)` for every top."""
-
-    def forward(self, bottom: List[Blob], top: List[Blob]) -> None:
-        """Set `top[i].data`."""
 
 
 @register
@@ -48,6 +43,8 @@ class Python(EngineLayer):
             caffe = isinstance(error, ImportError) and (error.name or "").split(".")[0] == "caffe"
             hint = 'write "import torchcaffe as caffe" there' if caffe else "is it on PYTHONPATH?"
             self.fail(f"cannot load {p.layer!r} of module {p.module!r}: {error}; {hint}")
+        for name in ("reshape", "forward"):
+            self.check(hasattr(kind, name), f"its class {p.layer!r} has no method {name}")
         self.user: Any = kind(self.param)
         self.user.param_str, self.user.phase, self.user.blobs = p.param_str, self.phase, self.blobs
         self.started = False
