@@ -24,7 +24,7 @@ _WHERE = {
     "timer": ["Timer"],
 }
 _SOURCE = {name: module for module, names in _WHERE.items() for name in names}
-_MODULES = ("coord_map", "draw", "io", "net_spec", "proto", "pycaffe")
+_MODULES = ("_caffe", "classifier", "coord_map", "detector", "draw", "io", "net_spec", "proto", "pycaffe")
 _SOLVERS = ("SGDSolver", "NesterovSolver", "AdaGradSolver", "RMSPropSolver", "AdaDeltaSolver", "AdamSolver")
 
 __all__ = sorted([*_SOURCE, *_SOLVERS, "has_nccl", "init_log", "io", "layer_type_list", "log", "proto"])
@@ -49,6 +49,10 @@ def log(message: str) -> None:
     """Write a log line."""
     from .glog import log as write
     write("_caffe.cpp:68", message)
+
+
+def __dir__() -> "list[str]":
+    return sorted({*globals(), *__all__, *_MODULES})
 
 
 def __getattr__(name: str) -> Any:

@@ -54,8 +54,10 @@ _UNUSED = ("alsologtoemail", "log_backtrace_at", "log_link", "logbuflevel", "log
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="torchcaffe", usage=argparse.SUPPRESS, description=_USAGE, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                                     add_help=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=sorted(_COMMANDS))
+    parser.add_argument("-h", "--help", "-help", "-helpshort", "--helpshort", "-helpfull", "--helpfull", action="help",
+                        help="show this")
     parser.add_argument("-version", "--version", action="version",
                         version=f"caffe version {__version__} (torchcaffe of skin-lesion-cam {PROJECT})")
     for name, default, text in _FLAGS:
@@ -79,10 +81,11 @@ def _stages(flags: Any) -> List[str]:
 
 
 def _integer(flags: Any, name: str) -> int:
+    text = getattr(flags, name)
     try:
-        return int(getattr(flags, name))
+        return int(text, 16 if "x" in text.lower() else 10)
     except ValueError:
-        raise CaffeError(f"-{name} is {getattr(flags, name)!r}, it must be a whole number") from None
+        raise CaffeError(f"-{name} is {text!r}, it must be a whole number") from None
 
 
 def _iterations(flags: Any) -> int:
@@ -190,7 +193,7 @@ def test(flags: Any) -> None:
     _choose_precision(flags.precision)
     net = Net(model, TEST, level=_integer(flags, "level"), stages=_stages(flags))
     for path in weights.split(","):
-        net.copy_from(path)
+        net.copy_from(path.strip())
     log("caffe.cpp:290", f"Running for {iterations} iterations.")
     loss, sums = 0.0, {}  # type: ignore[var-annotated]
     for i in range(iterations):

@@ -258,11 +258,14 @@ class Blob:
     width = property(lambda self: self._legacy(3), doc="Length of axis 3, or 1.")
 
 
-def share(source: Blob, target: Blob, diff: bool = False) -> None:
-    """Let `target` use the memory of `source` for its values (``ShareData``), and for its gradient (``ShareDiff``)."""
+def share_data(source: Blob, target: Blob) -> None:
+    """Let `target` use the memory of `source` for its values (``ShareData``)."""
     target._data = source._data
-    if diff:
-        target._diff = source._diff
+
+
+def share_diff(source: Blob, target: Blob) -> None:
+    """Let `target` use the memory of `source` for its gradient (``ShareDiff``)."""
+    target._diff = source._diff
 
 
 class Blobs(list):  # type: ignore[type-arg]

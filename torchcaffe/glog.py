@@ -43,5 +43,6 @@ def open_file(folder: str) -> None:
         os.replace(link, os.path.join(folder, "caffe.INFO"))
     except OSError as error:
         raise CaffeError(f"-log_dir: cannot write to {folder!r}: {error.strerror}; does the folder exist?") from None
-    print(time.strftime("Log file created at: %Y/%m/%d %H:%M:%S"), file=file)
+    print(time.strftime("Log file created at: %Y/%m/%d %H:%M:%S"), f"Running on machine: {socket.gethostname()}",
+          "Log line format: [IWEF]mmdd hh:mm:ss.uuuuuu threadid file:line] msg", sep="\n", file=file, flush=True)
     _files[:] = [file]

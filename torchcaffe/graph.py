@@ -1,12 +1,13 @@
 """How a net comes to be: its layers are set up in order, joined by named blobs (``Net::Init`` of Caffe's net.cpp)."""
+from collections import Counter
 from typing import Any, Dict, List, Set, Tuple
 
 import torch
 
 from . import hints
-from .blob import Blob, share
+from .blob import Blob, share_data, share_diff
 from .errors import CaffeError
-from .glog import log
+from .glog import WARNING, log
 from .layers import LAYERS, Layer
 from .layers.base import NEVER, check_count
 from .proto import caffe_pb2 as pb
@@ -58,8 +59,15 @@ class Graph:
         self._prune_backward()
         if text.force_backward:
             self._force_backward()
+        for layer in self._engine:
+            if layer.passes_over:
+                layer.propagate_down = [w and i not in layer.no_gradient for i, w in enumerate(layer.propagate_down)]
         self._both_ends = [self._ends(i) for i in range(len(self._engine))]
         self._outputs = [self._where[name] for name in sorted(self._free)]
+        for name, count in Counter(layer.name for layer in self._engine if layer.blobs).items():
+            if count > 1:
+                log("net.cpp:255", f"{count} layers {name!r} have parameters, which weights files cannot tell apart; rename them",
+                    WARNING)
         log("net.cpp:255", "Network initialization done.")
 
     def _add_layer(self, param: Any, producers: Dict[int, Layer]) -> Layer:
@@ -153,7 +161,8 @@ class Graph:
         if mine.shape == owner.blob.shape:
             layer.blobs[i] = owner.blob
         else:
-            share(owner.blob, mine, diff=True)
+            share_data(owner.blob, mine)
+            share_diff(owner.blob, mine)
 
     def _prune_backward(self) -> None:
         """Drop the backward pass of what no loss depends on (second half of ``Net::Init``)."""

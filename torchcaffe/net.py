@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from . import context, debug, snapshot, threads
-from .blob import Blob, share, tensor_of
+from .blob import Blob, share_data, tensor_of
 from .errors import CaffeError
 from .glog import WARNING, log
 from .graph import Graph
+from .layers import Layer
 from .layers.inputs import Source
 from .netparam import filter_net, insert_splits, message_net, read_net
 from .passes import Passes
@@ -50,8 +51,10 @@ class Net(Graph):
             text.state.level = 0  # as in Caffe, that of the arguments alone
             if phase is None:
                 raise CaffeError("Net: the phase is missing; give TRAIN or TEST")
+        if phase not in (None, pb.TRAIN, pb.TEST):
+            raise CaffeError(f"Net: the phase is {phase!r}; give TRAIN or TEST")
         if phase is not None:
-            text.state.phase = phase
+            text.state.phase = int(phase)
         text.state.level = level or text.state.level
         text.state.stage.extend(stages or [])
         super().__init__(insert_splits(filter_net(text)))
@@ -214,7 +217,7 @@ class Net(Graph):
     def forward_all(self, blobs: Optional[List[str]] = None, **kwargs: Any) -> Dict[str, Any]:
         """Run `forward` over inputs of any length, batch by batch; return whole arrays."""
         parts = [{k: v.copy() for k, v in self.forward(blobs=blobs, **b).items()} for b in self._batches(kwargs)]
-        count = len(next(iter(kwargs.values())))
+        count = _count(kwargs)
         return {name: np.concatenate([p[name] for p in parts])[:count] for name in parts[0]}
 
     def forward_backward_all(self, blobs: Optional[List[str]] = None, diffs: Optional[List[str]] = None,
@@ -228,7 +231,7 @@ class Net(Graph):
             found[0].append({k: v.copy() for k, v in data.items()})
             grads = self.backward(diffs=diffs, **(outs[i] if outs else {}))
             found[1].append({k: v.copy() for k, v in grads.items()})
-        count = len(next(iter(kwargs.values())))
+        count = _count(kwargs)
         joined = [{k: np.concatenate([p[k] for p in parts])[:count] for k in parts[0]} for parts in found]
         return joined[0], joined[1]
 
@@ -257,7 +260,7 @@ class Net(Graph):
 
     def load(self, path: str, weights: snapshot.Weights) -> None:
         """Take weights that were read from a file."""
-        layers, copies = dict(zip(self._layer_names, self._engine)), []
+        layers, copies = self._by_name, []
         for name, arrays in weights:
             if name not in layers:
                 log("net.cpp:744", f"Ignoring source layer {name}")
@@ -291,7 +294,7 @@ class Net(Graph):
     def share_with(self, other: "Net") -> None:
         """Use the parameters of another net, layer by layer of the same name, without copying."""
         self._borrows = True
-        layers = dict(zip(self._layer_names, self._engine))
+        layers = self._by_name
         for source in other._engine:
             mine = layers.get(source.name)
             if mine is None:
@@ -299,7 +302,12 @@ class Net(Graph):
             mine.check(len(mine.blobs) == len(source.blobs), "cannot share parameters: their numbers differ")
             for a, b in zip(source.blobs, mine.blobs):
                 mine.check(a.shape == b.shape, f"cannot share parameters: shapes {a.shape} and {b.shape}")
-                share(a, b)
+                share_data(a, b)
+
+    @property
+    def _by_name(self) -> Dict[str, Layer]:
+        """The layers by name; of several with one name the first, as in Caffe."""
+        return dict(zip(reversed(self._layer_names), reversed(self._engine)))
 
     @property
     def position(self) -> Dict[str, int]:
@@ -358,3 +366,10 @@ class Net(Graph):
     top_names = property(lambda self: self._named_ids("top"), doc="Names of each layer's tops.")
     inputs = property(lambda self: [self._blob_names[i] for i in self._inputs], doc="Names of the input blobs.")
     outputs = property(lambda self: [self._blob_names[i] for i in self._outputs], doc="Names of blobs that no layer reads.")
+
+
+def _count(arrays: Dict[str, Any]) -> int:
+    """Return the length of the arrays that were given for a net's inputs."""
+    if not arrays:
+        raise CaffeError("no arrays for the net's inputs are given; a net that reads its data runs by forward()")
+    return len(next(iter(arrays.values())))

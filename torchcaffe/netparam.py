@@ -115,8 +115,10 @@ def complete_prefix(solver: Any, path: str) -> Any:
     stem = os.path.splitext(path)[0]
     if not solver.HasField("snapshot_prefix"):
         solver.snapshot_prefix = stem
+        log("upgrade_proto.cpp:1108", f"snapshot_prefix was not specified and is set to {stem}")
     elif os.path.isdir(solver.snapshot_prefix):
         solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.basename(stem))
+        log("upgrade_proto.cpp:1113", f"snapshot_prefix was a directory and is replaced to {solver.snapshot_prefix}")
     return solver
 
 

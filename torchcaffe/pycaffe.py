@@ -1,9 +1,13 @@
 """The module in which pycaffe has its classes: `from caffe.pycaffe import Net`."""
-from .net import Net
-from .solver import SOLVERS
-from .timer import Timer
-
-AdaDeltaSolver, AdaGradSolver, AdamSolver = SOLVERS["AdaDelta"], SOLVERS["AdaGrad"], SOLVERS["Adam"]
-NesterovSolver, RMSPropSolver, SGDSolver = SOLVERS["Nesterov"], SOLVERS["RMSProp"], SOLVERS["SGD"]
+from ._caffe import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    Net,
+    RMSPropSolver,
+    SGDSolver,
+    Timer,
+)
 
 __all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver", "Timer"]

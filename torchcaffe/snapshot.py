@@ -222,7 +222,8 @@ def write_state(path: str, iteration: int, learned_net: str, step: int, history:
     if path.endswith(".h5"):
         def fill(file: Any) -> None:
             file["iter"], file["current_step"] = np.int32(iteration), np.int32(step)
-            file["learned_net"] = np.bytes_(learned_net.encode())
+            name = learned_net.encode()
+            file["learned_net"] = np.array(name, f"S{len(name) + 1}")  # Caffe reads up to a zero byte
             group = file.create_group(_HISTORY)
             for i, array in enumerate(arrays):
                 group[str(i)] = array

@@ -152,7 +152,7 @@ class Solver:
         losses = []
         for _ in range(self.param.iter_size):
             losses.append(self.net.run_forward(keep_blobs=not self.frugal))
-            self.net.run_backward(retain=False, keep_blobs=not self.frugal)
+            self.net.run_backward(retain=not self.frugal, keep_blobs=not self.frugal)
         return functools.reduce(torch.add, losses) / len(losses) if len(losses) > 1 else losses[0]
 
     def _smooth(self, loss: Tensor, start: int) -> None:
@@ -328,6 +328,7 @@ class Solver:
                 raise CaffeError(f"{path}: history blob {i} has shape {theirs.shape}, expected {tuple(mine.shape)}")
         if learned_net:
             self.net.copy_from(learned_net)
+        log("sgd_solver.cpp:336", "SGDSolver: restoring history")
         for mine, theirs in zip(self.history, history):
             mine.copy_(tensor_of(theirs))
         self._resting = None

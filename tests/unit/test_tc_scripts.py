@@ -8,17 +8,7 @@ import pytest
 
 import torchcaffe as caffe
 
-FORCE = "force_backward: true\n"
-
-
-def blob(name, *dims):
-    shape = " ".join(f"dim: {n}" for n in dims)
-    return f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ {shape} }} }} }}\n'
-
-
-def layer(kind, fields="", bottom="x", top="y"):
-    return f'layer {{ name: "{top}" type: "{kind}" bottom: "{bottom}" top: "{top}" {fields} }}\n'
-
+from .texts import FORCE, blob, layer
 
 # ------------------------------------------------------------ other shapes later: axes count anew, as in Caffe's Reshape
 RESHAPED = {  # layer, its field, the shape of its top for a bottom of 2 x 3 x 4 x 5 after one of 2 x 7
@@ -73,116 +63,6 @@ def test_a_write_into_a_top_leaves_the_bottom(make_net):
     for name in ("y", "s", "z"):
         net.blobs[name].data[...] = 5
     assert net.blobs["x"].data.max() == 1
-
-
-SHARED = {"Flatten": "", "Reshape": "reshape_param { shape { dim: 3 dim: 2 } }", "Concat": "", "Slice": ""}  # one bottom, one top
-
-
-@pytest.mark.parametrize("kind", sorted(SHARED))
-def test_a_top_that_is_its_bottoms_memory(make_net, kind):
-    net = make_net(FORCE + blob("x", 2, 3) + layer("Power", "power_param { scale: 2 }", top="p")
-                   + layer(kind, SHARED[kind], "p") + layer("Power", "power_param { scale: 3 }", "y", "z"))
-    net.forward()  # from now on in Caffe
-    held = net.blobs["y"].data
-    for i in range(1, 3):
-        net.blobs["x"].data[...] = i
-        net.forward()
-        assert (held == 2 * i).all()
-        net.blobs["p"].data.flat[4] = 7
-        assert held.flat[4] == 7
-        held.flat[1] = 5
-        assert net.blobs["p"].data.flat[1] == 5
-        np.testing.assert_array_equal(net.forward(start="z")["z"].ravel(), 3 * held.ravel())
-        net.blobs["z"].diff[...] = i
-        net.backward()
-        assert (net.blobs["p"].diff == 3 * i).all()
-        assert (net.blobs["x"].diff == 6 * i).all()
-        net.blobs["p"].diff.flat[2] = 9
-        assert net.blobs["y"].diff.flat[2] == 9
-
-
-def test_the_copies_for_several_readers_are_one_memory(make_net):
-    net = make_net(FORCE + blob("x", 2, 3) + layer("Power", top="p") + layer("Power", "", "p", "a")
-                   + layer("Power", "power_param { scale: 2 }", "p", "b"))
-    net.forward()
-    copies = [name for name in net.blobs if "split" in name]
-    net.blobs[copies[0]].data[...] = 4
-    assert (net.blobs["p"].data == 4).all()
-    net.forward(start="a")
-    assert (net.blobs["b"].data == 8).all()
-    for name, diff in (("a", 1), ("b", 10)):
-        net.blobs[name].diff[...] = diff
-    net.backward()
-    assert [net.blobs[name].diff.max() for name in [*copies, "p"]] == [1, 20, 21]
-
-
-@pytest.mark.parametrize("look", [False, True])
-@pytest.mark.parametrize("kind", ["Flatten", "Reshape"])
-def test_what_works_in_place_behind_another_shape_changes_what_others_read(make_net, kind, look):
-    """As in Caffe, where the other shape is the same memory; who read it before has what it was then."""
-    net = make_net(FORCE + blob("x", 1, 6) + layer("Sigmoid", "", "x", "p")
-                   + layer("AbsVal", "", "p", "early") + layer(kind, SHARED[kind], "p", "y")
-                   + layer("Bias", "bias_param { filler { value: 5 } }", "y", "y") + layer("Power", "", "p", "late"))
-    if look:
-        held = [(b.data, b.diff) for b in net.blobs.values()]
-    net.blobs["x"].data[...] = 0
-    for _ in range(2):
-        tops = net.forward()
-        assert [float(tops[name].max()) for name in ("early", "late", "y")] == [0.5, 5.5, 5.5]
-        net.backward()
-    if look:
-        del held
-
-
-@pytest.mark.parametrize("look", [False, True])
-def test_what_works_in_place_behind_another_shape_leaves_what_a_gradient_needs(make_net, look):
-    net = make_net(FORCE + blob("x", 1, 6) + layer("Sigmoid", "", "x", "p") + layer("Flatten", "", "p", "y")
-                   + layer("Bias", "bias_param { filler { value: 5 } }", "y", "y") + layer("Power", "", "y", "z"))
-    net.blobs["x"].data[...] = 0
-    net._forward(0, 1)
-    held = net.blobs["p"].data if look else None
-    net.forward(start=net._layer_names[2])
-    net.blobs["z"].diff[...] = 1
-    net.backward()
-    assert net.blobs["x"].diff.tolist() == [[0.25] * 6]
-    del held
-
-
-def test_a_blob_that_others_share_gets_another_memory(make_net):
-    net = make_net(blob("x", 2, 3) + layer("Flatten") + layer("Power", "", "y", "z"))
-    net.forward()
-    for rows in (4, 2):
-        net.blobs["x"].reshape(rows, 3)
-    net.blobs["x"].data[...] = 5
-    assert net.forward()["z"].min() == 5
-
-
-def test_memory_stays_where_a_blob_gets_smaller(make_net):
-    net = make_net(blob("x", 2, 3) + layer("Power"))
-    held = net.blobs["x"].data
-    held[...] = [[1, 2, 3], [4, 5, 6]]
-    net.blobs["x"].reshape(1, 2)
-    assert net.blobs["x"].data.tolist() == [[1, 2]]
-    net.blobs["x"].data[...] = 9
-    assert net.forward()["y"].tolist() == [[9, 9]]
-    net.blobs["x"].reshape(3, 2)
-    assert net.blobs["x"].data.tolist() == [[9, 9], [3, 4], [5, 6]]
-    held[0, 0] = 0
-    assert net.forward()["y"].tolist() == [[0, 9], [3, 4], [5, 6]]
-    net.blobs["x"].reshape(2, 4)  # larger than it ever was: another memory
-    assert not net.blobs["x"].data.any()
-
-
-def test_a_blob_that_others_share_gets_smaller(make_net):
-    net = make_net(blob("x", 1, 6) + layer("Power") + layer("Flatten", "", "y", "z") + layer("Power", "", "z", "w"))
-    net.blobs["x"].data[...] = 1
-    net.forward()
-    net.blobs["x"].reshape(1, 2)
-    net.forward(end="y")
-    assert net.blobs["z"].data.shape == (1, 6)
-    assert net.forward()["w"].tolist() == [[1, 1]]
-    with pytest.raises(caffe.CaffeError, match="cannot have the shape"):
-        net.blobs["x"].reshape(1, -2)
 
 
 def test_a_write_into_a_cut_of_the_whole_leaves_the_bottom(make_net):
@@ -243,6 +123,9 @@ def test_a_layer_without_a_gradient_is_one_line_where_one_is_asked_for(make_net,
     class Own(caffe.Layer):
         def reshape(self, bottom, top):
             top[0].reshape(*bottom[0].data.shape)
+
+        def forward(self, bottom, top):
+            pass
 
     net = make_net(FORCE + blob("x", 2, 3) + python_layer(monkeypatch, Own))
     net.forward()
@@ -314,3 +197,74 @@ def test_a_hinge_loss_counts_its_labels(make_net):
     net = make_net(blob("x", 2, 3) + blob("l", 2, 3) + layer("HingeLoss").replace('bottom: "x"', 'bottom: "x" bottom: "l"'))
     with pytest.raises(caffe.CaffeError, match=r"layer .y. .HingeLoss.: 6 labels for 2 items"):
         net.forward()
+
+
+# ------------------------------------------------------------ nets
+def test_a_crop_leaves_the_gradient_of_what_it_measures_by(make_net):
+    """FCN-16s and FCN-8s crop by a blob that is added to what was cropped."""
+    net = make_net(blob("x", 2, 4) + blob("t", 2, 3) + layer("InnerProduct", "inner_product_param { num_output: 3 }", top="a")
+                   + layer("Crop", 'bottom: "a" crop_param { axis: 1 }', "x", "c")
+                   + layer("Eltwise", 'bottom: "c"', "a", "sum") + layer("EuclideanLoss", 'bottom: "t"', "sum", "loss"))
+    net.blobs["x"].data[...] = 1
+    net.forward()
+    net.backward()
+    copies = [name for name in net.blobs if name.startswith("a_")]
+    assert [float(net.blobs[name].diff.sum()) for name in ["a", *copies]] == [3, 0, 3]
+    assert net.params["a"][1].diff.tolist() == [1, 1, 1]
+
+
+def test_of_two_layers_of_one_name_the_first_takes_the_weights(make_net, capsys, tmp_path):
+    fields = "inner_product_param { num_output: 3 bias_term: false weight_filler { value: %d } }"
+    one = make_net(blob("x", 2, 3) + layer("InnerProduct", fields % 5, top="fc"))
+    one.save(str(tmp_path / "w.caffemodel"))
+    for load in ("copy_from", "share_with"):
+        two = make_net(blob("x", 2, 3) + layer("InnerProduct", fields % 1, top="fc")
+                       + layer("InnerProduct", fields % 1, "fc", "y").replace('name: "y"', 'name: "fc"'))
+        assert "2 layers 'fc' have parameters" in capsys.readouterr().err
+        getattr(two, load)(str(tmp_path / "w.caffemodel") if load == "copy_from" else one)
+        assert [float(la.blobs[0].data.max()) for la in two.layers if la.blobs] == [5, 1]
+
+
+@pytest.mark.parametrize("phase", [2, -1, 0.5])
+def test_a_phase_that_is_none_is_one_line(make_net, phase):
+    with pytest.raises(caffe.CaffeError, match=r"the phase is .*; give TRAIN or TEST"):
+        make_net(blob("x", 2, 3), phase)
+
+
+def test_a_flat_gradient_is_shared_on_the_way_back_only(make_net):
+    net = make_net(blob("x", 2, 3) + layer("Flatten"))
+    net.forward()
+    net.blobs["y"].diff[...] = 1
+    assert not net.backward()["x"].any()  # nothing needs it
+
+
+def test_names_are_listed():
+    assert {"Net", "Classifier", "SGDSolver", "io", "classifier", "detector", "TRAIN"} <= set(dir(caffe))
+    assert caffe.classifier.Classifier is caffe.Classifier
+
+
+def test_the_compiled_modules_names(make_net):
+    from torchcaffe import _caffe, pycaffe
+    net = make_net(blob("x", 2, 3) + layer("InnerProduct", "inner_product_param { num_output: 2 }"))
+    assert type(net.params["y"]) is _caffe.BlobVec is _caffe.RawBlobVec
+    assert (_caffe.Net, _caffe.SGDSolver, _caffe.Layer) == (pycaffe.Net, caffe.SGDSolver, caffe.Layer)
+    assert issubclass(pycaffe.AdamSolver, _caffe.Solver)
+    assert "Convolution" in _caffe.layer_type_list()
+
+
+def test_a_step_can_be_followed_by_a_backward_pass(tmp_path):
+    """Also where the layers' gradients need what they kept: Dropout, BatchNorm, TanH in place."""
+    (tmp_path / "net.prototxt").write_text(
+        blob("x", 4, 3) + blob("t", 4, 2)
+        + layer("InnerProduct", "inner_product_param { num_output: 2 weight_filler { value: 1 } }")
+        + layer("BatchNorm", "", "y", "n") + layer("TanH", "", "n", "n") + layer("Dropout", "", "n", "d")
+        + layer("EuclideanLoss", 'bottom: "t"', "d", "loss"))
+    (tmp_path / "solver.prototxt").write_text(f'net: "{tmp_path}/net.prototxt" base_lr: 0 lr_policy: "fixed" random_seed: 1')
+    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    solver.net.blobs["x"].data[...] = np.random.RandomState(0).randn(4, 3)
+    solver.step(1)
+    first = solver.net.blobs["y"].diff.copy()
+    assert first.any()
+    solver.net.blobs["y"].diff[...] = 0
+    solver.net.backward()
+    np.testing.assert_array_equal(solver.net.blobs["y"].diff, first)

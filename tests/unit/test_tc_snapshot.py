@@ -143,3 +143,26 @@ def test_caffes_hdf5_leaves_out_what_is_another_layers(tmp_path):
         del file["data/d/0"]
     with pytest.raises(caffe.CaffeError, match=r"layer 'd' .*holds 1 blobs for it, it has 2"):
         read.copy_from(path)
+
+
+def test_the_name_of_the_weights_ends_with_a_zero_byte_in_hdf5(make_solver, tmp_path):
+    """Real Caffe reads on until it finds one."""
+    solver = make_solver(more="snapshot_format: HDF5")
+    solver.step(1)
+    solver.snapshot()
+    with h5py.File(tmp_path / "s_iter_1.solverstate.h5") as file:
+        assert file["learned_net"].dtype.itemsize == len(f"{tmp_path}/s_iter_1.caffemodel.h5") + 1
+    make_solver().restore(str(tmp_path / "s_iter_1.solverstate.h5"))
+
+
+def test_the_log_says_where_snapshots_go_and_that_a_history_is_restored(tmp_path, capsys):
+    (tmp_path / "net.prototxt").write_text(NET)
+    path = tmp_path / "my.prototxt"
+    for prefix, told in (("", f"snapshot_prefix was not specified and is set to {tmp_path}/my"),
+                         (f'snapshot_prefix: "{tmp_path}"', f"snapshot_prefix was a directory and is replaced to {tmp_path}/my")):
+        path.write_text(f'net: "{tmp_path}/net.prototxt" base_lr: 0.05 lr_policy: "fixed" {prefix}')
+        solver = caffe.get_solver(str(path))
+        assert told in capsys.readouterr().err
+    solver.snapshot()
+    solver.restore(str(tmp_path / "my_iter_0.solverstate"))
+    assert "SGDSolver: restoring history" in capsys.readouterr().err

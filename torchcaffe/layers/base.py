@@ -58,6 +58,7 @@ class Layer:
     in_place = NEVER      # whether the top may be the bottom
     repeatable = True     # computing again from the same bottoms changes nothing
     no_gradient: Tuple[int, ...] = ()  # bottoms that never get a gradient (labels)
+    passes_over = False   # where one of them is asked for its gradient Caffe leaves it as it is, and does not end
 
     def __init__(self, param: Any, phase: int) -> None:
         self.param, self.phase = param, phase
@@ -225,7 +226,7 @@ class Layer:
     def _again(self, bottoms: List[Blob], tops: List[Blob]) -> Any:
         """Return what a forward pass would keep, from what the blobs hold, as in Caffe."""
         in_place = self.saves_bottom and bottoms[:1] == tops[:1]
-        self.check(self.repeatable and not in_place, "backward without a forward before it")
+        self.check(self.repeatable and not in_place, "backward without a forward before it; run net.forward() first")
         if not self.saves_bottom:
             return [], [top.tensor for top in tops], [top.tensor.dtype for top in tops]
         self._run(bottoms, True, False)

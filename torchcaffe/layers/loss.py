@@ -170,7 +170,7 @@ class ContrastiveLoss(_Sloped):
     """
 
     bottoms = (3, 3)
-    no_gradient = (2,)
+    no_gradient, passes_over = (2,), True
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         a, b, labels = shapes

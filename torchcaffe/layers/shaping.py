@@ -6,7 +6,7 @@ from typing import List, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..blob import Blob, Shape, share
+from ..blob import Blob, Shape, share_data, share_diff
 from .base import ANY, Layer, Tensors, register
 
 
@@ -21,7 +21,9 @@ class _Sharing(Layer):
 
     def _share(self, bottoms: List[Blob], tops: List[Blob]) -> None:
         for top in tops if self.shares_data else []:
-            share(bottoms[0], top, self.shares_diff)
+            share_data(bottoms[0], top)
+            if self.shares_diff:
+                share_diff(bottoms[0], top)
 
     def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
         if self.shares_data:
@@ -143,6 +145,13 @@ class Flatten(_Sharing):
     """Axes from `axis` to `end_axis` made one."""
 
     shares_data = shares_diff = True
+
+    def _share(self, bottoms: List[Blob], tops: List[Blob]) -> None:
+        share_data(bottoms[0], tops[0])
+
+    def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
+        if self.propagate_down[0]:
+            share_diff(tops[0], bottoms[0])
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p = self.param.flatten_param

@@ -252,7 +252,7 @@ class Crop(Layer):
     """Cut the first bottom to the size of the second, from `axis` on (crop_layer.cpp)."""
 
     bottoms, numbers = (2, 2), ANY
-    no_gradient = (1,)
+    no_gradient, passes_over = (1,), True
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p = self.param.crop_param
