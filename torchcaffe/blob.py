@@ -35,7 +35,7 @@ class Memory:
     On a GPU or in bfloat16 the user's array is a copy. It is made at the first access, and read back before the engine reads.
     Once a user has an array, later results are copied into it rather than put beside it, so that an array that a
     script holds stays alive, as in pycaffe. No tensor yet means zeros. Each blob has its own shape; one with fewer values than
-    there are sees the first of them.
+    there are sees the first of them. Memory that a user has an array of never gets smaller.
     """
 
     __slots__ = ("_host", "_kept", "_laid", "_lent", "_stale", "_tensor", "device", "shown", "size")
@@ -71,8 +71,12 @@ class Memory:
         self._order()
         tensor: Any = self._tensor
         if tensor.numel() < math.prod(shape):
-            self._replace(torch.cat([tensor.view(-1), tensor.new_zeros(math.prod(shape) - tensor.numel())]))
+            self._grow(math.prod(shape))
         return _first(self._tensor, shape)
+
+    def _grow(self, size: int) -> None:
+        tensor: Any = self._tensor
+        self._tensor = torch.cat([tensor.view(-1), tensor.new_zeros(size - tensor.numel())])
 
     def _order(self) -> None:
         """Store the content in the order of its axes."""
@@ -80,11 +84,11 @@ class Memory:
             self._tensor, self._laid = self._tensor.contiguous(), False  # type: ignore[union-attr]
 
     def _replace(self, tensor: Tensor) -> None:
-        self._tensor, self._host, self.shown, self.size = tensor, None, False, tensor.numel()
+        self._tensor, self._host, self.shown, self.size = tensor, None, False, max(self.size, tensor.numel())
 
     def write(self, tensor: Tensor) -> None:
         """Replace the content by a tensor of the engine."""
-        if self.shown and self._tensor is not None and self.size >= tensor.numel():
+        if self.shown and self._tensor is not None and self._tensor.numel() >= tensor.numel():
             mine = _first(self._tensor, tensor.shape)
             if mine.data_ptr() != tensor.data_ptr() or mine.stride() != tensor.stride():
                 mine.data.copy_(tensor)  # a layer may have kept it for its gradient, which Caffe takes from the new values
@@ -95,7 +99,7 @@ class Memory:
     def keep(self, tensor: Tensor) -> None:
         """Replace the content by a tensor that a gradient needs as it is; a user gets an array of a copy of it."""
         self.write(tensor)
-        self._kept = self._tensor is tensor
+        self._kept = self._tensor is tensor and not self.shown
 
     def lend(self, tensor: Tensor) -> None:
         """Replace the content by a tensor that stays another's; it is copied if anybody reads the content."""
@@ -127,6 +131,8 @@ class Memory:
         if self._kept:  # the array will be written into
             self._tensor, self._kept = self._tensor.clone(), False  # type: ignore[union-attr]
         self._order()  # scripts reshape and flatten arrays and expect to write through
+        if self._tensor.numel() < self.size:  # type: ignore[union-attr]
+            self._grow(self.size)  # so that blobs that share it can get larger again
         tensor: Any = self._tensor
         if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
             return _first(tensor, shape).numpy()  # type: ignore[no-any-return]
@@ -219,6 +225,11 @@ class Blob:
             self._diff.write(value.float())
         else:
             self._diff.read(self._shape).add_(value)
+
+    @property
+    def empty(self) -> bool:
+        """True when there are no values: they were freed, or never written."""
+        return self._data.empty
 
     @property
     def grad_empty(self) -> bool:

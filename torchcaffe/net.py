@@ -169,6 +169,8 @@ class Net(Graph):
             self._take(kwargs, self.inputs, "data")
         for name in blobs or []:
             self.blobs[name].data  # noqa: B018  (what has been shown is kept)
+        if self.frugal and first:
+            self._check_kept(first, last)
         self._forward(first, last)
         return {name: self.blobs[name].data for name in {*wanted, *(blobs or [])}}
 
@@ -192,6 +194,16 @@ class Net(Graph):
                 self._told.add(name)
                 log("net.cpp:173", f"blob {name!r}: its gradient stays zero, since nothing needs it; for it, write "
                                    f"force_backward: true into the net", WARNING)
+
+    def _check_kept(self, first: int, last: int) -> None:
+        """Raise CaffeError where layers `first` to `last` read a blob that the last pass has freed."""
+        made = {*self._inputs}
+        for bottoms, tops in zip(self._ids["bottom"][first:last + 1], self._ids["top"][first:last + 1]):
+            for b in bottoms:
+                if b not in made and self._blobs[b].empty:
+                    raise CaffeError(f"blob {self._blob_names[b]!r} is not there: net.frugal frees what no layer reads any more; "
+                                     f"keep it by forward(blobs=[{self._blob_names[b]!r}])")
+            made.update(tops)
 
     def _layer_index(self, name: str) -> int:
         if name not in self._layer_names:
@@ -347,7 +359,7 @@ class Net(Graph):
         """The layers by name."""
         return OrderedDict(zip(self._layer_names, self.layers))
 
-    @property
+    @functools.cached_property
     def params(self) -> "OrderedDict[str, Any]":
         """Lists of parameter blobs by layer name, for layers that have any."""
         return OrderedDict((layer.name, layer.blobs) for layer in self._engine if layer.blobs)

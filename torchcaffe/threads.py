@@ -3,11 +3,12 @@
 Two threads of which one has to wait for a core cost up to ten times what one costs, as they wait for each other many times a
 layer. The number is found once a process, at its first pass, from what other processes used since torchcaffe was imported, so
 that all passes of a process add in one order. It holds within a pass only: torch's own setting is put back. A number that the
-environment gives (OMP_NUM_THREADS, MKL_NUM_THREADS) stays as it is.
+environment gives (OMP_NUM_THREADS, MKL_NUM_THREADS) stays as it is. A fork computes with one thread.
 """
 import contextlib
 import functools
 import os
+import sys
 import time
 from typing import Any, Callable, Iterator, Optional, Tuple, TypeVar, cast
 
@@ -29,7 +30,14 @@ def _used() -> Optional[Tuple[float, float]]:
     return time.monotonic(), (user + nice + system + sum(interrupts)) / ticks - mine.user - mine.system
 
 
+def _in_child() -> None:
+    """Let a fork compute with one thread: it has none of those that OpenMP would wait for, without end."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 _start = _used()
+os.register_at_fork(after_in_child=_in_child)
 
 
 @functools.lru_cache(maxsize=1)

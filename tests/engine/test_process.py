@@ -161,6 +161,33 @@ def test_a_pass_takes_fewer_threads_and_puts_torchs_number_back(used, monkeypatc
     assert threads.free() is None
 
 
+_FORK = """
+import multiprocessing, sys
+import numpy as np
+import torch
+torch.set_num_threads(2)
+import torchcaffe as caffe
+net = caffe.Net(sys.argv[1], caffe.TEST)
+net.forward()
+def work(i):
+    again = caffe.Net(sys.argv[1], caffe.TEST)
+    return float(net.forward()["y"].sum()), float(again.forward()["y"].sum()), torch.get_num_threads()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert [found[2] for found in pool.map_async(work, range(2)).get(60)] == [1, 1]
+assert torch.get_num_threads() == 2
+"""
+
+
+def test_a_fork_of_a_process_with_threads_computes(tmp_path):
+    """OpenMP would wait there for threads that a fork does not have."""
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 8 dim: 64 dim: 64 } } }\n'
+        'layer { name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param { num_output: 32 kernel_size: 3 '
+        'weight_filler { type: "gaussian" } } }')
+    subprocess.run([sys.executable, "-c", _FORK, str(tmp_path / "net.prototxt")], check=True, timeout=90,
+                   env={**os.environ, "OMP_NUM_THREADS": "2"})
+
+
 def test_other_processes_are_counted_not_this_one():
     def all_used():
         with open("/proc/stat") as file:

@@ -268,3 +268,25 @@ def test_a_step_can_be_followed_by_a_backward_pass(tmp_path):
     solver.net.blobs["y"].diff[...] = 0
     solver.net.backward()
     np.testing.assert_array_equal(solver.net.blobs["y"].diff, first)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize(("dims", "fields", "adds"), [
+    ((1, 3, 2, 2), "", False), ((2, 3, 2, 2), "", True), ((1, 1, 2, 2), "", True), ((1, 3), "", False),
+    ((2, 3), "axis: 0 num_axes: -1", False)])
+def test_a_factors_gradient_is_added_to_or_written_over_as_in_caffe(make_net, dims, fields, adds, norm):
+    """Caffe writes over it where nothing lies in front of the factors' axes, and where each value has its own; not the bias's."""
+    top = "n" if norm else "y"  # in place, the two run as one
+    scale = layer("Scale", f"scale_param {{ bias_term: true filler {{ value: 2 }} {fields} }}", "n", top)
+    net = make_net(FORCE + blob("x", *dims) + layer("BatchNorm", "batch_norm_param { use_global_stats: true }", top="n")
+                   + scale.replace('name: "n"', 'name: "y"') + layer("Power", "", top, "z"))
+    net.params["n"][2].data[...] = net.params["n"][1].data[...] = 1
+    net.blobs["x"].data[...] = 1
+    for _ in range(3):
+        net.run_forward(keep_blobs=False)
+        net.blobs["z"].diff[...] = 1
+        net.run_backward(keep_blobs=False)
+    factor, bias = (blob.diff.ravel()[0] for blob in net.params["y"])
+    count = np.prod(dims) / net.params["y"][1].count
+    assert factor == pytest.approx(count * (3 if adds else 1), rel=1e-4)
+    assert bias == pytest.approx(3 * count)

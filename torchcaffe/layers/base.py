@@ -52,6 +52,7 @@ class Layer:
     saves_top = True      # the gradient may need the top again, so no later layer may overwrite it
     saves_bottom = True   # the gradient may need the bottoms again
     shares_data = shares_diff = False  # its tops are its bottom's memory
+    overwrites: Optional[int] = None   # the parameter whose gradient is not added to what there is
     by_hand = False       # the gradient is written out in `slopes`, and needs no graph of autograd
     learns = False        # a gradient is wanted of this pass
     numbers = FULL        # what bottoms and parameters are turned into before `compute`
@@ -217,7 +218,9 @@ class Layer:
             elif asked:
                 blob.grad = grad  # type: ignore[assignment]
         tops_memory = [diff.data_ptr() for diff in diffs]
-        for blob, grad in zip(self.blobs, found[len(bottoms):]):
+        for i, (blob, grad) in enumerate(zip(self.blobs, found[len(bottoms):])):
+            if i == self.overwrites and grad is not None:
+                blob.clear_grad()
             if grad is not None:  # more will be added to it: where it is the diff of a top, to a copy
                 blob.add_grad(grad.clone() if grad.data_ptr() in tops_memory else grad)
         if not retain:

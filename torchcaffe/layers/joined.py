@@ -24,7 +24,9 @@ class Joined(Layer):
         self.needs_backward, self.may_overwrite = scale.needs_backward, norm.may_overwrite
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
-        return self.scale.top_shapes(self.norm.top_shapes(shapes))
+        found = self.scale.top_shapes(self.norm.top_shapes(shapes))
+        self.overwrites = None if self.scale.overwrites is None else len(self.norm.blobs)
+        return found
 
     def line(self, rows: Any, x: Any, params: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
         """Return factor and term of each channel; fixed statistics do not look at the values."""

@@ -253,6 +253,13 @@ class Scale(_Affine):
             self.add_param(operand, p.bias_filler)
         self.by_channel = self.param.scale_param.axis == 1 and len(shapes) == 1 and len(self.operand) == 1
 
+    def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
+        found, factors = super().top_shapes(shapes), math.prod(shapes[1] if len(shapes) > 1 else self.operand)
+        # nothing in front of the factors' axes, or a factor a value: Caffe puts its product there, whatever was there before
+        alone = math.prod(shapes[0][:self.at]) == 1 and factors > 1
+        self.overwrites = 0 if len(shapes) == 1 and (alone or factors == math.prod(shapes[0])) else None
+        return found
+
     def compute(self, *tensors: Tensor) -> Tensors:
         x, factor = tensors[:2]
         if self.by_channel:

@@ -34,6 +34,8 @@ class _Sharing(Layer):
     def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
         if not self.shares_diff:
             super().backward(bottoms, tops, retain)
+        elif self.propagate_down[0]:
+            share_diff(tops[0], bottoms[0])  # again: a Flatten behind it has given its bottom another
 
 
 @register
@@ -147,11 +149,7 @@ class Flatten(_Sharing):
     shares_data = shares_diff = True
 
     def _share(self, bottoms: List[Blob], tops: List[Blob]) -> None:
-        share_data(bottoms[0], tops[0])
-
-    def backward(self, bottoms: List[Blob], tops: List[Blob], retain: bool) -> None:
-        if self.propagate_down[0]:
-            share_diff(tops[0], bottoms[0])
+        share_data(bottoms[0], tops[0])  # its gradient is shared from the first pass back on
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         p = self.param.flatten_param
