@@ -155,6 +155,7 @@ def test_a_held_gradient_stays_alive_behind_a_rectifier_in_place(make_net):
         net.blobs["d"].diff[...] = i
         net.backward()
         assert (held == 2 * i).all()
+        np.testing.assert_array_equal(net.blobs["c"].diff, held)
     held[...] = 10
     assert (net.backward(start="c")["x"] == 20).all()
 
