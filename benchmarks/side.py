@@ -94,6 +94,7 @@ def main() -> None:
     step = (handwritten if args.side == "hand" else pycaffe)(args)
     clock = time.process_time if args.cpu_time else time.perf_counter
     for _ in sys.stdin:
+        step()  # wakes the threads up
         start = clock()
         for _ in range(args.repeat):
             step()

@@ -38,6 +38,8 @@ INPUT = """layer {{ name: "data" type: "Input" top: "data" top: "label" input_pa
   shape {{ dim: {0} dim: 3 dim: 224 dim: 224 }} shape {{ dim: {0} }} }} }}
 """
 
+PAUSE = 0.1  # seconds between two turns
+
 
 class Side:
     """A process that runs steps when told to."""
@@ -49,7 +51,12 @@ class Side:
         self.step()  # the first one sets up
 
     def step(self) -> float:
-        """Run a step; return its seconds."""
+        """Run a step; return its seconds.
+
+        It waits a little first: the threads of a side of PyTorch still spin for some milliseconds after their turn, and would
+        slow the next one down; Caffe's sleep at once.
+        """
+        time.sleep(PAUSE)
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write("\n")
