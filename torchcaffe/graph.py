@@ -1,5 +1,6 @@
 """How a net comes to be: its layers are set up in order, joined by named blobs (``Net::Init`` of Caffe's net.cpp)."""
-from collections import Counter
+import functools
+from collections import Counter, OrderedDict
 from typing import Any, Dict, List, Set, Tuple
 
 import torch
@@ -186,3 +187,44 @@ class Graph:
 
     def _ends(self, i: int) -> Tuple[List[Blob], List[Blob]]:
         return [self._blobs[b] for b in self._ids["bottom"][i]], [self._blobs[t] for t in self._ids["top"][i]]
+
+    # ------------------------------------------------------------ names, as pycaffe shows them
+    @functools.cached_property
+    def blobs(self) -> "OrderedDict[str, Blob]":
+        """Blobs by name, in the order of their layers."""
+        return OrderedDict(zip(self._blob_names, self._blobs))
+
+    @property
+    def blob_loss_weights(self) -> "OrderedDict[str, float]":
+        """Loss weights of the blobs by name."""
+        return OrderedDict(zip(self._blob_names, self._blob_loss_weights))
+
+    @property
+    def layers(self) -> List[Any]:
+        """The layers, each with `type` and `blobs`."""
+        return [layer.public for layer in self._engine]
+
+    @property
+    def layer_dict(self) -> "OrderedDict[str, Any]":
+        """The layers by name."""
+        return OrderedDict(zip(self._layer_names, self.layers))
+
+    @functools.cached_property
+    def params(self) -> "OrderedDict[str, Any]":
+        """Lists of parameter blobs by layer name, for layers that have any."""
+        return OrderedDict((layer.name, layer.blobs) for layer in self._engine if layer.blobs)
+
+    def _named_ids(self, kind: str) -> "OrderedDict[str, List[str]]":
+        names = ([self._blob_names[i] for i in ids] for ids in self._ids[kind])
+        return OrderedDict(zip(self._layer_names, names))
+
+    def _bottom_ids(self, i: int) -> List[int]:
+        return self._ids["bottom"][i]
+
+    def _top_ids(self, i: int) -> List[int]:
+        return self._ids["top"][i]
+
+    bottom_names = property(lambda self: self._named_ids("bottom"), doc="Names of each layer's bottoms.")
+    top_names = property(lambda self: self._named_ids("top"), doc="Names of each layer's tops.")
+    inputs = property(lambda self: [self._blob_names[i] for i in self._inputs], doc="Names of the input blobs.")
+    outputs = property(lambda self: [self._blob_names[i] for i in self._outputs], doc="Names of blobs that no layer reads.")
