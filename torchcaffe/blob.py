@@ -76,7 +76,7 @@ class Memory:
 
     def _grow(self, size: int) -> None:
         tensor: Any = self._tensor
-        self._tensor = torch.cat([tensor.view(-1), tensor.new_zeros(size - tensor.numel())])
+        self._tensor, self._host = torch.cat([tensor.view(-1), tensor.new_zeros(size - tensor.numel())]), None
 
     def _order(self) -> None:
         """Store the content in the order of its axes."""
