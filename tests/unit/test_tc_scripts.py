@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import torchcaffe as caffe
+from torchcaffe import __main__ as command
 
 from .texts import FORCE, blob, layer
 
@@ -290,3 +291,19 @@ def test_a_factors_gradient_is_added_to_or_written_over_as_in_caffe(make_net, di
     count = np.prod(dims) / net.params["y"][1].count
     assert factor == pytest.approx(count * (3 if adds else 1), rel=1e-4)
     assert bias == pytest.approx(3 * count)
+
+
+# ------------------------------------------------------------ the command line
+@pytest.mark.parametrize("word", ["-help", "--help", "-helpshort", "-h"])
+def test_help_as_gflags_spells_it(capsys, word):
+    with pytest.raises(SystemExit) as ended:
+        command.main([word])
+    assert ended.value.code == 0
+    assert "-snapshot" in capsys.readouterr().out
+
+
+def test_numbers_of_flags():
+    for text, number in (("0x10", 16), ("010", 10), ("-3", -3)):
+        assert command._integer(types.SimpleNamespace(iterations=text), "iterations") == number
+    with pytest.raises(caffe.CaffeError, match="-iterations is 'xy', it must be a whole number"):
+        command._integer(types.SimpleNamespace(iterations="xy"), "iterations")
