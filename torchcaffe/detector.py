@@ -70,9 +70,9 @@ class Detector(Net):
         if not self.context_pad:
             return im[round(ymin):round(ymax), round(xmin):round(xmax)]
         found = self.outside.astype(np.float32).copy()
-        (rows, above), (columns, left) = (_with_surroundings(*span, length, side, self.context_pad) for span, length, side in zip(
-            ((ymin, ymax), (xmin, xmax)), im.shape, found.shape))
-        part, place = im[rows, columns], found[above, left]
+        rows, to_rows = _with_surroundings(ymin, ymax, im.shape[0], found.shape[0], self.context_pad)
+        columns, to_columns = _with_surroundings(xmin, xmax, im.shape[1], found.shape[1], self.context_pad)
+        part, place = im[rows, columns], found[to_rows, to_columns]
         if not part.size or not place.size:
             raise CaffeError(f"window {tuple(window)} lies outside of its picture, {im.shape[0]} x {im.shape[1]}")
         place[...] = io.resize_image(part, place.shape[:2])

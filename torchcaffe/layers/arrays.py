@@ -58,6 +58,7 @@ class HDF5Data(Source):
     """
 
     tops = (1, None)
+
     def setup(self, shapes: List[Shape]) -> None:
         p = self.param.hdf5_data_param
         self.check(not self.param.HasField("transform_param"), "does not transform its input; leave transform_param out")

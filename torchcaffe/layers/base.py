@@ -219,10 +219,12 @@ class Layer:
                 blob.grad = grad  # type: ignore[assignment]
         tops_memory = [diff.data_ptr() for diff in diffs]
         for i, (blob, grad) in enumerate(zip(self.blobs, found[len(bottoms):])):
-            if i == self.overwrites and grad is not None:
+            if grad is None:
+                continue
+            if i == self.overwrites:
                 blob.clear_grad()
-            if grad is not None:  # more will be added to it: where it is the diff of a top, to a copy
-                blob.add_grad(grad.clone() if grad.data_ptr() in tops_memory else grad)
+            # more will be added to it: where it is the diff of a top, to a copy
+            blob.add_grad(grad.clone() if grad.data_ptr() in tops_memory else grad)
         if not retain:
             self._kept = None
 
