@@ -51,6 +51,31 @@ def test_pooled_sizes(make_net, size, fields, expected):
         assert make_net(text).blobs["y"].data.shape == (1, 1, *expected)
 
 
+@pytest.mark.parametrize(("size", "width"), [((128, 144), 3), ((128, 144), 2), ((127, 144), 3)])  # of 127 rows it cuts the last
+def test_largest_values_of_large_pictures(make_net, monkeypatch, size, width):
+    """Where windows tile a large picture, and no gradient follows, torch's own pooling is not used."""
+    text = INPUT.format("x", "".join(f"dim: {n} " for n in (2, 3, *size))) + (
+        'layer { name: "conv" type: "Convolution" bottom: "x" top: "conv" '
+        'convolution_param { num_output: 10 kernel_size: 1 weight_filler { type: "gaussian" std: 1 } } }'
+        'layer { name: "y" type: "Pooling" bottom: "conv" top: "y" '
+        f"pooling_param {{ kernel_h: 2 kernel_w: {width} stride_h: 2 stride_w: {width} }} }}")
+    net = make_net(text)
+    net.blobs["x"].data[...] = np.random.RandomState(0).randn(2, 3, *size)
+    if size[0] % 2 == 0:
+        monkeypatch.delattr("torch.max_pool2d")
+    net.forward()
+    conv = net.blobs["conv"].data[:, :, :size[0] // 2 * 2].reshape(2, 10, size[0] // 2, 2, size[1] // width, width)
+    np.testing.assert_array_equal(net.blobs["y"].data[:, :, :size[0] // 2], conv.max((3, 5)))
+
+
+def test_pooling_of_single_values_is_a_copy(make_net):
+    net = make_net(net_text(pooling("kernel_size: 1"), x=(1, 1, 512, 512)).replace("force_backward: true", ""))
+    net.blobs["x"].data[...] = 1
+    net.forward()
+    net.blobs["x"].data[...] = 2
+    assert (net.blobs["y"].data == 1).all()
+
+
 AREAS = [  # a picture of ones shows what the mean was divided by: window area / (inside area)
     ("kernel_size: 3 stride: 2", (6, 6), [1, 1, 1]),
     ("kernel_size: 3 stride: 2 pad: 1", (6, 6), [2 / 3, 1, 1, 1 / 2]),  # the last window is [5, 7): one inside, one of padding

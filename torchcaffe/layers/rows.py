@@ -44,7 +44,7 @@ class Rows:
 
     def wide(self, values: Tensor) -> Tensor:
         """Return one value a channel, repeated along a line: a copy, since batch norm's loops read no strides."""
-        return values.repeat(self.times) if self.times > 1 else values
+        return values.expand(self.times, -1).contiguous().view(-1) if self.times > 1 else values
 
     def moments(self, rows: Tensor) -> Tuple[Tensor, Tensor]:
         """Return the variance and the mean of each channel."""

@@ -9,6 +9,8 @@ from torch import Tensor
 from ..blob import Blob, Shape
 from .base import ANY, LOW, Layer, Tensors, register
 
+_LARGE = 2 ** 18  # numbers; fewer are pooled faster by torch
+
 
 def _sizes(layer: Layer, param: Any, name: str, axes: int, default: Optional[int]) -> List[int]:
     """Return a repeated spatial field (``pad``), or its _h and _w twins, as one number an axis."""
@@ -118,6 +120,18 @@ class Deconvolution(Convolution):
         return stride * (size - 1) + dilation * (kernel - 1) + 1 - 2 * pad
 
 
+def _largest(x: Tensor, height: int, width: int) -> Tensor:
+    """Return the largest value of each tile of pictures with channels last.
+
+    Two to seven times as fast as torch's pooling, which finds the place of each value too, where channels are few or bfloat16.
+    """
+    n, channels, rows, columns = x.shape
+    lines = x.permute(0, 2, 3, 1).view(-1, height, columns * channels)
+    pixels = functools.reduce(torch.maximum, lines.unbind(1)).view(-1, width, channels)
+    found = functools.reduce(torch.maximum, pixels.unbind(1))
+    return found.view(n, rows // height, columns // width, channels).permute(0, 3, 1, 2)
+
+
 @register
 class Pooling(Layer):
     """Maximum or mean of windows (pooling_layer.cpp).
@@ -172,6 +186,8 @@ class Pooling(Layer):
         torch_out = tuple(map(self._torch_length, size, self.kernel, self.stride, self.pad))
         self.by_hand = torch_out == self.out and all(2 * a <= k for a, k in zip(self.pad, self.kernel))
         self.window = self.kernel, self.stride, self.pad
+        self.tiles = (self.kernel == self.stride != (1, 1) and not any(self.pad)
+                      and not any(n % k for n, k in zip(size, self.kernel)))
         return [(*shapes[0][:2], *self.out)] * max(1, len(self.param.top))
 
     def compute(self, *tensors: Tensor) -> Tensors:
@@ -183,7 +199,8 @@ class Pooling(Layer):
                 return x.mean((2, 3), keepdim=True, dtype=torch.float32)  # scores need their digits
             return F.avg_pool2d(x, *self.window, True)  # adds one value after the other as Caffe does
         if not self.learns and len(self.param.top) < 2:
-            return torch.max_pool2d(x, *self.window, ceil_mode=True)
+            fast = self.tiles and not x.is_cuda and x.numel() >= _LARGE and x.is_contiguous(memory_format=torch.channels_last)
+            return _largest(x, *self.kernel) if fast else torch.max_pool2d(x, *self.window, ceil_mode=True)
         y, self.index = F.max_pool2d(x, *self.window, ceil_mode=True, return_indices=True)
         return (y, self.index.to(torch.float32)) if len(self.param.top) > 1 else y
 
