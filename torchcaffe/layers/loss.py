@@ -1,4 +1,5 @@
 """Losses and Accuracy."""
+import functools
 import math
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
@@ -26,7 +27,8 @@ class _Labelled(Layer):
     On a GPU that is found out one pass later, so that this process need not wait for it.
     """
 
-    _late: Optional[Tuple[Tensor, Callable[[], None], int]] = None  # smallest and largest label, what waits for them, classes
+    # smallest and largest label, what waits for them, classes
+    _late: Optional[Tuple[Sequence[Tensor], Callable[[], None], int]] = None
 
     def labels(self, labels: Tensor, classes: int, ignored: Optional[int]) -> Tuple[Tensor, Optional[Tensor]]:
         """Return integer labels within range, ignored ones as 0, and which of them count if any may not."""
@@ -35,7 +37,7 @@ class _Labelled(Layer):
         index = index if valid is None else index * valid
         self.settle()
         if index.numel():
-            self._late = (*_fetched(torch.stack(torch.aminmax(index))), classes)
+            self._late = (*_fetched(torch.aminmax(index)), classes)
         if not index.is_cuda:
             self.settle()
         return index.clamp(0, classes - 1) if index.is_cuda else index, valid
@@ -44,18 +46,19 @@ class _Labelled(Layer):
         if self._late is not None:
             (found, wait, classes), self._late = self._late, None
             wait()
-            low, high = found.tolist()
+            low, high = map(int, found)
             self.check(low >= 0 and high < classes, f"label {low if low < 0 else high} is outside 0..{classes - 1}")
 
 
-def _fetched(tensor: Tensor) -> Tuple[Tensor, Callable[[], None]]:
-    """Start a copy to the host; return the copy and a function that waits for it."""
-    if not tensor.is_cuda:
-        return tensor, lambda: None
-    copy, event = torch.empty_like(tensor, device="cpu", pin_memory=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copy.copy_(tensor, non_blocking=True)
+def _fetched(numbers: Sequence[Tensor]) -> Tuple[Sequence[Tensor], Callable[[], None]]:
+    """Start a copy of single numbers to the host; return the copy and a function that waits for it."""
+    if not numbers[0].is_cuda:
+        return numbers, lambda: None
+    there = torch.stack(list(numbers))
+    copy, event = torch.empty_like(there, device="cpu", pin_memory=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copy.copy_(there, non_blocking=True)
     event.record()
-    return copy, event.synchronize
+    return list(copy), event.synchronize
 
 
 class _Loss(_Labelled):
@@ -68,13 +71,18 @@ class _Loss(_Labelled):
                    f"bottoms have shapes {shapes[0]} and {shapes[1]}; they need the same batch size")
         return [()]
 
-    def normalizer(self, outer: int, inner: int, valid: Optional[Tensor]) -> Any:
-        """Return what the sum of losses is divided by (LossParameter.normalization), at least 1."""
+    @functools.cached_property
+    def _normalization(self) -> str:
+        """LossParameter.normalization, or what an older field or nothing means."""
         p = self.param.loss_param
-        mode = p.NormalizationMode.Name(p.normalization)
-        if not p.HasField("normalization"):
-            old = "VALID" if p.normalize else "BATCH_SIZE"
-            mode = old if p.HasField("normalize") else self.default_normalization
+        if p.HasField("normalization"):
+            return str(p.NormalizationMode.Name(p.normalization))
+        old = "VALID" if p.normalize else "BATCH_SIZE"
+        return old if p.HasField("normalize") else self.default_normalization
+
+    def normalizer(self, outer: int, inner: int, valid: Optional[Tensor]) -> Any:
+        """Return what the sum of losses is divided by, at least 1."""
+        mode = self._normalization
         if mode == "VALID" and valid is not None:
             return valid.sum().clamp(min=1)
         return max(1, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode])

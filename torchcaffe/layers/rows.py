@@ -10,7 +10,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
-_WIDTH = 1024  # numbers of a line, at most: 4 KB; where there are more channels, one pixel makes a line
+_WIDTH = 512  # numbers of a line, at most: 2 KB; where there are more channels, one pixel makes a line
 _ENOUGH = 32  # channels whose products need no longer lines
 
 
