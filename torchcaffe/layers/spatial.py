@@ -26,6 +26,14 @@ def _sizes(layer: Layer, param: Any, name: str, axes: int, default: Optional[int
     return values * axes if len(values) == 1 else values
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    """Return pictures with channels last in memory; where it is in both orders, strides say which is meant."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = x.shape
+    both = channels == 1 or height == width == 1
+    return x.as_strided(x.shape, (height * width * channels, 1, width * channels, channels)) if both else x
+
+
 @register
 class Convolution(Layer):
     """Cross-correlation of each group of channels with learned filters (base_conv_layer.cpp)."""
@@ -78,9 +86,7 @@ class Convolution(Layer):
     def enter(self, tensor: Tensor) -> Tensor:
         x = super().enter(tensor)
         if self.layout == torch.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-            if x.shape[1] == 1:  # such memory is in both orders; strides say which is meant
-                x = x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
+            x = _channels_last(x)
         elif not self.transposed:
             x = x.reshape(-1).view(x.shape)  # strides say which is meant, again
         return x
@@ -140,7 +146,7 @@ class Pooling(Layer):
     by the window's area including padding, but clipped at size + pad.
     """
 
-    tops, numbers = (1, 2), ANY
+    tops, numbers, saves_top = (1, 2), ANY, False
     index: Tensor  # of each window's largest value
 
     def setup(self, shapes: List[Shape]) -> None:
@@ -208,10 +214,12 @@ class Pooling(Layer):
                ) -> Sequence[Optional[Tensor]]:
         if not self.by_hand:
             return super().slopes(tensors, ys, diffs, wanted)
-        x, aten = tensors[0], torch.ops.aten
+        x, dy, aten = tensors[0], diffs[0], torch.ops.aten
+        if x.stride(1) == 1 and x.is_contiguous(memory_format=torch.channels_last):
+            dy = _channels_last(dy)  # else torch copies the gradient of x, which is larger, twice
         if self.max:
-            return [aten.max_pool2d_with_indices_backward(diffs[0], x, *self.window, (1, 1), True, self.index)]
-        return [aten.avg_pool2d_backward(diffs[0].to(x.dtype), x, *self.window, True, True, None)]
+            return [aten.max_pool2d_with_indices_backward(dy, x, *self.window, (1, 1), True, self.index)]
+        return [aten.avg_pool2d_backward(dy.to(x.dtype), x, *self.window, True, True, None)]
 
     def _torch_length(self, size: int, kernel: int, stride: int, pad: int) -> int:
         """Return the length that torch's pooling with ceil_mode gives; 0 where it refuses."""
