@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from . import context, rates, snapshot, threads
+from . import context, rates, snapshot, threads, updates
 from .blob import tensor_of
 from .errors import CaffeError
 from .glog import log, number
@@ -15,7 +15,6 @@ from .net import Net
 from .netparam import complete_prefix, read_solver
 from .proto import caffe_pb2 as pb
 from .solver_nets import test_nets, train_net
-from .updates import RULES, add_scaled, l2_norm, sgd_at_once
 
 NONE, STOP, SNAPSHOT = "none", "stop", "snapshot"
 
@@ -54,7 +53,7 @@ class Solver:
             raise CaffeError("solver: average_loss and iter_size must be at least 1")
         if p.max_iter:  # without any step no rate is needed
             rates.check_policy(p)
-        self._check_rule()
+        updates.check(p, self.type)
         self._check_snapshot_prefix()
         self.requested, self.frugal, self.keeps_position, self.team = requested, frugal, keeps_position, team
         if p.random_seed >= 0:
@@ -70,7 +69,7 @@ class Solver:
         if team:
             team.share(self.net)
         self.iter = self.current_step = 0
-        _, self._depth = RULES[self.type]
+        _, self._depth = updates.RULES[self.type]
         self.history = [torch.zeros_like(q.blob.tensor) for _ in range(self._depth) for q in self.net.learnable]
         self._resting: Optional[List[bool]] = None  # which parameters never had a reason to move
         self._callbacks: List[Tuple[Any, Any]] = []
@@ -81,17 +80,6 @@ class Solver:
         log("solver.cpp:57", "Solver scaffolding done.")
 
     # ------------------------------------------------------------ construction
-    def _check_rule(self) -> None:
-        p = self.param
-        if p.regularization_type not in ("L1", "L2"):
-            raise CaffeError(f"solver: unknown regularization_type {p.regularization_type!r}; known: L1, L2")
-        if self.type in ("AdaGrad", "RMSProp") and p.momentum:
-            raise CaffeError(f"solver: momentum cannot be used with {self.type}")
-        if self.type == "Adam" and p.momentum == 1:
-            raise CaffeError("solver: momentum is 1, it must be below 1 for Adam")
-        if self.type == "RMSProp" and not 0 <= p.rms_decay < 1:
-            raise CaffeError(f"solver: rms_decay is {p.rms_decay:g}, it must lie in [0, 1)")
-
     def _check_snapshot_prefix(self) -> None:
         p = self.param
         if p.snapshot and not p.HasField("snapshot_prefix"):
@@ -200,19 +188,19 @@ class Solver:
         """Take the step of the parameters with these numbers."""
         params = [self.net.learnable[i] for i in moving]
         grads, weights = [q.blob.grad for q in params], [q.blob.tensor for q in params]
-        self._clip(grads)
+        updates.clip(self.param, grads)
         count, sides = len(self.net.learnable), range(self._depth)
         histories = [[self._history(s * count + i, w) for i, w in zip(moving, weights)] for s in sides]
         if self.param.iter_size > 1:
             torch._foreach_mul_(grads, 1 / self.param.iter_size)
         decays, rates_ = [self.param.weight_decay * q.decay_mult for q in params], [rate * q.lr_mult for q in params]
         plain = self.type == "SGD" and (self.param.regularization_type == "L2" or not any(decays))
-        if plain and sgd_at_once(self.param.momentum, rates_, decays, weights, grads, histories[0]):
+        if plain and updates.sgd_at_once(self.param.momentum, rates_, decays, weights, grads, histories[0]):
             for q, history in zip(params, histories[0]):
                 q.blob.lend_grad(history)  # the step
         else:
-            self._regularize(weights, grads, decays)
-            RULES[self.type][0](self.param, self.iter, rates_, grads, histories[0], histories[-1])
+            updates.regularize(self.param, weights, grads, decays)
+            updates.RULES[self.type][0](self.param, self.iter, rates_, grads, histories[0], histories[-1])
             torch._foreach_sub_(weights, grads)
 
     def _history(self, i: int, weight: Tensor) -> Tensor:
@@ -227,21 +215,6 @@ class Solver:
             still = self.type in ("SGD", "Nesterov")
             self._resting = [still and q.lr_mult == 0 and not self.history[i].any() for i, q in enumerate(self.net.learnable)]
         return [i for i, (q, rests) in enumerate(zip(self.net.learnable, self._resting)) if not (rests and q.blob.grad_empty)]
-
-    def _clip(self, grads: List[Tensor]) -> None:
-        limit = self.param.clip_gradients
-        if limit < 0:
-            return
-        norm = l2_norm(grads)
-        if norm > limit:
-            log("sgd_solver.cpp:95", f"Gradient clipping: scaling down gradients (L2 norm {number(norm)} > {number(limit)}) "
-                                     f"by scale factor {number(limit / norm)}")
-            torch._foreach_mul_(grads, float(torch.tensor(limit) / norm))
-
-    def _regularize(self, weights: List[Tensor], grads: List[Tensor], decays: List[float]) -> None:
-        if any(decays):
-            terms = torch._foreach_sign(weights) if self.param.regularization_type == "L1" else weights
-            add_scaled(grads, list(terms), decays)
 
     def solve(self, resume_file: Optional[str] = None) -> None:
         """Train up to max_iter, with tests and snapshots on the way and at the end."""
@@ -359,7 +332,7 @@ def _outputs(net: Net, values: Optional[List[Tensor]] = None) -> List[str]:
 
 
 SOLVERS: Dict[str, Any] = {name: type(f"{name}Solver", (Solver,), {"type": name, "__doc__": f"Solver of type {name}."})
-                           for name in RULES}
+                           for name in updates.RULES}
 
 
 def _read(param_file: Any) -> Any:

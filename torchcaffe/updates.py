@@ -10,11 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import CaffeError
+from .glog import log, number
+
 _LEAST_RATE = 1e-6
 Rule = Callable[[Any, int, List[float], List[Tensor], List[Tensor], List[Tensor]], None]
 
 
-def add_scaled(ys: List[Tensor], xs: List[Tensor], factors: List[float]) -> None:
+def check(p: Any, kind: str) -> None:
+    """Raise CaffeError where a SolverParameter has what a rule cannot work with."""
+    if p.regularization_type not in ("L1", "L2"):
+        raise CaffeError(f"solver: unknown regularization_type {p.regularization_type!r}; known: L1, L2")
+    if kind in ("AdaGrad", "RMSProp") and p.momentum:
+        raise CaffeError(f"solver: momentum cannot be used with {kind}")
+    if kind == "Adam" and p.momentum == 1:
+        raise CaffeError("solver: momentum is 1, it must be below 1 for Adam")
+    if kind == "RMSProp" and not 0 <= p.rms_decay < 1:
+        raise CaffeError(f"solver: rms_decay is {p.rms_decay:g}, it must lie in [0, 1)")
+
+
+def _add_scaled(ys: List[Tensor], xs: List[Tensor], factors: List[float]) -> None:
     """Add factor * x to y for each pair, in one fused call for all pairs of equal factor.
 
     A fused multiply-add rounds once, as the BLAS calls of Caffe do.
@@ -25,9 +40,23 @@ def add_scaled(ys: List[Tensor], xs: List[Tensor], factors: List[float]) -> None
             torch._foreach_add_([ys[i] for i in chosen], [xs[i] for i in chosen], alpha=factor)
 
 
-def l2_norm(grads: List[Tensor]) -> float:
-    """Return the norm of all gradients."""
-    return float(torch.stack(torch._foreach_norm(grads)).norm())
+def clip(p: Any, grads: List[Tensor]) -> None:
+    """Scale all gradients down where their norm exceeds ``clip_gradients`` (``ClipGradients``)."""
+    limit = p.clip_gradients
+    if limit < 0:
+        return
+    norm = float(torch.stack(torch._foreach_norm(grads)).norm())
+    if norm > limit:
+        log("sgd_solver.cpp:95", f"Gradient clipping: scaling down gradients (L2 norm {number(norm)} > {number(limit)}) "
+                                 f"by scale factor {number(limit / norm)}")
+        torch._foreach_mul_(grads, float(torch.tensor(limit) / norm))
+
+
+def regularize(p: Any, weights: List[Tensor], grads: List[Tensor], decays: List[float]) -> None:
+    """Add decay * weight, or with L1 its sign, to each gradient."""
+    if any(decays):
+        terms = torch._foreach_sign(weights) if p.regularization_type == "L1" else weights
+        _add_scaled(grads, list(terms), decays)
 
 
 def _squares(values: List[Tensor]) -> List[Tensor]:
@@ -36,7 +65,7 @@ def _squares(values: List[Tensor]) -> List[Tensor]:
 
 def _sgd(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], _: List[Tensor]) -> None:
     torch._foreach_mul_(h, p.momentum)
-    add_scaled(h, g, rates)
+    _add_scaled(h, g, rates)
     torch._foreach_copy_(g, h)
 
 
@@ -70,9 +99,9 @@ def sgd_at_once(momentum: float, rates: List[float], decays: List[float], w: Lis
 def _nesterov(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], _: List[Tensor]) -> None:
     back = torch._foreach_mul(h, -p.momentum)
     torch._foreach_mul_(h, p.momentum)
-    add_scaled(h, g, rates)
+    _add_scaled(h, g, rates)
     torch._foreach_copy_(g, back)
-    add_scaled(g, h, [1 + p.momentum] * len(g))
+    _add_scaled(g, h, [1 + p.momentum] * len(g))
 
 
 def _adagrad(p: Any, it: int, rates: List[float], g: List[Tensor], h: List[Tensor], _: List[Tensor]) -> None:
