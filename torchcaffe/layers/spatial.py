@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..blob import Blob, Shape
+from ..blob import Shape
 from .base import ANY, LOW, Layer, Tensors, register
 
 _LARGE = 2 ** 18  # numbers; fewer are pooled faster by torch
@@ -32,6 +32,12 @@ def _channels_last(x: Tensor) -> Tensor:
     _, channels, height, width = x.shape
     both = channels == 1 or height == width == 1
     return x.as_strided(x.shape, (height * width * channels, 1, width * channels, channels)) if both else x
+
+
+def _of_channels(dy: Tensor) -> Tensor:
+    """Return the sum of each channel; oneDNN's, for the bias, is off by up to 4e-5 of it, torch's by 1e-7."""
+    axes = [*range(2, dy.dim())]
+    return dy.sum(axes).sum(0) if len(dy) > 1 else dy.sum([0, *axes])  # a picture at a time threads share the work
 
 
 @register
@@ -84,7 +90,7 @@ class Convolution(Layer):
         return [(shapes[0][0], self.param.convolution_param.num_output, *out)] * len(shapes)
 
     def enter(self, tensor: Tensor) -> Tensor:
-        x = super().enter(tensor)
+        x = self._turned(tensor)
         if self.layout == torch.channels_last:
             x = _channels_last(x)
         elif not self.transposed:
@@ -94,23 +100,19 @@ class Convolution(Layer):
     def compute(self, *tensors: Tensor) -> Tensors:
         count = len(tensors) - len(self.blobs)
         weight, bias = tensors[count], tensors[count + 1] if len(self.blobs) > 1 else None
-        if weight.dim() == 4:
+        if weight.dim() == 4 and not weight.is_contiguous(memory_format=self.layout):
+            self.blobs[0].lay(self.layout)  # not in every pass again
             weight = weight.contiguous(memory_format=self.layout)
         return [torch.convolution(x, weight, bias, *self.how) for x in tensors[:count]]
 
     def slopes(self, tensors: List[Tensor], ys: Sequence[Tensor], diffs: List[Tensor], wanted: List[bool]
                ) -> Sequence[Optional[Tensor]]:
-        count, axes = len(tensors) - len(self.blobs), [*range(2, diffs[0].dim())]
+        count = len(tensors) - len(self.blobs)
         found = [torch.ops.aten.convolution_backward(dy, x, tensors[count], None, *self.how, [asked, wanted[count], False])
                  for x, dy, asked in zip(tensors, diffs, wanted)]
         of_weight = functools.reduce(torch.add, [of_w for _, of_w, _ in found]) if wanted[count] else None
-        # oneDNN's sum for the bias is off by up to 4e-5 of it, torch's by 1e-7; a picture at a time its threads share the work
-        of_bias = [functools.reduce(torch.add, [dy.sum(axes).sum(0) for dy in diffs]) for asked in wanted[count + 1:] if asked]
+        of_bias = [functools.reduce(torch.add, map(_of_channels, diffs)) for asked in wanted[count + 1:] if asked]
         return [*[of_x for of_x, _, _ in found], of_weight, *of_bias]
-
-    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
-        self.blobs[0].lay(self.layout)  # not in every pass again
-        super().forward(bottoms, tops, keep_graph)
 
 
 @register
