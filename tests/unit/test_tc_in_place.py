@@ -51,3 +51,22 @@ def test_forward_only_where_the_top_hides_the_sign(make_net, monkeypatch, kind, 
 def test_refused(make_net, kind):
     with pytest.raises(caffe.CaffeError, match=r"layer 'odd' .*cannot work in place; give its top 'h' another name"):
         run(make_net, kind, "h")
+
+
+@pytest.mark.parametrize("fields", ["kernel_size: 3 stride: 2 pad: 2", "kernel_size: 2 stride: 2", "kernel_size: 1",
+                                    "pool: AVE kernel_size: 3 stride: 2 pad: 2", "pool: AVE global_pooling: true"])
+def test_a_rectifier_overwrites_what_a_pooling_gives(make_net, fields):
+    """No pooling needs its top on the way back."""
+    def gradient(top):
+        pool = f'"Pooling" pooling_param {{ {fields} }} bottom: "x"'
+        text = TEXT.format(kind="ReLU", top=top, more="").replace('"Power" bottom: "x"', pool)
+        net = make_net(text.replace("dim: 2 dim: 2 }", "dim: 9 dim: 9 }"), caffe.TEST)
+        assert net.layers[2].may_overwrite == (top == "h")
+        net.blobs["x"].data[...] = np.random.RandomState(1).randn(2, 3, 9, 9)
+        net.forward()
+        net.blobs["y"].diff[...] = np.random.RandomState(2).randn(*net.blobs["y"].data.shape)
+        net.backward()
+        return net.blobs["x"].diff.copy()
+    found = gradient("h")
+    assert found.any()
+    np.testing.assert_array_equal(found, gradient("own"))
