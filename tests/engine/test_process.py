@@ -266,7 +266,7 @@ def test_labels_on_a_gpu_are_checked_one_pass_later_without_waiting(monkeypatch)
     """What leaves a GPU is still on its way when the pass goes on."""
     import torch
     waited, layer = [], make_loss()
-    monkeypatch.setattr(loss, "_fetched", lambda tensor: (tensor, lambda: waited.append(1)))
+    monkeypatch.setattr(loss, "_fetched", lambda numbers: (numbers, lambda: waited.append(1)))
 
     class OnGPU(torch.Tensor):
         is_cuda = True
