@@ -76,8 +76,8 @@ class Net(Graph):
         """
         end = len(self._engine) - 1 if end is None else end
         steps, apart = self._passes.steps(start, end, not (self.debug_info or self._hooks), not keep_blobs, keep_graph)
-        for pair in apart:
-            pair.layer.drop()
+        for several in apart:
+            (several.layer.part if keep_graph else several.layer.drop)()
         losses: List[Tensor] = []
         with context.products(self._rounds):
             for step in steps:
@@ -103,8 +103,8 @@ class Net(Graph):
         """
         start = len(self._engine) - 1 if start is None else start
         steps, apart = self._passes.steps(end, start, not (self.debug_info or self._hooks), not keep_blobs, True)
-        for pair in apart:
-            pair.layer.part()
+        for several in apart:
+            several.layer.part()
         with context.products(self._rounds):
             for step in self._passes.backward(steps):
                 self._call("before_backward", step.at)

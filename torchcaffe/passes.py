@@ -1,18 +1,20 @@
 """The steps of a pass over a net: a layer each, or several as one; found once for each part of it."""
 from typing import Any, Dict, Iterable, List, NoReturn, Optional, Tuple, Type
 
+import torch
 from torch import Tensor
 
 from .blob import Blob
 from .errors import CaffeError
 from .layers import Layer
-from .layers.base import EACH_TIME, FORWARD_ONLY
-from .layers.dense import BatchNorm
+from .layers.base import ALWAYS, EACH_TIME, FORWARD_ONLY
+from .layers.dense import BatchNorm, InnerProduct
 from .layers.folded import Folded, foldable
 from .layers.joined import Joined
 from .layers.neuron import ReLU, Scale
-from .layers.shaping import Split
-from .layers.spatial import Convolution
+from .layers.several import Rectified
+from .layers.shaping import Eltwise, Split
+from .layers.spatial import Convolution, Pooling
 
 
 class Step:
@@ -59,10 +61,11 @@ class Passes:
         self._single = [self._step(i, i, layer) for i, layer in enumerate(engine)]
         self._pairs = self._made((i, 2, self._join(i)) for i in range(len(engine)))
         self._folded = self._made((i, *self._fold(i)) for i in range(len(engine)))
+        self._rectified = self._made((i, *self._rectify(i)) for i in range(len(engine)))
         for i, layer in enumerate(engine):
             if isinstance(layer, ReLU) and self._bottoms[i] == self._tops[i]:
                 reader = next((engine[j] for j in range(i + 1, len(engine)) if self._tops[i][0] in self._bottoms[j]), None)
-                layer.owns_diff = isinstance(reader, (Convolution, Split))
+                layer.owns_diff = not layer.slope and isinstance(reader, (Convolution, InnerProduct, Pooling, Split))
         self._find_readers(kept)
         self._found: Dict[Any, Tuple[List[Step], List[Step]]] = {}
 
@@ -94,6 +97,14 @@ class Passes:
         rectify = self._alters(i + count, ReLU) and not self._engine[i + count].slope  # type: ignore[attr-defined]
         return count + rectify, Folded(self._engine[i:i + count + rectify], norm, rectify)
 
+    def _rectify(self, i: int) -> Tuple[int, Optional[Rectified]]:
+        """Return of how many layers one that needs no top for its gradient can be one with the ReLU behind it, and that one."""
+        pair, count = self._pairs.get(i), 1 + (i in self._pairs)
+        layer = pair.layer if pair else self._engine[i]
+        fits = layer.by_hand and isinstance(layer, (Convolution, InnerProduct, Eltwise, Joined)) and self._alters(i + count, ReLU)
+        relu: Any = self._engine[i + count] if fits else None
+        return count + 1, Rectified(layer, relu) if relu and relu.in_place == ALWAYS else None
+
     def _find_readers(self, kept: List[int]) -> None:
         """Find where each blob is read last, but for outputs and what is filled once or read on the way back perhaps."""
         owner = list(range(len(self._blobs)))  # of the memory that a blob shares
@@ -111,38 +122,46 @@ class Passes:
         for b, i in last.items():
             if b not in stays:
                 self._single[i].read.append(self._blobs[b])
-        for i, step in [*self._pairs.items(), *self._folded.items()]:
+        for i, step in [*self._pairs.items(), *self._folded.items(), *self._rectified.items()]:
             step.read = [blob for one in self._single[i:step.at + 1] for blob in one.read]
             step.made = self._single[i].made
 
     def steps(self, start: int, end: int, joined: bool, frugal: bool, graph: bool) -> Tuple[List[Step], List[Step]]:
-        """Return the steps from layer `start` to layer `end`, and the pairs that touch them and are to run layer by layer."""
+        """Return the steps from layer `start` to `end`, and those of several layers that touch them and are to run one by one."""
         key = start, end, joined, frugal, graph
         if key not in self._found:
             steps: List[Step] = []
             i = start
             while i <= end:
-                several = [found for found in (self._folded.get(i), self._pairs.get(i)) if joined and found
-                           and found.at <= end and self._may_join(i, found, frugal, graph)]
+                several = [found for found in (group.get(i) for group in (self._folded, self._rectified, self._pairs))
+                           if joined and found and found.at <= end and self._may_join(i, found, frugal, graph)]
                 steps.append((several or [self._single[i]])[0])
                 i = steps[-1].at + 1
-            apart = [pair for i, pair in self._pairs.items() if pair not in steps and start - 1 <= i <= end]
+            apart = [step for group in (self._rectified, self._pairs) for i, step in group.items()
+                     if step not in steps and start <= step.at and i <= end]
             self._found[key] = steps, apart
         return self._found[key]
 
     def _may_join(self, i: int, step: Step, frugal: bool, graph: bool) -> bool:
-        """Return whether layers may run as one; a convolution can without a gradient only."""
-        learns = graph and any(layer.needs_backward for layer in self._engine[i:step.at + 1])
-        # the gradient between BatchNorm and Scale, which the pair does not have, is seen where the BatchNorm is not in place
-        return not learns or (isinstance(step.layer, Joined) and (frugal or step.bottoms == step.tops))
+        """Return whether layers may run as one; with a gradient only where no gradient can be missed that lies between them."""
+        layer = step.layer
+        if not graph or not any(one.needs_backward for one in self._engine[i:step.at + 1]):
+            return True
+        if isinstance(layer, Rectified):  # the diff of its top, which Caffe's ReLU writes over, is seen where it is kept
+            seen = not (layer.relu.owns_diff and layer.compute_type == torch.float32)
+            return (frugal or not seen) and (i not in self._pairs or self._may_join(i, self._pairs[i], frugal, graph))
+        return isinstance(layer, Joined) and (frugal or step.bottoms == step.tops)
 
     def backward(self, steps: List[Step]) -> List[Step]:
-        """Return steps from last to first; pairs whose layers ran one by one on the way forward are taken apart."""
-        found: List[Step] = []
-        for step in reversed(steps):
-            apart = isinstance(step.layer, Joined) and not step.layer.ran
-            found += [self._single[step.at], self._single[step.at - 1]] if apart else [step]
-        return found
+        """Return steps from last to first; those of several layers that ran one by one on the way forward are taken apart."""
+        return [one for step in reversed(steps) for one in self._apart(step)]
+
+    def _apart(self, step: Step) -> List[Step]:
+        """Return a step, or what ran in its place on the way forward, from last to first."""
+        if not isinstance(step.layer, (Joined, Rectified)) or step.layer.ran:
+            return [step]
+        pair = self._pairs.get(step.at - 2) if isinstance(step.layer, Rectified) else None
+        return [self._single[step.at], *(self._apart(pair) if pair else [self._single[step.at - 1]])]
 
 
 def _explain(layer: Layer, error: RuntimeError) -> NoReturn:

@@ -6,6 +6,7 @@ import pytest
 import torchcaffe as caffe
 from torchcaffe.layers.folded import Folded
 from torchcaffe.layers.joined import Joined
+from torchcaffe.layers.several import Rectified
 
 NET = """force_backward: {force}
 layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 4 dim: 3 dim: 6 dim: {width} }} }} }}
@@ -88,7 +89,9 @@ def test_batch_norm_of_any_shape_has_the_gradient_of_its_formula(make_net, shape
     {}, {"bias": "false"}, {"fixed": "batch_norm_param { use_global_stats: true }"}, {"top": "b"}, {"slope": 0.1}])
 def test_batch_norm_and_scale_learn_as_one(make, more):
     net, other = make(**more), make(**more)
-    assert kinds(net).count(Joined) == ("top" not in more)
+    # what lies between would be seen where the BatchNorm is not in place, and before a ReLU with a slope
+    assert kinds(net).count(Joined) == ("slope" in more)
+    assert kinds(net).count(Rectified) == ("top" not in more and "slope" not in more)
     for _ in range(2):
         net.forward()
         one_by_one(other)
@@ -113,6 +116,78 @@ def test_a_pair_can_be_taken_apart_on_the_way_back(make):
     nets[2].backward()
     for net in nets[1:]:
         assert_alike(net, nets[0])
+
+
+RECTIFIED = """force_backward: true
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 6 dim: 6 } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 4 kernel_size: 3 pad: 1
+    weight_filler { type: "msra" } } }
+layer { name: "rc" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "d" type: "Convolution" bottom: "c" top: "d" convolution_param { num_output: 4 kernel_size: 1
+    weight_filler { type: "msra" } } }
+layer { name: "e" type: "Eltwise" bottom: "c" bottom: "d" top: "e" eltwise_param { coeff: 1 coeff: -2 } }
+layer { name: "re" type: "ReLU" bottom: "e" top: "e" }
+layer { name: "p" type: "Pooling" bottom: "e" top: "p" pooling_param { pool: AVE kernel_size: 2 stride: 2 } }
+layer { name: "i" type: "InnerProduct" bottom: "p" top: "i" inner_product_param { num_output: 5 weight_filler { type: "msra" } } }
+layer { name: "ri" type: "ReLU" bottom: "i" top: "i" }
+layer { name: "y" type: "InnerProduct" bottom: "i" top: "y" inner_product_param { num_output: 2 weight_filler { type: "msra" } } }
+"""
+
+
+@pytest.fixture
+def rectified(make_net):
+    def run():
+        caffe.set_random_seed(3)
+        net = make_net(RECTIFIED, caffe.TRAIN)
+        net.blobs["x"].data[...] = np.random.RandomState(0).randn(*net.blobs["x"].data.shape)
+        return net
+    return run
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_a_rectifier_is_one_with_the_layer_before_it(rectified, looked_at):
+    net, other = rectified(), rectified()
+    assert kinds(net).count(Rectified) == 3
+    for one in (net, other) if looked_at else ():
+        for blob in one.blobs.values():
+            blob.data, blob.diff  # noqa: B018
+    for _ in range(2):
+        net.forward()
+        one_by_one(other)
+        for one in (net, other):
+            set_diff(one)
+        net.backward()
+        back_one_by_one(other)
+    assert_alike(net, other)
+
+
+@pytest.mark.parametrize("at", range(1, 11))
+def test_passes_may_end_and_start_before_a_rectifier(rectified, at):
+    net, forward, backward = (rectified() for _ in range(3))
+    count = len(net.layers)  # 11
+    for one in (net, backward):
+        one.forward()
+    forward.run_forward(0, at - 1)
+    forward.run_forward(at, count - 1)
+    for one in (net, forward, backward):
+        set_diff(one)
+    for one in (net, forward):
+        one.backward()
+    backward.run_backward(count - 1, at)
+    backward.run_backward(at - 1, 0)
+    assert_alike(forward, net)
+    assert_alike(backward, net)
+
+
+def test_a_batch_norm_goes_back_after_its_rectifier_ran_again(make):
+    net, other = make(), make()
+    for one in (net, other):
+        one.forward()
+    net.forward(start="relu")
+    for one in (net, other):
+        set_diff(one)
+        one.backward()
+    assert_alike(net, other)
 
 
 @pytest.mark.parametrize("more", [{}, {"bias": "false"}, {"top": "b"}, {"slope": 0.1}, {"width": 1}])

@@ -9,9 +9,10 @@ from typing import Any, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from ..blob import Blob, Shape
+from ..blob import Shape
 from .base import Layer, Tensors
 from .joined import Joined
+from .several import Several
 from .spatial import Convolution
 
 
@@ -23,15 +24,13 @@ def foldable(layer: Layer) -> bool:
             and all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_reorder_convolution_weight")))
 
 
-class Folded(Layer):
+class Folded(Several):
     """The convolution with the parameters of all that it takes in; they are folded again when one of them has changed."""
-
-    by_hand = True
 
     def __init__(self, layers: List[Any], norm: Optional[Joined], rectify: bool) -> None:
         conv: Convolution = layers[0]
         super().__init__(conv.param, conv.phase)
-        self.layers, self.conv, self.norm, self.rectify = layers, conv, norm, rectify
+        self.parts, self.conv, self.norm, self.rectify = layers, conv, norm, rectify
         self.blobs.extend([*conv.blobs, *(norm.blobs if norm else [])])
         self.enter = conv.enter  # type: ignore[method-assign]
         self._stamp: Any = None
@@ -39,11 +38,6 @@ class Folded(Layer):
 
     def top_shapes(self, shapes: List[Shape]) -> List[Shape]:
         return self.conv.top_shapes(shapes)
-
-    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
-        for layer in self.layers:
-            layer.drop()
-        super().forward(bottoms, tops, False)
 
     def compute(self, *tensors: Tensor) -> Tensors:
         x, params = tensors[0], tensors[1:]

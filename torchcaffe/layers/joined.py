@@ -4,21 +4,22 @@ from typing import Any, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from ..blob import Blob, Shape
-from .base import Layer, Tensors
+from ..blob import Shape
+from .base import Tensors
 from .dense import BatchNorm
 from .neuron import Scale
 from .rows import Rows
+from .several import Several
 
 
-class Joined(Layer):
+class Joined(Several):
     """What the two do, with the parameters of both; what lies between them is found again where it is asked for."""
 
-    by_hand, saves_top, repeatable = True, False, False
+    saves_top, repeatable = False, False
 
     def __init__(self, norm: BatchNorm, scale: Scale) -> None:
         super().__init__(norm.param, norm.phase)
-        self.norm, self.scale = norm, scale
+        self.parts = self.norm, self.scale = norm, scale
         self.blobs.extend([*norm.blobs, *scale.blobs])
         self.propagate_down, self.param_wanted = norm.propagate_down, [False] * len(norm.blobs) + scale.param_wanted
         self.needs_backward, self.may_overwrite = scale.needs_backward, norm.may_overwrite
@@ -55,17 +56,8 @@ class Joined(Layer):
         shift = torch.mul(total, slope).div_(-rows.count).addcmul_(bend, self.centre, value=-1)
         return [rows.back(rows.affine(x, bend, shift).addcmul_(dy, rows.wide(slope))), *of_params]
 
-    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
-        self.norm.drop()
-        self.scale.drop()
-        super().forward(bottoms, tops, keep_graph)
-
-    def part(self) -> None:
-        """Give each of the two what it would have kept by itself."""
-        if self._kept:
-            tensors, _, kinds = self._kept
-            rows = Rows(tensors[0])
-            y = rows.back((rows.of(tensors[0]) - rows.wide(self.centre)).mul_(rows.wide(self.factor)))
-            self.norm.factor, self.norm._kept = self.factor, ([], [y], kinds)
-            self.scale._kept = ([y, *tensors[4:]], (), kinds)
-            self._kept = None
+    def shares(self, tensors: List[Tensor], ys: Sequence[Tensor], kinds: Any) -> Sequence[Any]:
+        rows = Rows(tensors[0])
+        y = rows.back((rows.of(tensors[0]) - rows.wide(self.centre)).mul_(rows.wide(self.factor)))
+        self.norm.factor = self.factor
+        return ([], [y], kinds), ([y, *tensors[4:]], (), kinds)

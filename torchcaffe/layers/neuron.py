@@ -23,7 +23,7 @@ class ReLU(Layer):
 
     in_place = ALWAYS
     numbers, saves_bottom, by_hand = ANY, False, True
-    owns_diff = False  # in place, and the diff of its top is nobody else's: the bottom's may be written over it
+    owns_diff = False  # in place, without a slope, and the diff of its top is nobody else's: the bottom's is written over it
 
     def setup(self, shapes: List[Shape]) -> None:
         self.slope = self.param.relu_param.negative_slope
