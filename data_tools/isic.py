@@ -4,6 +4,7 @@ A *source folder* holds pictures ``<image_id>.(jpg|jpeg|png)`` and ``groundtruth
 """
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -26,8 +27,13 @@ ID = "image_id"
 HEADER = (ID, *CLASSES[:2])
 TABLE = f"a CSV file with one row a picture, {','.join(HEADER)}"
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-ISIC_2017, MADE_UP, MADE_UP_PREFIX = "ISIC-2017", "made-up pictures", "SYN_"
-_ISIC_ID = re.compile(r"ISIC_\d{7}")
+ISIC_2017, ISIC, MADE_UP, MADE_UP_PREFIX = "ISIC-2017", "ISIC pictures", "made-up pictures", "SYN_"
+_ISIC_ID = re.compile(r"ISIC_\d{7}")  # the whole archive's, of every year
+_OFFICIAL = {  # SHA-256 of the sorted ids, a line each
+    "3beb9655e6718b313f2a0386ac31d0961ff14bbc8d3a20c080cb1e81c450190c": "train",
+    "b613df27e71f83bcce1cb1c5da1451ed8501232eedd912bd0797e1fd498012cd": "val",
+    "8e7a85c979aef0597511c5d99791b2af10e62f0cf064ddfad7786583d09cbc03": "test",
+}
 _VALUE = re.compile(r"([01])(\.0*)?")
 
 
@@ -183,10 +189,17 @@ def write_groundtruth(path: Path, labels: Dict[str, int]) -> None:
     write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
 
 
+def official_split(image_ids: Iterable[str]) -> Optional[str]:
+    """Return the split of ISIC-2017 that pictures are, by their ids; None for others, and for a part of a split."""
+    return _OFFICIAL.get(hashlib.sha256("\n".join(sorted(image_ids)).encode()).hexdigest())
+
+
 def data_set(image_ids: Iterable[str]) -> str:
-    """Return what data pictures are of, by their ids: ISIC's, those that `synthetic` makes up, or somebody's own."""
+    """Return what pictures are, by their ids: a split of ISIC-2017, others of its archive, made-up ones, or somebody's own."""
     ids = list(image_ids)
-    known = ((ISIC_2017, _ISIC_ID), (MADE_UP, re.compile(rf"{MADE_UP_PREFIX}\d+")))
+    if official_split(ids):
+        return ISIC_2017
+    known = ((ISIC, _ISIC_ID), (MADE_UP, re.compile(rf"{MADE_UP_PREFIX}\d+")))
     return next((name for name, pattern in known if all(map(pattern.fullmatch, ids))), "own pictures")
 
 

@@ -20,6 +20,8 @@ TITLE = "Two runs compared"
 UNTOLD = ("code", "train_state", "labels", "layers", "resumed")  # of a record's parameters: no settings
 TOLD = ("net", "weights", "engine", "device")  # of its facts
 ABSENT, NONE = "-", "no setting differs in the steps that both runs have a record of"
+ABOUT = ("M: melanoma, SK: seborrheic keratosis, AVG: their mean. Area under the ROC curve with 95 % bootstrap intervals; B - A "
+         "is paired, p by DeLong's test.")
 _HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
 
 Changed = Tuple[List[Tuple[str, str, str]], str]  # settings that differ: name, value of each; and a sentence on other steps
@@ -95,9 +97,9 @@ def differences(folders: Sequence[Path]) -> Changed:
     common = [place for place in first if place in second]
     rest = {"A": [place for place in first if place not in second], "B": [place for place in second if place not in first]}
     alone = [f"only {name} has a record of {listing(places)}" for name, places in rest.items() if places]
-    remark = "; ".join(([] if common else ["no step has a record in both runs"]) + alone)
-    return [(f"{place}: {name}", first[place].get(name, ABSENT), second[place].get(name, ABSENT)) for place in common
-            for name in {**first[place], **second[place]} if first[place].get(name) != second[place].get(name)], remark
+    changed = [(f"{place}: {name}", first[place].get(name, ABSENT), second[place].get(name, ABSENT)) for place in common
+               for name in {**first[place], **second[place]} if first[place].get(name) != second[place].get(name)]
+    return changed, "; ".join(([] if changed else [NONE if common else "no step has a record in both runs"]) + alone)
 
 
 def text(found: Sequence[Row], changed: Changed, folders: Sequence[Path]) -> str:
@@ -106,7 +108,7 @@ def text(found: Sequence[Row], changed: Changed, folders: Sequence[Path]) -> str
     for row in found:
         table += [[f"{row.name}, A", *row.first], [f"{row.name}, B", *row.second], [f"{row.name}, B - A", *row.changes]]
     settled, remark = changed
-    told = _aligned([["setting", "A", "B"], *map(list, settled)]) if settled else [NONE]
+    told = _aligned([["setting", "A", "B"], *map(list, settled)]) if settled else []
     return "\n".join([f"A: {folders[0]}", f"B: {folders[1]}", "", *_aligned(table), "", *told, *([remark] if remark else [])])
 
 
@@ -120,9 +122,10 @@ def page(found: Sequence[Row], changed: Changed, folders: Sequence[Path], about:
     cells = [[f"{row.name}, {name}", *values] for row in found
              for name, values in zip(("A", "B", "B - A"), (row.first, row.second, row.changes))]
     settled, remark = changed
-    body = html_page.table(["setting", "A", "B"], settled, style="text") if settled else html_page.paragraph(NONE)
+    body = html_page.table(["setting", "A", "B"], settled, style="text") if settled else ""
     body += html_page.paragraph(remark) if remark else ""
-    return html_page.document(TITLE, {"AUC": html_page.table(["", *COLUMNS], cells), "Settings that differ": body},
+    return html_page.document(TITLE, {"AUC": html_page.table(["", *COLUMNS], cells) + html_page.paragraph(ABOUT),
+                                      "Settings that differ": body},
                               html_page.head([("A", str(folders[0])), ("B", str(folders[1])), ("pictures", about)]))
 
 

@@ -17,6 +17,7 @@ WHITE, DARK = (255, 255, 255), (30, 30, 30)
 SHORT = ("M", "SK", "N")  # the classes where there is little room
 CARD = 360  # height of the pictures on a card
 LINE = 26  # height of a line of text on it
+NOTICE = "research, no diagnosis"  # on every card, which may be passed on alone
 INK = "#7a808c"  # of lines and words, readable on white and on black: figures have no background of their own
 STAGES = ("#d9713c", "#3c8fd9")  # colours of stage 1 and stage 2, wherever they are drawn
 BARS: Tuple[Colour, ...] = tuple((int(rgb[5:], 16), int(rgb[3:5], 16), int(rgb[1:3], 16)) for rgb in STAGES)
@@ -145,6 +146,7 @@ def bars(stages: Sequence[Tuple[str, np.ndarray]], width: int) -> np.ndarray:
     """Draw a line for each class, with the probability of each stage as a bar; LINE * (C + 1) x width x 3 uint8 BGR."""
     strip = np.full((LINE * (len(CLASSES) + 1), width, 3), WHITE, np.uint8)
     first, column = round(0.28 * width), round(0.72 * width / len(stages))
+    _write(strip, NOTICE, 8, 0)
     for place, ((name, probs), colour) in enumerate(zip(stages, BARS)):
         left = first + place * column
         _write(strip, name, left, 0)

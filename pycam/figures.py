@@ -95,7 +95,7 @@ def loss_curves(logs: Mapping[str, Tuple[Curve, Mapping[str, Curve]]]) -> Figure
         _draw(left, loss, "" if tested else name, color=colour, alpha=0.5, linewidth=1)
         _draw(left, tested, name, color=colour, marker=".")
         _draw(right, test.get("accuracy", {}), name, color=colour, marker=".")
-    for axis, title in ((left, "loss: thin in training, dotted on the test net"), (right, "accuracy on the test net")):
+    for axis, title in ((left, "loss: thin in training, with points on the test net"), (right, "accuracy on the test net")):
         axis.set_title(title, loc="left")
         axis.set_xlabel("iteration")
     left.legend()
@@ -161,7 +161,7 @@ def calibration_curves(labels: np.ndarray, stages: Mapping[str, np.ndarray]) -> 
     for number, (axis, name) in enumerate(zip(axes, SCORED)):
         truth = labels == number
         for (stage, colour), probs in zip(colours(stages).items(), stages.values()):
-            axis.plot(*calibration(truth, probs[:, number]), color=colour, marker=".",
+            axis.plot(*calibration(truth, probs[:, number]), color=colour, marker=".", clip_on=False,
                       label=f"{stage}: {brier(truth, probs[:, number])[0]:.3f}")
         axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         _frame(axis, name, "mean probability", "share of the class")

@@ -24,6 +24,9 @@ FIRST = "00001.jpg"  # by which a finished folder is known
 SIGNS = {"": "", " class=hit": "<span role=img aria-label=right>\u2713</span> ",
          " class=miss": "<span role=img aria-label=wrong>\u2717</span> "}
 
+ABOUT = ("Each picture with the crop's box, the map that the box follows, and the crop. Its true class stands at the right and "
+         "heads the bold column; below are the probabilities of both stages. \u2713 marks a most probable class that is right, "
+         "\u2717 a wrong one. M melanoma, SK seborrheic keratosis, N nevus. A click enlarges a picture.")
 TRUTHS = [("", "any class"), *((str(i), name.replace("_", " ")) for i, name in enumerate(CLASSES))]
 OUTCOMES = [("", "any outcome"), ("right right", "right in both stages"), ("wrong right", f"right in {STAGES[1]} only"),
             ("right wrong", f"right in {STAGES[0]} only"), ("wrong wrong", "wrong in both stages"),
@@ -103,7 +106,8 @@ def frame(cards: Sequence[str]) -> str:
     """Return the controls and the cards under them; without JavaScript all cards are there, in the order of their ids."""
     fields = "".join(_select(*field) for field in (("truth", "true class", TRUTHS), ("outcome", "outcome", OUTCOMES),
                                                    ("sort", "sort by", SORTS)))
-    return ("<form id=controls><label>image id <input id=find type=search autocomplete=off placeholder=\"part of it\"></label>"
+    return (f"<p>{ABOUT}</p>"
+            "<form id=controls><label>image id <input id=find type=search autocomplete=off placeholder=\"part of it\"></label>"
             f"{fields}<button id=reverse type=button aria-pressed=false>reverse</button>"
             f"<output id=count>{len(cards)} of {len(cards)}</output></form>\n"
             f"<div id=cards>{chr(10).join(cards)}</div>\n"

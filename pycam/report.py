@@ -40,8 +40,8 @@ FIGURES = ("roc", "precision_recall", "calibration", "loss", "overview", "maps",
 DRAWN = tuple(f"{name}{suffix}" for name in FIGURES for suffix in SUFFIXES)
 EXTRAS = CONTROLS, PEOPLE, LESIONS = ("Control crops", "Age and sex", "Lesions")  # sections that few runs have the files for
 TITLE = "Skin lesion classification with class activation maps"
-LEAD = ("Jia and Shen's two-stage classifier on ISIC-2017, part 3: one network on whole pictures, and again on the regions "
-        "that its class activation maps point at. All figures come from this run's own files; the paper's are marked.")
+LEAD = ("Jia and Shen's two-stage classifier: one network on whole pictures, and again on the regions that its class activation "
+        "maps point at. All figures come from this run's own files; grey ones are others'.")
 NO_SKIN = "All pictures of this page are made up. Its figures show that the pipeline works; they show nothing about skin."
 CODE = tuple(f"pycam.{name}" for name in (
     "report", "report_numbers", "report_parts", "report_pictures", "html_page", "examples", "gallery", "sheets", "drawing",
@@ -136,7 +136,7 @@ def _write(material: Run, out: Path, tables: Optional[Path]) -> None:
 
 def run_section(material: Run) -> str:
     """Return what the run was made with, and the decisions that the paper left open."""
-    parts: List[str] = [html_page.table(["step", "parameters"], runinfo.parameters(material.folder), style="text")]
+    parts: List[str] = [html_page.table(["step", "parameters"], runinfo.parameters(material.folder), style="text steps")]
     versions = html_page.table(["", ""], runinfo.versions(), style="text")
     parts.append(html_page.details("Versions of what wrote this page", versions))
     try:

@@ -1,4 +1,5 @@
 """The sections of a report that hold numbers and curves; each says in one line what it lacks."""
+import re
 from pathlib import Path
 from typing import Dict, Iterator, Optional, Tuple
 
@@ -13,14 +14,15 @@ from .errors import CamError
 from .examples import STAGES, Run
 from .predictions import SCORED
 from .report_parts import drawn, title
-from .scoring import MEAN, compare, p_value, score
+from .scoring import DECISION, MEAN, compare, p_value, score
 from .studies.controls import CONTROLS
 from .table1 import COLUMNS, FIGURES, STAGE1, STAGE2, cell, describe_gain, metrics_file, read_metrics, table_rows
 
 RUNS = {"Stage 1": "stage1", "Stage 1+2": "stage2", "Stage 1, from scratch": "stage1_scratch"}  # curve -> folder of its log
 TUNING = {"train": "train", "val": "train", "test": "val"}  # split -> the one whose pictures choose its thresholds
 LOCALIZATION = Path("localization") / "localization.csv"  # in a run's folder, if it is the output of `localize`
-LOCALIZED = ("class_rule", "rule", "ground", "threshold", "views", "n", "box_iou", "pointing", "energy", "crop_side", "whole")
+LOCALIZED = ("class_rule", "rule", "ground", "threshold", "placement", "views", "n", "box_iou", "pointing", "energy", "crop_side",
+             "whole")
 
 
 def spell(name: str) -> str:
@@ -53,7 +55,8 @@ def table_section(material: Run) -> str:
                      for row in table_rows(other) if row.name not in other["paper"]]
     scores = metrics["scores"]
     figures = [[spell(f"{figure}: {key}"), *(f"{stage[figure][key]:.3f}" for stage in scores.values())]
-               for figure in (MEAN, *FIGURES[:-1]) for key in scores[STAGE1][figure]]
+               for figure in (MEAN, *SCORED) for key in scores[STAGE1][figure]
+               if key.startswith("auc_above") or not key.startswith("auc")]
     gain = metrics["stage2_against_stage1"][MEAN]
     tiles = [(f"Mean AUC, {title(name)}", f"{scores[name][MEAN]['auc']:.3f}",
               f"95 %: {scores[name][MEAN]['auc_low']:.3f} to {scores[name][MEAN]['auc_high']:.3f}") for name in (STAGE1, STAGE2)]
@@ -66,7 +69,9 @@ def table_section(material: Run) -> str:
                        "bootstrap interval."),
         html_page.table(["", *COLUMNS], rows, theirs=[title(name) for name in metrics["paper"]]),
         html_page.paragraph(describe_gain(metrics).replace("Stage 2", STAGES[1])),
-        html_page.details("The challenge's other figures", html_page.table(["", *map(title, scores)], figures))])
+        html_page.details("The challenge's other figures", html_page.table(
+            ["", *map(title, scores)], figures, caption=f"Accuracy, sensitivity and specificity: positive above {DECISION}. "
+            "The numbers of other figures are sensitivities in percent."))])
 
 
 def control_files(folder: Path, split: str) -> Dict[str, Path]:
@@ -90,7 +95,7 @@ def controls_section(material: Run) -> str:
         against = f"{test['difference']:+.3f} ({test['low']:+.3f} to {test['high']:+.3f}), p {p_value(test['p_delong'])}"
         rows.append([name, *cells, "" if other is probs[0] else against])
     return html_page.paragraph("Crops that know nothing of the maps: whole pictures, or boxes of the same size elsewhere. What "
-                               "they reach too is no gain of the maps. AVG change: paired, against Stage 1+2."
+                               "they reach too is not due to the maps. AVG change: paired, against Stage 1+2."
                                ) + html_page.table(["", *COLUMNS, "AVG change"], rows)
 
 
@@ -118,13 +123,13 @@ def tuning(material: Run) -> Tuple[Run, str]:
     """Return the pictures that choose the thresholds, and a sentence that says so; never the test pictures."""
     split = TUNING[material.split]
     other = material.other(split)
-    text = "The largest sum of sensitivity and specificity"
+    text = "The threshold is the one with the largest sum of sensitivity and specificity"
     if all(path.is_file() for path in (*other.files.values(), other.clean / GROUNDTRUTH)):
-        return other, f"{text} on the {len(other.labels)} {split} pictures chose it."
+        return other, f"{text} on the {len(other.labels)} {split} pictures."
     if material.split == "test":
         raise CamError(f"no threshold: {listed(other)} is missing, and test pictures choose nothing; predict val too")
-    return material, (f"{text} on these same {len(material.labels)} {material.split} pictures chose it, which flatters it: there "
-                      f"are no predictions of the {split} pictures.")
+    return material, (f"{text} on these same {len(material.labels)} {material.split} pictures, so both look better than they "
+                      f"are; there are no predictions of the {split} pictures.")
 
 
 def listed(material: Run) -> str:
@@ -182,8 +187,8 @@ def people_section(material: Run, tables: Optional[Path]) -> str:
         rows.append([name, str(len(truth)), *(str(int((truth == number).sum())) for number in range(len(SCORED))), *aucs])
     heads = [f"{short}, {stage}" for short in ("M", "SK") for stage in material.probs]
     return html_page.table(["", "pictures", "M", "SK", *heads], rows) + html_page.paragraph(
-        f"AUC of one class against the rest, below it DeLong's 95 % interval. No AUC where a side has fewer than "
-        f"{clinical.FEWEST} pictures. From {path.name}.")
+        f"AUC of one class against the rest, below it DeLong's 95 % interval. No AUC where the class or the rest "
+        f"has fewer than {clinical.FEWEST} pictures. From {path.name}.")
 
 
 def _told(found: Optional[Share]) -> str:
@@ -215,8 +220,18 @@ def localization_section(material: Run) -> str:
         raise CamError(f"{path}: line {short} has another number of fields than the header; make it again with localize")
     columns = [header.index(name) for name in LOCALIZED if name in header]
     place = header.index("class") if "class" in header else None
-    shown = [[row[column] for column in columns] for _, row in rows if place is None or row[place] == "all"]
-    return html_page.table([spell(header[column]) for column in columns], shown, style="text")
+    kept = [row for _, row in rows if place is None or row[place] == "all"]
+    shown = [[_short(row[column]) for column in columns] for row in kept]
+    return html_page.paragraph(
+        "Each row is a way from maps to regions, on the n pictures that localize was given masks of. Box iou: the region's box "
+        "and the lesion's, intersection over union. Pointing: share of pictures whose highest place is in the lesion. Energy: "
+        "share of the map's positive sum in it. Crop side: median, as a share of the picture's. Whole: crops of whole pictures."
+    ) + html_page.table([spell(header[column]) for column in columns], shown, style="text dense")
+
+
+def _short(number: str) -> str:
+    """Return a number of a table with three decimals; other text as it is."""
+    return f"{float(number):.3f}" if re.fullmatch(r"-?\d+\.\d{4,}", number) else number
 
 
 def training_section(material: Run) -> str:

@@ -19,7 +19,7 @@ def overview_section(material: Run) -> str:
     material.check()
     image_id = median_melanoma(material.labels, material.stage1)
     return drawn(material, "overview", overview(material.example(image_id)),
-                 f"The way of {image_id}, the melanoma of middle rank in {STAGES[0]} (Fig. 1 of the paper). M melanoma, SK "
+                 f"The path of {image_id}, the melanoma of middle rank in {STAGES[0]} (Fig. 1 of the paper). M melanoma, SK "
                  "seborrheic keratosis, N nevus; the box is where the crop is cut. The network has no map where the picture is "
                  "pale.")
 
@@ -29,7 +29,8 @@ def maps_section(material: Run) -> str:
     return _cases(material, "maps", spread(material.labels, material.stage1, SHOWN),
                   f"Of each class {SHOWN} {material.split} pictures, evenly spaced from the most to the least certain (Fig. 2 of "
                   "the paper). The three maps of a picture share one colour scale. The network has no map where the picture is "
-                  f"pale. The number is the class' probability in {STAGES[0]}; the box follows the map of the marked class.")
+                  f"pale. The number is the class' probability in {STAGES[0]}; the box follows the map of the marked "
+                  "class. Evidence against a class is not drawn, so a stronger map need not mean the higher probability.")
 
 
 def failures_section(material: Run) -> str:

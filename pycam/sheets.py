@@ -12,7 +12,8 @@ from .examples import STAGES as RESULTS
 from .examples import Example
 from .figures import OWN_LAYOUT, panels
 
-HEAD, FOOT = 0.5, 0.3  # inches
+HEAD, FOOT = 0.55, 0.3  # inches
+LONGEST = 30  # letters of an id in a title
 COLUMNS = ("picture, box", *(name.replace("_", " ") for name in CLASSES), "crop")
 STEPS = ("picture", RESULTS[0], "map of {}", "crop", RESULTS[1])
 
@@ -35,10 +36,11 @@ def sheet(examples: Sequence[Example]) -> Figure:
         for axis, tile in zip(row, tiles(example)):
             axis.imshow(tile[..., ::-1])
             axis.set_axis_off()
-        title = f"{example.image_id}: {CLASSES[example.label].replace('_', ' ')}"
+        name = example.image_id if len(example.image_id) <= LONGEST else f"...{example.image_id[-LONGEST:]}"
+        title = f"{name}\n{CLASSES[example.label].replace('_', ' ')}"
         row[0].set_title(title.replace("$", r"\$"), fontsize=7)
-        for axis, prob in zip(row[1:-1], example.probs):
-            axis.set_title(f"{prob:.2f}", fontsize=7)
+        for axis, name, prob in zip(row[1:-1], CLASSES, example.probs):
+            axis.set_title(f"{prob:.2f}", fontsize=7, fontweight="bold" if name == example.row.followed else "normal")
     for column, title in enumerate(COLUMNS):
         figure.text((column + 0.5) / len(COLUMNS), 1 - 0.2 / height, title, ha="center", fontsize=9)
     return figure

@@ -10,7 +10,7 @@ import numpy as np
 from data_tools import records
 from data_tools.commands import add, whole
 from data_tools.files import write_atomic
-from data_tools.isic import SPLITS, data_set, read_groundtruth
+from data_tools.isic import SPLITS, official_split, read_groundtruth
 
 from . import intervals
 from .errors import CamError
@@ -202,8 +202,7 @@ def write(table: Path, root: Path, truth: Path, seeds: Sequence[int], run_name: 
     gains = {name: change for name, change in tested.items() if change}
     pictures = read_groundtruth(Path(str(truth).replace("{seed}", str(results[0].seeds[0]))))
     missing = [name for name, result in found.items() if result is None]
-    folds = "{seed}" in str(truth)  # of training pictures: no published scores to compare with
-    markdown = to_markdown(results, gains, missing, {} if folds else published(data_set(pictures), split))
+    markdown = to_markdown(results, gains, missing, published(official_split(pictures)))
     write_atomic(out.with_suffix(".csv"), to_csv(results, gains).encode())
     write_atomic(out.with_suffix(".md"), markdown.encode())
     print(markdown, end="")

@@ -2,14 +2,14 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple, TypedDict
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, TypedDict
 
 import numpy as np
 
 from data_tools import steps
 from data_tools.commands import add
 from data_tools.files import write_together
-from data_tools.isic import ISIC_2017, SPLITS, data_set, read_groundtruth
+from data_tools.isic import ISIC_2017, SPLITS, data_set, official_split, read_groundtruth
 from data_tools.records import Count, damaged, read_json
 
 from .predictions import SCORED, read_pair
@@ -50,7 +50,8 @@ class Row(NamedTuple):
     cells: List[Tuple[float, float, float]]
 
 
-def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: str = ISIC_2017, split: str = "val") -> Metrics:
+def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: str = ISIC_2017, official: Optional[str] = "val"
+             ) -> Metrics:
     """Score both stages, their mean (an extra, D12), and test stage 2 against stage 1.
 
     Published figures are added where the pictures are the same.
@@ -63,19 +64,19 @@ def evaluate(labels: np.ndarray, stage1: np.ndarray, stage2: np.ndarray, data: s
         N x 2 probabilities of melanoma and seborrheic keratosis.
     data : str
         Which pictures, from `data_tools.isic.data_set`.
-    split : str
-        Of the data set.
+    official : str, optional
+        The split of ISIC-2017 that these pictures are, from `data_tools.isic.official_split`.
     """
     scores: Dict[str, Scores] = {STAGE1: score(labels, stage1), STAGE2: score(labels, stage2),
                                  BOTH: score(labels, (stage1 + stage2) / 2)}
     return {"data": data, "pictures": len(labels), "scores": scores, "stage2_against_stage1": compare(labels, stage1, stage2),
             "paper": {name: {figure: value for figure, value in zip(FIGURES, values) if not np.isnan(value)}
-                      for name, values in published(data, split).items()}}
+                      for name, values in published(official).items()}}
 
 
-def published(data: str, split: str) -> Dict[str, Tuple[float, float, float]]:
-    """Return the figures of others by name: AUC of melanoma, of keratosis, their mean; NaN where not known."""
-    return PUBLISHED.get(split, {}) if data == ISIC_2017 else {}
+def published(official: Optional[str]) -> Dict[str, Tuple[float, float, float]]:
+    """Return the figures of others on a split of ISIC-2017, by name: M, SK, and mean AUC; NaN where not known."""
+    return PUBLISHED.get(official or "", {})
 
 
 def read_metrics(path: Path) -> Metrics:
@@ -170,7 +171,8 @@ def step(args: argparse.Namespace) -> steps.Step:
 
     def work() -> List[Path]:
         labels, (stage1, stage2) = read_pair(args.truth, args.stage1, args.stage2)
-        metrics = evaluate(labels, stage1, stage2, data_set(read_groundtruth(args.truth)), args.split)
+        pictures = read_groundtruth(args.truth)
+        metrics = evaluate(labels, stage1, stage2, data_set(pictures), official_split(pictures))
         args.out.mkdir(parents=True, exist_ok=True)
         texts = {metrics_path: json.dumps(metrics, indent=2) + "\n", out: to_csv(metrics),
                  out.with_suffix(".md"): to_markdown(metrics)}

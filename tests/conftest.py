@@ -1,11 +1,14 @@
 """What tests share: real BVLC Caffe's Python, a count of the comparisons made with it, and a process as if new."""
 
+import hashlib
 import os
 import signal
 import sys
 from pathlib import Path
 
 import pytest
+
+from data_tools import isic
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must not spin: tests run side by side
@@ -51,6 +54,15 @@ def pytest_terminal_summary(terminalreporter):
     passed = terminalreporter.stats.get("passed", [])
     count = sum(value for report in passed for name, value in report.user_properties if name == LIVE)
     terminalreporter.write_line(f"compared with real BVLC Caffe live: {count} cases")
+
+
+@pytest.fixture
+def let_be_official(monkeypatch):
+    """Let pictures of these ids be those of a split of ISIC-2017."""
+    def run(image_ids, split="val"):
+        digest = hashlib.sha256("\n".join(sorted(image_ids)).encode()).hexdigest()
+        monkeypatch.setitem(isic._OFFICIAL, digest, split)
+    return run
 
 
 @pytest.fixture

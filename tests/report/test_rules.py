@@ -116,11 +116,13 @@ def test_an_error_in_a_section_leaves_that_one_out_and_the_page_is_written(finis
     assert "Stage 1+2" in out.read_text()
 
 
-def test_the_papers_rows_stand_beside_its_own_pictures_only(finished_run, evil_id):
+def test_the_papers_rows_stand_beside_its_own_pictures_only(finished_run, evil_id, let_be_official):
     truth = finished_run / "clean" / "val" / "groundtruth.csv"
 
     def page(prefix):
         ids = {image_id: f"{prefix}{n:07}" for n, image_id in enumerate(read_groundtruth(truth))}
+        if prefix == "ISIC_":
+            let_be_official(ids.values())
         labels = read_groundtruth(truth)
         other = finished_run / "truth.csv"
         write_groundtruth(other, {ids[image_id]: label for image_id, label in labels.items()})
@@ -157,7 +159,7 @@ def test_the_head_says_what_the_run_is_of(finished_run, monkeypatch):
     head = dict(runinfo.head(finished_run, "val"))
     assert head.pop("region rule") == ("class_rule predicted, rule threshold, ground none, threshold 0.65, margin 0.1, placement "
                                        "fade, views centre")
-    assert head == {"data": "ISIC-2017, val, 9 pictures", "network": "vgg_gap", "starting weights": "vgg16.caffemodel",
+    assert head == {"data": "ISIC pictures, val, 9 pictures", "network": "vgg_gap", "starting weights": "vgg16.caffemodel",
                     "engine": "torchcaffe, BVLC Caffe", "device": "CUDA 0", "precision": "bf16", "hair removal": "letter",
                     "crops": "9, 1 of them whole pictures, median side 0.82 of the picture",
                     "made": "2017-03-02 09:00, 2.0 h of work", "code": "skin-lesion-cam 9, commit abc-dirty"}
