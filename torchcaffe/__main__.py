@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from . import __version__, heap, interrupts
 from .errors import STRAY, CaffeError, sentence
@@ -49,7 +50,7 @@ _FLAGS = [
 _SWITCHES = {"alsologtostderr", "colorlogtostderr", "drop_log_memory", "log_prefix", "logtostderr", "logtostdout",
              "stop_logging_if_full_disk", "symbolize_stacktrace"}  # take a value only after "="
 _UNUSED = ("alsologtoemail", "log_backtrace_at", "log_link", "logbuflevel", "logbufsecs", "logemaillevel", "logmailer",
-           "max_log_size", "stderrthreshold", "v", "vmodule")
+           "max_log_size", "stderrthreshold", "tab_completion_columns", "tab_completion_word", "undefok", "v", "vmodule")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +69,25 @@ def _parser() -> argparse.ArgumentParser:
     for name in _UNUSED:
         parser.add_argument(f"-{name}", f"--{name}", help=argparse.SUPPRESS)
     return parser
+
+
+def _expanded(words: Iterable[str]) -> Iterator[str]:
+    """Yield the words, and in the place of gflags' -flagfile, -fromenv and -tryfromenv what they bring."""
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.lstrip("-").partition("=") if word.startswith("-") else ("", "", "")
+        if name not in ("flagfile", "fromenv", "tryfromenv"):
+            yield word
+            continue
+        for one in (value if equals else next(rest, "")).split(","):
+            if name == "flagfile":
+                try:
+                    lines = [line.strip() for line in Path(one).read_text(encoding="utf-8").splitlines()]
+                except (OSError, UnicodeDecodeError) as error:
+                    raise CaffeError(f"-flagfile: {one} cannot be read: {error}") from None
+                yield from _expanded(line for line in lines if line.startswith("-"))  # a flag a line, others are remarks
+            elif f"FLAGS_{one}" in os.environ:
+                yield f"-{one}={os.environ[f'FLAGS_{one}']}"
 
 
 def _without_switches(words: List[str]) -> List[str]:
@@ -302,10 +322,11 @@ _COMMANDS: Dict[str, Callable[[Any], None]] = {"train": train, "test": test, "ti
 def main(argv: Optional[List[str]] = None) -> int:
     """Run a command; return the exit status."""
     words = sys.argv[1:] if argv is None else argv
-    flags = _parser().parse_args(_without_switches(words))
-    flags.words = words
+    debug = False
     guard_decoder()  # nothing has loaded OpenCV yet
     try:
+        flags = _parser().parse_args(_without_switches([*_expanded(words)]))
+        flags.words, debug = words, flags.debug
         with interrupts.kept():
             _prepare(flags)
             _COMMANDS[flags.command](flags)
@@ -313,7 +334,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         print("error: interrupted", file=sys.stderr)
         return 130
     except (CaffeError, *STRAY) as error:
-        if flags.debug:
+        if debug:
             raise
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1

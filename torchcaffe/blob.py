@@ -1,5 +1,6 @@
 """Caffe's Blob: an N-dimensional float32 array and its gradient, visible from Python as numpy arrays."""
 import math
+import numbers
 import warnings
 from typing import Any, Optional, Tuple
 
@@ -252,6 +253,8 @@ class Blob:
 
     def reshape(self, *shape: int) -> None:
         """Change the shape; the memory stays, with its values, where it has room for the new one."""
+        if not all(isinstance(n, numbers.Integral) for n in shape):
+            raise CaffeError(f"a blob cannot have the shape {shape}; give lengths, one after the other: reshape(2, 3)")
         if min(shape, default=0) < 0:
             raise CaffeError(f"a blob cannot have the shape {shape}; lengths start at 0")
         self._shape = tuple(int(n) for n in shape)

@@ -7,6 +7,10 @@ class CaffeError(RuntimeError):
     """What real Caffe would abort on (a failed CHECK), or what torchcaffe does not support, in one line."""
 
 
+class UnknownLayerError(CaffeError, ValueError):
+    """A name that no layer of a net has; pycaffe raises ValueError."""
+
+
 STRAY = (UnicodeEncodeError, RecursionError)  # what names can cause anywhere
 
 

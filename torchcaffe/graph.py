@@ -132,6 +132,8 @@ class Graph:
         given = list(layer.param.loss_weight)
         layer.check(len(given) in (0, len(tops)), f"{len(given)} loss_weight for {len(tops)} tops; give none or one each")
         layer.loss_weights = given or [float(layer.is_loss and i == 0) for i in range(len(tops))]
+        if layer.is_loss and not given:
+            layer.param.loss_weight.append(1)  # as Caffe's weights files say
         for i, weight in zip(tops, layer.loss_weights):
             self._blob_loss_weights[i] = weight
             if weight:

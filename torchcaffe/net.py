@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import context, debug, snapshot, threads
 from .blob import share_data, tensor_of
-from .errors import CaffeError
+from .errors import CaffeError, UnknownLayerError
 from .glog import WARNING, log
 from .graph import Graph
 from .layers import Layer
@@ -116,8 +116,6 @@ class Net(Graph):
                         for blob in step.made:
                             blob.forget_grad()
                 self._call("after_backward", step.at)
-        if self.debug_info and (start, end) == (len(self._engine) - 1, 0):
-            debug.params(self)
 
     def _call(self, when: str, layer: int) -> None:
         for function in self._hooks.get(when, ()):
@@ -206,7 +204,7 @@ class Net(Graph):
 
     def _layer_index(self, name: str) -> int:
         if name not in self._layer_names:
-            raise CaffeError(f"net {self.name!r} has no layer {name!r}")
+            raise UnknownLayerError(f"net {self.name!r} has no layer {name!r}")
         return self._layer_names.index(name)
 
     def _take(self, arrays: Dict[str, Any], names: List[str], kind: str) -> None:
@@ -238,9 +236,9 @@ class Net(Graph):
         outs = list(self._batches({k: v for k, v in kwargs.items() if k in self.outputs}))
         found: Tuple[List[Dict[str, Any]], List[Dict[str, Any]]] = ([], [])
         for i in range(max(len(ins), len(outs))):
-            data = self.forward(blobs=blobs, **(ins[i] if ins else {}))
+            data = self.forward(blobs=blobs, **(ins[i] if i < len(ins) else {}))
             found[0].append({k: v.copy() for k, v in data.items()})
-            grads = self.backward(diffs=diffs, **(outs[i] if outs else {}))
+            grads = self.backward(diffs=diffs, **(outs[i] if i < len(outs) else {}))
             found[1].append({k: v.copy() for k, v in grads.items()})
         count = _count(kwargs)
         joined = [{k: np.concatenate([p[k] for p in parts])[:count] for k in parts[0]} for parts in found]
@@ -309,6 +307,7 @@ class Net(Graph):
         for source in other._engine:
             mine = layers.get(source.name)
             if mine is None:
+                log("net.cpp:678", f"Ignoring source layer {source.name}")
                 continue
             mine.check(len(mine.blobs) == len(source.blobs), "cannot share parameters: their numbers differ")
             for a, b in zip(source.blobs, mine.blobs):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import context, rates, snapshot, threads, updates
 from .blob import tensor_of
+from .debug import params as debug_params
 from .errors import CaffeError
 from .glog import log, number
 from .net import Net
@@ -141,6 +142,8 @@ class Solver:
         for _ in range(self.param.iter_size):
             losses.append(self.net.run_forward(keep_blobs=not self.frugal))
             self.net.run_backward(retain=not self.frugal, keep_blobs=not self.frugal)
+            if debug:
+                debug_params(self.net)
         return functools.reduce(torch.add, losses) / len(losses) if len(losses) > 1 else losses[0]
 
     def _smooth(self, loss: Tensor, start: int) -> None:

@@ -250,3 +250,14 @@ def test_diffs_of_a_sum_are_not_written_over(make_net):
     net.backward()
     np.testing.assert_array_equal(net.blobs["w"].diff, np.full((2, 3), 5))
     np.testing.assert_array_equal(net.blobs["x"].diff, [[0, 5, 0], [5, 0, 5]])
+
+
+@pytest.mark.parametrize("place", ["weights", "bias", "picture", "statistics"])
+def test_a_nan_passes_folded_layers(make, place):
+    """A net that has diverged must not look sound."""
+    net = make(caffe.TEST, "false")
+    (weights, bias), statistics = net.params["conv"], net.params["norm"][1]
+    target = {"weights": weights, "bias": bias, "picture": net.blobs["x"], "statistics": statistics}
+    assert kinds(net, graph=False)[1] is Folded
+    target[place].data.flat[0] = -9 if place == "statistics" else np.nan  # a negative variance has no root
+    assert np.isnan(net.forward()["y"]).any()

@@ -201,6 +201,64 @@ def test_a_hinge_loss_counts_its_labels(make_net):
 
 
 # ------------------------------------------------------------ nets
+LOSS = blob("x", 2, 3) + blob("l", 2) + layer("SoftmaxWithLoss").replace('bottom: "x"', 'bottom: "x" bottom: "l"')
+
+
+def test_the_weight_of_a_loss_is_saved_as_by_caffe(make_net, tmp_path):
+    given = caffe.proto.caffe_pb2.NetParameter()
+    net = make_net(LOSS)
+    net.save(str(tmp_path / "a.caffemodel"))
+    given.ParseFromString((tmp_path / "a.caffemodel").read_bytes())
+    assert [list(one.loss_weight) for one in given.layer][-1] == [1]
+    assert [list(one.loss_weight) for one in given.layer][:-1] == [[], []]
+    given.layer[-1].ClearField("loss_weight")
+    before = given.SerializeToString()
+    caffe.Net(given, caffe.TRAIN)
+    assert given.SerializeToString() == before
+
+
+def test_a_layer_that_a_net_lacks_is_named_when_weights_are_shared(make_net, capsys):
+    ip = layer("InnerProduct", "inner_product_param { num_output: 1 }")
+    make_net(blob("x", 2, 3)).share_with(make_net(blob("x", 2, 3) + ip))
+    assert capsys.readouterr().err.endswith("net.cpp:678] Ignoring source layer y\n")
+
+
+def test_inputs_and_gradients_of_different_length_run_as_far_as_they_are_there(make_net):
+    net = make_net("force_backward: true\n" + blob("x", 2, 3) + layer("Power", "power_param { scale: 2 }"))
+    data, diffs = net.forward_backward_all(diffs=["x"], x=np.ones((3, 3)), y=np.ones((5, 3)))
+    assert (data["y"].shape, diffs["x"].shape) == ((3, 3), (3, 3))
+
+
+@pytest.mark.parametrize("shape", [([2, 3],), (2.0, 3), ("2", 3)])
+def test_a_blob_takes_lengths_only(shape):
+    with pytest.raises(caffe.CaffeError, match=r"give lengths, one after the other: reshape\(2, 3\)"):
+        caffe.Blob((1,)).reshape(*shape)
+
+
+def test_an_unknown_layer_is_a_value_error_as_in_pycaffe(make_net):
+    with pytest.raises(ValueError, match="has no layer 'nope'"):
+        make_net(LOSS).forward(end="nope")
+
+
+@pytest.mark.parametrize("by_solver", [False, True])
+def test_the_norms_of_all_parameters_are_the_solvers_to_show(tmp_path, capsys, by_solver):
+    ip = layer("InnerProduct", "inner_product_param { num_output: 3 }", "x", "i").replace('name: "y"', 'name: "i"')
+    loss = layer("SoftmaxWithLoss", 'bottom: "l"', "i")
+    net = blob("x", 2, 3) + blob("l", 2) + ip + loss
+    (tmp_path / "s.prototxt").write_text(f'net_param {{ {net} }} base_lr: 0 lr_policy: "fixed" '
+                                         "display: 1 debug_info: true snapshot_after_train: false")
+    solver = caffe.get_solver(str(tmp_path / "s.prototxt"))
+    if by_solver:
+        solver.step(1)
+    else:
+        solver.net.debug_info = True
+        solver.net.forward()
+        solver.net.backward()
+    shown = capsys.readouterr().err
+    assert "[Backward] Layer" in shown
+    assert ("All net params (data, diff)" in shown) == by_solver
+
+
 def test_a_crop_leaves_the_gradient_of_what_it_measures_by(make_net):
     """FCN-16s and FCN-8s crop by a blob that is added to what was cropped."""
     net = make_net(blob("x", 2, 4) + blob("t", 2, 3) + layer("InnerProduct", "inner_product_param { num_output: 3 }", top="a")
@@ -307,3 +365,21 @@ def test_numbers_of_flags():
         assert command._integer(types.SimpleNamespace(iterations=text), "iterations") == number
     with pytest.raises(caffe.CaffeError, match="-iterations is 'xy', it must be a whole number"):
         command._integer(types.SimpleNamespace(iterations="xy"), "iterations")
+
+
+def test_flags_from_files_and_from_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text(f"# our flags\n-model=m.prototxt\n\n  --iterations=3\n-flagfile={tmp_path}/b\n")
+    (tmp_path / "b").write_text("-phase=TEST\n")
+    monkeypatch.setenv("FLAGS_level", "2")
+    words = ["time", f"--flagfile={tmp_path}/a", "-tryfromenv=level,stage", "-weights", "w", "-flagfile", f"{tmp_path}/b"]
+    assert [*command._expanded(words)] == [
+        "time", "-model=m.prototxt", "--iterations=3", "-phase=TEST", "-level=2", "-weights", "w", "-phase=TEST"]
+
+
+def test_a_file_of_flags_that_is_not_there_or_reads_itself_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "a").write_text(f"-flagfile={tmp_path}/a")
+    for name, fault in (("none", "-flagfile: "), ("a", "nested too deeply")):
+        assert command.main(["train", f"-flagfile={tmp_path}/{name}", "-undefok=x"]) == 1
+        out = capsys.readouterr().err
+        assert out.startswith(f"error: {fault}")
+        assert out.count("\n") == 1

@@ -1,8 +1,8 @@
 """A convolution, and what normalizes and rectifies it in place, as one call where no gradient follows.
 
-The factors and terms of a BatchNorm with fixed statistics and of its Scale enter weights and bias, the rectifier oneDNN's own
-loop. The weights lie in oneDNN's order, which torch's convolution brings them into in every pass: more work than the sums where
-a net of many weights sees one picture.
+The factors and terms of a BatchNorm with fixed statistics and of its Scale enter weights and bias. The weights lie in oneDNN's
+order, which torch's convolution brings them into in every pass: more work than the sums where a net of many weights sees one
+picture.
 """
 from typing import Any, List, Optional, Tuple
 
@@ -50,11 +50,12 @@ class Folded(Several):
                 weight = torch.ops.mkldnn._reorder_convolution_weight(
                     weight.contiguous(memory_format=self.conv.layout), pad, stride, dilation, group, x.shape)
             self._folded, self._stamp, self._params = (weight, bias), stamp, params  # held, so that no other gets their ids
+        y: Tensor
         if last:
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, *self._folded, pad, stride, dilation, group, "relu" if self.rectify else "none", [], "")
-        y: Tensor = torch.convolution(x, *self._folded, *self.conv.how)  # type: ignore[arg-type]
-        return y.relu_() if self.rectify else y
+            y = torch.ops.mkldnn._convolution_pointwise(x, *self._folded, pad, stride, dilation, group, "none", [], "")
+        else:
+            y = torch.convolution(x, *self._folded, *self.conv.how)  # type: ignore[arg-type]
+        return y.relu_() if self.rectify else y  # oneDNN's own makes 0 of NaN, and a diverged net looks sound
 
     def _fold(self, params: Tuple[Tensor, ...]) -> Tuple[Tensor, Optional[Tensor]]:
         """Return the weights and the bias."""
