@@ -4,18 +4,21 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import math
+import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Type
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NoReturn, Optional, Sequence, Tuple, Type
 
 from data_tools import steps
-from data_tools.errors import unknown
+from data_tools.errors import DataError, unknown
 from data_tools.records import shorten
 from torchcaffe import errors, interrupts
 from torchcaffe.errors import STRAY, one_line
 
 USAGE, INTERRUPTED = 2, 130  # exit codes
+OUTPUTS = ("out", "json", "roc", "submission")  # options that name a file to write
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Any]
@@ -64,6 +67,17 @@ def whole(low: int, high: int = 2 ** 31 - 1) -> Callable[[str], int]:
     return read
 
 
+def finite(text: str) -> float:
+    """Read a finite number, for an option of a command line."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{shorten(text)!r}: expected a finite number")
+    return value
+
+
 def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], known: Tuple[Type[Exception], ...]) -> int:
     """Run one command; return 0, or 1 with ``error: <one line>`` on stderr for some errors, or 130 after Ctrl-C."""
     args = parser.parse_args(arguments)
@@ -71,6 +85,7 @@ def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], kn
         sys.stdout.reconfigure(errors="backslashreplace")  # the names of files are bytes; stderr does so by itself
     try:
         with interrupts.kept():
+            check_outputs(vars(args))
             args.run(args)
     except KeyboardInterrupt:
         print("interrupted: nothing half-written is left; the same command goes on", file=sys.stderr)
@@ -81,6 +96,17 @@ def main(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], kn
         print(f"error: {sentence(error, getattr(args, 'out', None))}", file=sys.stderr)
         return 1
     return 0
+
+
+def check_outputs(arguments: Mapping[str, Any]) -> None:
+    """Refuse an output file that is also read, or is another output: it would be lost."""
+    for name in (name for name in OUTPUTS if isinstance(arguments.get(name), Path)):
+        place = os.path.realpath(arguments[name])
+        for other, value in arguments.items():
+            paths = [path for path in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(path, Path)]
+            lost = os.path.isfile(place) or other in OUTPUTS
+            if other != name and lost and place in map(os.path.realpath, paths):
+                raise DataError(f"{arguments[name]}: is --{name} and {other} too, and would be written over; name another file")
 
 
 def sentence(error: Exception, out: Optional[Path] = None) -> str:

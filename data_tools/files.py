@@ -21,6 +21,7 @@ from torchcaffe.limits import MAX_PICTURE, check_target, open_regular, read_byte
 from torchcaffe.pictures import PICTURES, PictureError, cut_off, decode
 
 JPEG_QUALITY = 95
+LONGEST_SIDE = 32766  # pixels; OpenCV's remap counts them in 16 bits
 PARTIAL = ".partial"     # end of temporary names
 NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP)
 LISTED = 10  # ids named in a message
@@ -81,6 +82,8 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         image: np.ndarray = decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except PictureError as error:
         raise DataError(f"{name}: {error}") from error
+    if max(image.shape) > LONGEST_SIDE:
+        raise DataError(f"{name}: {image.shape[1]} x {image.shape[0]} pixels; a side may have {LONGEST_SIDE} at most")
     return image
 
 

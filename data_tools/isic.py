@@ -34,6 +34,7 @@ _OFFICIAL = {  # SHA-256 of the sorted ids, a line each
     "b613df27e71f83bcce1cb1c5da1451ed8501232eedd912bd0797e1fd498012cd": "val",
     "8e7a85c979aef0597511c5d99791b2af10e62f0cf064ddfad7786583d09cbc03": "test",
 }
+_SUFFIX = re.compile(r"\.(jpe?g|png)$", re.IGNORECASE)
 _VALUE = re.compile(r"([01])(\.0*)?")
 
 
@@ -135,7 +136,8 @@ def _refuse_other_formats(image_dir: Path, image_ids: Optional[Sequence[str]] = 
 def read_groundtruth(path: Path) -> Dict[str, int]:
     """Read a label file in the challenge's form, ``image_id,melanoma,seborrheic_keratosis``, perhaps with ``nevus``.
 
-    Values are 0 or 1, also as 0.0 and 1.0; without a column nevus, both 0 means nevus. ``image`` may stand for ``image_id``.
+    Values are 0 or 1, also as 0.0 and 1.0; without a column nevus, both 0 means nevus. ``image`` may stand for ``image_id``, the
+    name of its file for an id.
 
     Returns
     -------
@@ -144,7 +146,11 @@ def read_groundtruth(path: Path) -> Dict[str, int]:
     """
     rows = read_rows(path, TABLE)
     _, first = next(rows)
-    header = first if ID in first else [ID if name == "image" else name for name in first]
+    named = [name.lower() for name in first]
+    header = named if ID in named else [ID if name == "image" else name for name in named]
+    twice = sorted({name for name in (*HEADER, CLASSES[2]) if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: {len(twice)} columns stand there twice: {listing(twice)}; keep one of each")
     absent = [name for name in HEADER if name not in header]
     if absent:
         raise DataError(f"{path}: no column {', '.join(absent)}; found {shorten(','.join(first))}, expected {','.join(HEADER)}")
@@ -152,9 +158,10 @@ def read_groundtruth(path: Path) -> Dict[str, int]:
     labels: Dict[str, int] = {}
     repeated: List[str] = []
     for line, row in rows:
-        if len(row) <= max(columns):
+        if len(row) <= max(columns) or any(row[len(header):]):
             raise DataError(f"{path}: line {line} has {len(row)} fields, expected {len(header)}")
         image_id, *values = (row[column] for column in columns)
+        image_id = _SUFFIX.sub("", image_id)
         check_id(image_id, f"{path}: line {line}")
         if image_id in labels:
             repeated.append(image_id)

@@ -16,6 +16,7 @@ Colour = Tuple[int, int, int]  # BGR
 WHITE, DARK = (255, 255, 255), (30, 30, 30)
 SHORT = ("M", "SK", "N")  # the classes where there is little room
 CARD = 360  # height of the pictures on a card
+WIDEST = 4  # width of a picture on a card, over the card's height
 LINE = 26  # height of a line of text on it
 NOTICE = "research, no diagnosis"  # on every card, which may be passed on alone
 INK = "#7a808c"  # of lines and words, readable on white and on black: figures have no background of their own
@@ -125,8 +126,9 @@ def card(image: np.ndarray, cam: np.ndarray, lowest: float, box: Box, stages: Se
 
 
 def fit(image: np.ndarray, height: int = CARD) -> np.ndarray:
-    """Resize a picture to a height."""
-    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    """Resize a picture to a height, or to less where it would become wider than `WIDEST` times the height."""
+    factor = min(height / image.shape[0], WIDEST * height / image.shape[1])
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     shrinks = height < image.shape[0]
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
 
@@ -134,8 +136,9 @@ def fit(image: np.ndarray, height: int = CARD) -> np.ndarray:
 def labelled(image: np.ndarray, text: str, bar: bool = False) -> np.ndarray:
     """Return a picture at the height of a card with a line of text below, and a colour bar; CARD + LINE x w x 3 uint8 BGR."""
     small = fit(image)
+    small = np.vstack([small, np.full((CARD - len(small), small.shape[1], 3), WHITE, np.uint8)])
     strip = np.full((LINE, small.shape[1], 3), WHITE, np.uint8)
-    if bar:
+    if bar and small.shape[1] > 32:
         width = small.shape[1] // 4
         strip[6:-6, -width - 8:-8] = colour_bar(width, LINE - 12)
     _write(strip, text, 8, 0)

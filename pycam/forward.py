@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools.augment import SIZE, picture_side
-from data_tools.commands import add, add_step, whole
+from data_tools.commands import add, add_step, finite, whole
 from data_tools.files import listing, read_image
 from data_tools.isic import CLASSES, GROUNDTRUTH, find_pictures, load_samples
 from data_tools.parallel import default_jobs, result, submit
@@ -179,6 +179,9 @@ def load_net(net: Path, weights: Path, backend: engine.Backend = engine.DEFAULT,
 def _check_parts(path: Path, net: Any, parts: Parts) -> int:
     """Raise a CamError unless a network's blobs and weights fit each other as its maps need; return the number of classes."""
     outputs, shape = int(np.prod(net.blobs[parts.scores].shape[1:])), net.blobs[parts.features].shape
+    if outputs != int(np.prod(net.blobs[parts.probs].shape[1:])):
+        raise CamError(f"{path}: {parts.scores} has {outputs} values, {parts.probs} {net.blobs[parts.probs].shape[1]}; name the "
+                       "layer that gives a score a class with --fc-layer")
     if len(shape) != 4 or shape[2] * shape[3] == 1:
         raise CamError(f"{path}: {parts.features} has no places, its shape is {tuple(shape)}; name an earlier layer with "
                        "--cam-layer")
@@ -240,9 +243,9 @@ def add_map_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fc-layer", metavar="LAYER", help="the classifier (default: the last layer with weights)")
     parser.add_argument("--size", type=whole(1), default=SIZE, metavar="S",
                         help=f"side that whole pictures are resized to before the input is cut out (default: {SIZE})")
-    parser.add_argument("--mean", type=float, nargs=3, default=MEAN_BGR, metavar=("B", "G", "R"),
+    parser.add_argument("--mean", type=finite, nargs=3, default=MEAN_BGR, metavar=("B", "G", "R"),
                         help=f"taken off blue, green, red of 0 to 255 (default: {' '.join(map(str, MEAN_BGR))})")
-    parser.add_argument("--scale", type=float, default=1.0, help="what they are multiplied by then (default: 1)")
+    parser.add_argument("--scale", type=finite, default=1.0, help="what they are multiplied by then (default: 1)")
 
 
 def map_options(args: argparse.Namespace) -> Dict[str, Any]:

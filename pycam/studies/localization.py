@@ -294,8 +294,13 @@ def step(args: argparse.Namespace) -> steps.Step:
             deletion.follow(network, lesions, maps[first.views], first, args.deletion, args.batch, made[-1])
         return made
 
+    def prepare(_: object) -> None:
+        for lesion in lesions:  # before what an earlier run made is deleted
+            read_mask(lesion.mask, read_image(lesion.path).shape[:2])
+        forget(args.out)
+
     return steps.Step(f"localize/{os.path.basename(os.path.realpath(args.out))}", args.out, args.out / RECORD, parameters,
-                      {**files, **pictures, **masks}, work, lambda old: forget(args.out))
+                      {**files, **pictures, **masks}, work, prepare)
 
 
 def forget(out: Path) -> None:

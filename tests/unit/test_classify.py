@@ -278,6 +278,15 @@ def test_a_card_shows_picture_map_crop_and_bars():
     assert painted[0].any(axis=0).sum() == pytest.approx(0.7 * 0.36 * drawn.shape[1], abs=3)
 
 
+@pytest.mark.parametrize(("height", "width"), [(500, 1), (500, 3), (10, 2000), (1, 9000)])
+def test_a_card_of_a_thin_picture_has_its_height_and_no_endless_width(height, width):
+    box = Box(0, 0, min(height, width), min(height, width))
+    image, cam = np.full((height, width, 3), 128, np.uint8), np.ones((height, width), np.float32)
+    drawn = card(image, cam, 0.5, box, [("stage 1", np.ones(3) / 3)])
+    assert drawn.shape[0] == CARD + 5 * LINE
+    assert drawn.shape[1] <= 3 * 4 * CARD
+
+
 def test_a_contour_runs_around_the_region_and_leaves_the_picture_alone_elsewhere():
     image, region = np.full((60, 60, 3), 128, np.uint8), np.zeros((60, 60), bool)
     region[20:40, 20:40] = True

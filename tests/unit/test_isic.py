@@ -39,6 +39,11 @@ def test_every_form_of_label_file_gives_the_same_labels_in_its_order(tmp_path, t
     assert list(labels.items()) == [("b", 0), ("a", 1), ("c", 2)]
 
 
+def test_ids_may_be_names_of_files_and_titles_have_capitals(tmp_path):
+    text = "Image_ID,Melanoma,Seborrheic_keratosis\nA.jpg,1,0\nB.b.PNG,0,0,\n"
+    assert isic.read_groundtruth(write(tmp_path / "t.csv", text)) == {"A": 0, "B.b": 2}
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("", "is empty"),
     (f"{HEADER}\n", "no rows"),
@@ -51,7 +56,9 @@ def test_every_form_of_label_file_gives_the_same_labels_in_its_order(tmp_path, t
     (f"\n\n{HEADER}\n,,\n\na,0.3,0\n", r"line 6 \(a\): values"),
     (f"{HEADER}\na,01,0\n", "expected 0 or 1"),
     (f"{HEADER}\na,,0\n", "expected 0 or 1"),
-    (f"{HEADER}\na,0\n", "line 2 has 2 fields"),
+    (f"{HEADER}\na,0\n", "line 2 has 2 fields"), (f"{HEADER}\na,0,0,1\n", "line 2 has 4 fields, expected 3"),
+    (f"{HEADER}\na,0,0\na.JPG,0,0\n", "1 ids stand there twice: a"),
+    (f"{HEADER},melanoma\na,0,0,1\n", "1 columns stand there twice: melanoma; keep one of each"),
     (f"{HEADER}\na,0,0\na,0,0\n", "1 ids stand there twice: a"),
     (f"{HEADER}\n../a,0,0\n", "image id '../a'"),
     (f"{HEADER}\na..b,0,0\n", "image id"),

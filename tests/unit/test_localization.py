@@ -182,10 +182,13 @@ def test_without_label_files_there_is_one_group_and_no_true_class(net, folder, c
 @pytest.mark.parametrize(("mask", "message"), [
     (np.zeros((256, 256), np.uint8), "nothing is marked"),
     (np.full((9, 8), 255, np.uint8), "8 x 9 pixels; its picture has 256 x 256")])
-def test_masks_that_cannot_be_right_are_refused(net, folder, capsys, mask, message):
+def test_masks_that_cannot_be_right_are_refused_and_earlier_tables_stay(net, folder, capsys, mask, message):
+    assert run(folder) == 0
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir() if path.is_file()}
     write_image(folder / "masks" / "A2_segmentation.png", mask)
     assert run(folder) == 1
     assert message in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (folder / "out").iterdir() if path.is_file()} == before
 
 
 def test_a_folder_without_masks_is_refused(net, folder, capsys):
@@ -233,6 +236,8 @@ def test_the_deletion_of_ten_views_hides_the_mirrored_centre(net, folder):
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--deletion", "-1"], "argument --deletion: '-1': expected a whole number from 0 to 196"),
+    (["--scale", "nan"], "argument --scale: 'nan': expected a finite number"),
+    (["--mean", "1", "inf", "x"], "argument --mean: 'inf': expected a finite number"),
     (["--draw", "x"], "argument --draw: 'x': expected a whole number from 0"),
     (["--masks"], "argument --masks: expected one argument"), (["--mask-folder", "x"], "'--mask-folder' is not known")])
 def test_wrong_usage_is_one_line(net, folder, capsys, words, message):

@@ -144,6 +144,22 @@ def test_published_rows_are_those_of_the_split_whose_pictures_they_are(tmp_path,
         assert (f"| {row} |" in text) == there
 
 
+@pytest.mark.parametrize(("words", "message"), [
+    (["--json", "truth.csv"], "is --json and truth too"), (["--json", "link.csv"], "is --json and predictions too"),
+    (["--roc", "stage2.csv", "--against", "stage2.csv"], "is --roc and against too"),
+    (["--json", "new.png", "--roc", "new.png"], "is --json and roc too")])
+def test_an_output_that_is_read_too_is_refused(run, capsys, monkeypatch, words, message):
+    folder, _ = run
+    monkeypatch.chdir(folder)
+    (folder / "link.csv").symlink_to("stage1.csv")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert main(["score", "--truth", "truth.csv", "stage1.csv", *words]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_every_split_has_its_own_files(run, capsys):
     folder, _ = run
     for split in ("val", "test", "val"):
