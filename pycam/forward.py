@@ -161,8 +161,11 @@ def load_net(net: Path, weights: Path, backend: engine.Backend = engine.DEFAULT,
     Raises
     ------
     CamError
-        When the files do not fit each other, or the network has no maps or another number of classes.
+        When the files do not fit each other, the network has no maps or another number of classes, or mean and scale make all
+        inputs the same.
     """
+    if not np.isfinite([*mean, scale]).all() or not scale:
+        raise CamError(f"mean {tuple(mean)}, scale {scale}: expected finite numbers, and a scale that is not 0")
     parts = find_parts(net, method, cam_layer, fc_layer)
     opened = engine.deploy_net(engine.load(*backend), net, weights, gradients=parts.method == "gradcam")
     grid = read_grid(net, parts.features, parts.data)  # after the engine, whose error for an invalid net is clearer

@@ -234,6 +234,7 @@ def test_what_is_no_picture_is_refused_by_every_function_that_takes_one(net, ima
     (lambda net, image: pycam.score([0, 1], [[np.nan, 0], [0, 1]]), r"not in \[0, 1\]"),
     (lambda net, image: pycam.score(["mole", "nevus"], np.zeros((2, 2))), "class 'mole' is not known"),
     (lambda net, image: pycam.load_net("nowhere.caffemodel"), "no such weights file"),
+    (lambda net, image: pycam.load_net("a.caffemodel", "a.prototxt", mean=(1, np.nan, 0)), "expected finite numbers"),
     (lambda net, image: pycam.load_stages("a", "b", treshold=1), "did you mean threshold")])
 def test_what_cannot_be_meant_is_refused(net, image, call, said):
     with pytest.raises(CamError, match=said):

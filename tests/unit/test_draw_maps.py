@@ -117,6 +117,8 @@ def test_a_broken_file_is_told_and_the_others_go_on(folder, capsys):
     (["--classes", "nowhere.txt"], "nowhere.txt: cannot be read"),
     (["--cam-layer", "fc100"], "layer 'fc100' is not known, did you mean fc1000?"),
     (["--cam-layer", "conv1", "--method", "cam"], "does not work on the global average of conv1"),
+    (["--fc-layer", "conv1"], "conv1 has 1536 values, prob 5; name the layer that gives a score a class with --fc-layer"),
+    (["--scale", "0"], "scale 0.0: expected finite numbers, and a scale that is not 0"),
     (["--size", "32"], "64 pixels a side; expected a size of at least that, not 32")])
 def test_what_cannot_be_mapped_is_told_in_a_line(folder, monkeypatch, capsys, more, said):
     monkeypatch.chdir(folder)
