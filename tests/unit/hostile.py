@@ -115,11 +115,13 @@ def tables(chance):
     for image_id in ("../p", "/etc/passwd", "a/b", "a\\b", "..", ".", "", " ", "p\0", "p\tq", '"p\nq"', "~", "-p", "é", "p" * 101,
                      "a..b", "CON:", "p*", "$HOME", "`id`", "%2e%2e"):
         yield f"id {image_id!r}", f"{HEADER}\n{image_id},0,0\n".encode(), "image id" if image_id.strip("\0 ") else EITHER
-    for value in ("NaN", "nan", "inf", "-1", "2", "0.5", "", "true", "1e0", "0x1", "01", "1,5", "١", "None"):
+    for value in ("NaN", "nan", "inf", "-1", "2", "0.5", "", "true", "1e0", "0x1", "01", "١", "None"):
         yield f"label {value!r}", f"{HEADER}\np,{value},0\n".encode(), "expected 0 or 1"
     for name, text, words in (
             ("both", f"{HEADER}\np,1,1\n", "expected one class"), ("twice", f"{HEADER}\np,1,0\np,1,0\n", "stand there twice"),
-            ("short", f"{HEADER}\np,1\n", "fields"), ("no header", "p,1,0\n", "no column"), ("only a header", HEADER, "no rows"),
+            ("short", f"{HEADER}\np,1\n", "fields"),
+            ("decimal comma", f"{HEADER}\np,1,5,0\n", "4 fields, expected 3"),
+            ("no header", "p,1,0\n", "no column"), ("only a header", HEADER, "no rows"),
             ("empty", "", "is empty"), ("blank", "\n\n \n", "is empty"), ("semicolons", good.replace(",", ";"), "no column"),
             ("tabs", good.replace(",", "\t"), "no column"), ("another id", f"{HEADER}\nq,1,0\n", "none of its 1 ids"),
             ("one more id", f"{good}q,0,0\n", "are missing: q"), ("open quote", f'{good}"q,0,0\n' * 3, EITHER),
