@@ -66,6 +66,18 @@ def assert_alike(net, other):
                 assert_same(getattr(mine, kind), getattr(theirs, kind), f"{name} {kind}")
 
 
+def assert_alike_as_one(net, other):
+    """Run two nets alike forward and back, twice: one in the steps that it finds, the other layer by layer."""
+    for _ in range(2):
+        net.forward()
+        one_by_one(other)
+        for one in (net, other):
+            set_diff(one)
+        net.backward()
+        back_one_by_one(other)
+    assert_alike(net, other)
+
+
 @pytest.mark.parametrize("shape", [
     (3, 1, 2, 2), (1, 1, 2, 2), (7, 1), (3, 1, 5), (7, 3), (5, 3, 1, 1), (3, 2, 40, 30), (2, 1100, 2, 2)])
 def test_batch_norm_of_any_shape_has_the_gradient_of_its_formula(make_net, shape):
@@ -92,14 +104,7 @@ def test_batch_norm_and_scale_learn_as_one(make, more):
     # what lies between would be seen where the BatchNorm is not in place, and before a ReLU with a slope
     assert kinds(net).count(Joined) == ("slope" in more)
     assert kinds(net).count(Rectified) == ("top" not in more and "slope" not in more)
-    for _ in range(2):
-        net.forward()
-        one_by_one(other)
-        for one in (net, other):
-            set_diff(one)
-        net.backward()
-        back_one_by_one(other)
-    assert_alike(net, other)
+    assert_alike_as_one(net, other)
 
 
 def test_a_pair_can_be_taken_apart_on_the_way_back(make):
@@ -151,13 +156,19 @@ def test_a_rectifier_is_one_with_the_layer_before_it(rectified, looked_at):
     for one in (net, other) if looked_at else ():
         for blob in one.blobs.values():
             blob.data, blob.diff  # noqa: B018
-    for _ in range(2):
-        net.forward()
-        one_by_one(other)
-        for one in (net, other):
-            set_diff(one)
-        net.backward()
-        back_one_by_one(other)
+    assert_alike_as_one(net, other)
+
+
+def test_what_is_written_into_a_rectified_top_counts(rectified):
+    net, other = rectified(), rectified()
+    for one, forward in ((net, net.forward), (other, lambda: one_by_one(other))):
+        one.blobs["c"].data  # noqa: B018  (shown before the pass)
+        forward()
+        one.blobs["c"].data[:, 1] = -1
+        set_diff(one)
+    net.backward()
+    back_one_by_one(other)
+    assert not net.params["c"][0].diff[1].any()
     assert_alike(net, other)
 
 

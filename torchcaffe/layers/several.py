@@ -58,6 +58,11 @@ class Rectified(Several):
         self.overwrites = self.layer.overwrites
         return found
 
+    def forward(self, bottoms: List[Blob], tops: List[Blob], keep_graph: bool) -> None:
+        super().forward(bottoms, tops, keep_graph)
+        if self._kept and not self.guards_top:  # what a script writes into the top counts, as with a ReLU of its own
+            self._kept = self._kept[0], [tops[0].tensor], self._kept[2]
+
     def compute(self, *tensors: Tensor) -> Tensors:
         self.layer.learns = self.learns
         y = self.layer.compute(*tensors)
